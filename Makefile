@@ -1,0 +1,100 @@
+# `make` lists what there is. Everything runs in a virtual environment of its own, .venv, made on
+# the way; PYTHON=... chooses the interpreter, 3.11 or newer.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# What the compiled core is made from: a change here installs it anew.
+CORE := pyproject.toml setup.py $(wildcard $(addprefix src/fastpagemap/,*.pyx *.pxd *.h))
+MODULES := $(patsubst src/fastpagemap/%.pyx,fastpagemap.%,$(wildcard src/fastpagemap/*.pyx))
+ARGS :=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-kernels lint bench dist clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
+
+demo: $(VENV)/.core ## make every kind of memory in a child process, and show it (root: swap, too)
+	@PYTHONPATH=tests $(BIN)/python examples/demo.py
+
+test: $(VENV)/.test ## run the tests (ARGS="-k maps -x" goes to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-kernels: $(VENV)/.test $(VENV)/.build ## run them on other kernels, in virtual machines (KERNELS="6.1 7"; root)
+	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels $(KERNELS)
+
+lint: $(VENV)/.lint ## check style, types, and that the stubs tell the truth
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/stubtest $(MODULES)
+	PATH=$(BIN):$$PATH cython-lint src/fastpagemap
+
+bench: $(VENV)/.bench ## measure against C loops and other tools, draw the chart (QUICK=1: in seconds)
+	$(BIN)/python benchmarks $(if $(QUICK),--quick) $(ARGS)
+
+dist: $(VENV)/.build ## build the sdist and, from it, the wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## remove whatever the other targets made
+	rm -rf $(VENV) build dist src/*.egg-info src/fastpagemap/*.so src/fastpagemap/*.c
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/.hypothesis
+	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps: .pip is the bare environment, .core has fastpagemap in it, editable; the others add
+# the dependency group of their name.
+
+$(VENV)/.pip:
+	@found=; \
+	for python in $${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+		then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "missing: Python 3.11 or newer (tried: $${PYTHON:-python3 and python3.11 to 3.14})." \
+			"On Debian 12 or newer: apt install python3 python3-venv python3-dev gcc" >&2; \
+		exit 1; \
+	fi; \
+	"$$found" -c "$$CHECK" || exit 1; \
+	"$$found" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.pip $(CORE)
+	$(BIN)/python -m pip install --quiet --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.build: $(VENV)/.%: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --group $*
+	@touch $@
+
+# Say at once and in one line what a bare machine lacks, instead of a compiler's error later.
+define CHECK
+import os, shlex, shutil, subprocess, sys, sysconfig
+lacking, packages = [], []
+def lack(what, package):
+    lacking.append(what)
+    packages.append(package)
+python = "python%d.%d" % sys.version_info[:2]
+try:
+    import ensurepip, venv
+except ImportError:
+    lack("Python's venv", python + "-venv")
+cc = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+if shutil.which(cc[0]) is None:
+    lack("a C compiler (%s)" % cc[0], "gcc libc6-dev")
+elif subprocess.run(cc + ["-E", "-"], input=b"#include <linux/types.h>\n",
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+    lack("the C library's headers", "libc6-dev")
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    lack("Python's headers", python + "-dev")
+if lacking:
+    sys.exit("missing: %s. On Debian: apt install %s" % (", ".join(lacking), " ".join(packages)))
+endef
+export CHECK

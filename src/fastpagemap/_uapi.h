@@ -1,0 +1,86 @@
+/* The kernel ABI this package needs, where the system's headers are too old or never had it. */
+#ifndef FASTPAGEMAP_UAPI_H
+#define FASTPAGEMAP_UAPI_H
+
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+/* Bits of a /proc/PID/pagemap entry: Documentation/admin-guide/mm/pagemap.rst. No header of the
+ * kernel exports them; the names are those of fs/proc/task_mmu.c. */
+#define PM_PFRAME_BITS 55
+#define PM_SOFT_DIRTY 55
+#define PM_MMAP_EXCLUSIVE 56 /* 4.2 */
+#define PM_UFFD_WP 57        /* 5.13 */
+#define PM_GUARD_REGION 58   /* 6.15 */
+#define PM_FILE 61
+#define PM_SWAP 62
+#define PM_PRESENT 63
+
+/* Swap entries put the type in the low bits, the offset above (include/linux/swap.h). The highest
+ * types are no swap areas: PTE markers, migration, hwpoison and device-private entries. At most
+ * nine are reserved, fewer where the kernel was built without one of them. */
+#define SWAP_TYPE_BITS 5
+#define SWAP_TYPES_RESERVED 9
+
+/* cachestat(2), Linux 6.5: how many pages of a range of a file are in the page cache, and how many
+ * were evicted. For shared memory, evicted means swapped out. One number on every architecture. */
+#include <sys/syscall.h>
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+
+struct fpm_cachestat_range {
+    uint64_t off, len;
+};
+
+struct fpm_cachestat {
+    uint64_t nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted;
+};
+
+/* The PROCMAP_QUERY ioctl of /proc/PID/maps, Linux 6.11: linux/fs.h. */
+struct fpm_procmap_query {
+    uint64_t size, query_flags, query_addr;
+    uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+    uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+    uint64_t vma_name_addr, build_id_addr;
+};
+
+#define FPM_PROCMAP_QUERY _IOWR('f', 17, struct fpm_procmap_query)
+#define FPM_PROCMAP_READABLE 0x01
+#define FPM_PROCMAP_WRITABLE 0x02
+#define FPM_PROCMAP_EXECUTABLE 0x04
+#define FPM_PROCMAP_SHARED 0x08
+#define FPM_PROCMAP_COVERING_OR_NEXT 0x10
+#define FPM_PROCMAP_FILE_BACKED 0x20
+
+/* The PAGEMAP_SCAN ioctl of /proc/PID/pagemap, Linux 6.7: linux/fs.h. Under names of our own, so
+ * that headers that have it do not get in the way. */
+struct fpm_page_region {
+    uint64_t start, end, categories;
+};
+
+struct fpm_scan_arg {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+#define FPM_PAGEMAP_SCAN _IOWR('f', 16, struct fpm_scan_arg)
+#define FPM_PAGE_IS_PRESENT (1 << 3)
+#define FPM_PAGE_IS_SWAPPED (1 << 4)
+#define FPM_PAGE_IS_SOFT_DIRTY (1 << 7)
+
+/* userfaultfd(2): linux/userfaultfd.h. */
+#ifndef SYS_userfaultfd
+#define SYS_userfaultfd __NR_userfaultfd
+#endif
+
+struct fpm_uffdio_api {
+    uint64_t api, features, ioctls;
+};
+
+#define FPM_UFFDIO_API _IOWR(0xAA, 0x3F, struct fpm_uffdio_api)
+#define FPM_UFFD_API 0xAA
+#define FPM_UFFD_USER_MODE_ONLY 1        /* 5.11 */
+#define FPM_UFFD_FEATURE_WP_ASYNC (1 << 15) /* 6.7 */
+
+#endif
