@@ -1,0 +1,220 @@
+"""Which mappings are shared memory, and which of its pages are swapped.
+
+The page table forgets a page of shared memory when it is swapped out: its entry reads like that of
+a page never touched. Only the file behind the mapping knows.
+"""
+
+import contextlib
+import functools
+import glob
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from . import core, entry, maps, pagecache
+from .entry import PAGE_SIZE
+from .files import Files
+from .mapping import Mapping, mappings, within
+from .process import Process
+
+__all__ = ["SharedMemory"]
+
+Mask = npt.NDArray[np.bool_]
+
+_HUGE = re.compile(r"\[(always|within_size|advise|force)\]")
+_SMAPS = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ .*$|^Swap: +(\d+) kB$", re.MULTILINE)
+# devtmpfs is a tmpfs that the kernel fills
+_TMPFS = (b"tmpfs", b"devtmpfs")
+# the kernel's own files that are no shared memory, though on no mounted file system
+_OTHER_FILES = ("/anon_hugepage", "/[aio]", "anon_inode:")
+
+
+@functools.cache
+def _kernel_tmpfs() -> int:
+    """Return the device of the tmpfs that no one mounts: memfd, SysV and MAP_ANONYMOUS files."""
+    fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
+
+
+class SharedMemory:
+    """What is known of the shared memory of one process.
+
+    What is found out is kept, so that a call on many mappings finds it out once: to be made anew
+    for every call from outside, as it goes stale.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        # by device: whether its files are shared memory; None: no one can tell
+        self._verdicts: dict[int, bool | None] = {0: False, _kernel_tmpfs(): True}
+
+    @functools.cached_property
+    def _files(self) -> Files:
+        return Files(self.process)
+
+    # ---- which mappings ----
+
+    def verdict(self, mapping: Mapping) -> bool | None:
+        """Return whether a mapping is shared memory, or None where that cannot be known."""
+        try:
+            verdict = self._verdicts[mapping.device]
+        except KeyError:
+            verdict = self._learn(mapping.device)
+        if verdict is None and mapping.path.startswith(_OTHER_FILES):
+            return False
+        return verdict
+
+    def holds(self, mapping: Mapping) -> bool:
+        """Return whether a mapping is shared memory, or may be."""
+        return self.verdict(mapping) is not False
+
+    def _learn(self, device: int) -> bool | None:
+        """Find out about the files of a device."""
+        if os.major(device):  # a file system on a block device
+            self._verdicts[device] = False
+        else:
+            for mount in self._files.mounts:
+                # an overlay's files are those of any of its layers
+                verdict = None if mount.kind == b"overlay" else mount.kind in _TMPFS
+                self._verdicts.setdefault(mount.device, verdict)
+        return self._verdicts.setdefault(device, None)
+
+    def within(self, start: int, end: int) -> list[tuple[int, int, Mapping]]:
+        """Return the parts of a span that are shared memory: start, end, and whose they are."""
+        return [
+            (max(mapping.start, start), min(mapping.end, end), mapping)
+            for mapping in within(self.process, start, end, files=True)
+            if self.holds(mapping)
+        ]
+
+    # ---- which pages ----
+
+    @staticmethod
+    def lost_question(mapping: Mapping) -> str:
+        """Return which entries say nothing about a page: those that its file has to answer for.
+
+        A private mapping's own copies have swap entries, and markers, of their own.
+        """
+        return "not_present" if mapping.shared else "empty"
+
+    def settle(self, mapping: Mapping, start: int, swapped: Mask, lost: Mask) -> None:
+        """Look up which of the lost pages are swapped, in the best way there is.
+
+        Parameters
+        ----------
+        mapping : Mapping
+            Whose pages they are.
+        start : int
+            The address of the first.
+        swapped : ndarray of bool
+            The pages known to be swapped, by their entries (some kernels have such entries for
+            shared memory too); those found swapped are added.
+        lost : ndarray of bool
+            The pages asked about. Those that stay in it cannot be known.
+        """
+        lost &= ~swapped
+        if not lost.any():
+            return
+        if not pagecache.swap_in_use() or self._files.is_device(mapping):
+            lost.fill(False)
+            return
+        for fd in self._files.opened(mapping):
+            if self._settle_by_file(fd, mapping, start, swapped, lost):
+                return
+        with contextlib.suppress(ProcessLookupError):
+            self._settle_by_total(mapping, start, swapped, lost)
+
+    def _settle_by_file(
+        self, fd: int, mapping: Mapping, start: int, swapped: Mask, lost: Mask
+    ) -> bool:
+        """Settle by what the file tells; return whether it told."""
+        kind = pagecache.file_system(fd)
+        if kind == pagecache.OVERLAYFS_MAGIC:
+            return False  # the pages are those of a file in one of its layers
+        if kind != pagecache.TMPFS_MAGIC:
+            lost.fill(False)
+            return True
+        page = (mapping.offset + start - mapping.start) // PAGE_SIZE
+        for look in (pagecache.by_cachestat, pagecache.by_mincore):
+            with contextlib.suppress(OSError):
+                look(fd, mapping.path, page, lost.view(np.uint8), swapped.view(np.uint8))
+                return True
+        return False
+
+    def _settle_by_total(self, mapping: Mapping, start: int, swapped: Mask, lost: Mask) -> None:
+        """Settle by smaps, which tells how many are swapped: none of them, or all."""
+        total = self._totals.get(mapping)
+        if total is None:
+            return
+        process, question = self.process, self.lost_question(mapping)
+        counts = np.zeros((2, 1), np.uint64)
+        span = np.array([[mapping.start], [mapping.end]], np.uint64)
+        questions = (question, "swapped")
+        core.read_counts(process.pagemap, process.path, span[0], span[1], questions, counts)
+        all_lost, own = map(int, counts[:, 0])
+        in_file = total // PAGE_SIZE
+        if not mapping.shared:
+            # its own copies are in the sum too: if they can be told from markers
+            if own and not self._types_visible:
+                return
+            in_file -= own
+        if in_file == 0:
+            lost.fill(False)
+        # smaps counts also what is not asked about: pages under the copies of a private mapping
+        # that may not be written, and the whole of a huge entry that the mapping begins within
+        elif in_file == all_lost and (mapping.shared or mapping.writable) and self._uncut(mapping):
+            # what has come back since its entry was read was not counted
+            still = np.empty_like(lost)
+            core.read_masks(process.pagemap, process.path, start, len(lost), {question: still})
+            still &= lost
+            swapped |= still
+            lost &= ~still
+
+    @functools.cached_property
+    def _types_visible(self) -> bool:
+        """Whether entries show frame numbers and swap types: seen on a page that is present."""
+        for mapping in mappings(self.process):
+            words = np.zeros(min(mapping.pages, 64), np.uint64)
+            core.read(self.process.pagemap, self.process.path, mapping.start, words)
+            found = words[entry.mask(words, "present")]
+            if len(found):
+                return bool(entry.decode(found)["pfn"][0])
+        return False
+
+    def _uncut(self, mapping: Mapping) -> bool:
+        """Return whether no huge page of the file can reach over the edges of a mapping."""
+        try:
+            size = int(Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").read_text())
+        except FileNotFoundError:
+            return True
+        first, last = mapping.offset, mapping.offset + mapping.end - mapping.start
+        if first % size == 0 and last % size == 0:
+            return True
+        if mapping.device == _kernel_tmpfs():
+            return not _shmem_huge()
+        mounts = [m for m in self._files.mounts if m.device == mapping.device]
+        return bool(mounts) and not any(b"huge=" in m.options for m in mounts)
+
+    @functools.cached_property
+    def _totals(self) -> dict[Mapping, int]:
+        """Bytes of swap by the mapping they are in, as smaps has them."""
+        totals = {}
+        text = self.process.read_own("smaps")
+        for line in _SMAPS.finditer(text):
+            if line[1] is None:
+                (mapping,) = maps.parse_maps(line[0] + b"\n", Mapping, os.fsdecode)
+            else:
+                totals[mapping] = int(line[1]) * 1024
+        return totals
+
+
+def _shmem_huge() -> bool:
+    """Return whether the kernel's own tmpfs may have huge pages."""
+    names = glob.glob("/sys/kernel/mm/transparent_hugepage/**/shmem_enabled", recursive=True)
+    return any(_HUGE.search(Path(name).read_text()) for name in names)
