@@ -1,0 +1,36 @@
+"""Which pages of a Linux process are present, swapped, soft-dirty or shared, page by page."""
+
+from .capabilities import Capabilities, capabilities
+from .entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
+from .errors import UnsupportedError
+from .mapping import Mapping
+from .pagemap import PageMap
+from .pages import Masks, Pages
+from .span import span
+
+__all__ = [
+    "ENTRY_DTYPE",
+    "PAGE_DTYPE",
+    "PAGE_SIZE",
+    "REGION_DTYPE",
+    "Capabilities",
+    "Category",
+    "Flag",
+    "Mapping",
+    "Masks",
+    "PageMap",
+    "Pages",
+    "UnsupportedError",
+    "capabilities",
+    "decode",
+    "span",
+]
+
+
+def __getattr__(name: str) -> str:
+    # looking the version up costs more than all the rest of the import
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fastpagemap")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,130 @@
+"""The command line: runs a command, prints its lines, turns every failure into one line.
+
+`commands` says what can be asked, `report` collects, `tables` draws. Nothing but the standard
+library is imported before it is needed: click and rich are an extra.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+MISUSE, FAILURE, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        The arguments after the program's name; those of this process by default.
+
+    Returns
+    -------
+    int
+        0; 1 for a failure, 2 for misuse, 130 after Ctrl-C, 141 when the reader of the output
+        went away (what a shell reports for a program killed by SIGPIPE).
+    """
+    try:
+        return _run(sys.argv[1:] if args is None else args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    except OSError as error:
+        _discard_output()
+        return _fail(_explain(error))
+    except Exception as error:
+        if os.environ.get("FASTPAGEMAP_TRACEBACK"):
+            raise
+        _discard_output()
+        return _fail(
+            f"unexpected {type(error).__name__}: {error} "
+            "(please report it, with what FASTPAGEMAP_TRACEBACK=1 shows)"
+        )
+
+
+def _run(args: Sequence[str]) -> int:
+    try:
+        import click
+        import rich  # noqa: F401  (the tables need it: say so before any work is done)
+
+        from fastpagemap.cli.commands import cli
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        return _fail(f"{error.name} is not installed: pip install 'fastpagemap[cli]'")
+    try:
+        result = cli.main(list(args), prog_name="fastpagemap", standalone_mode=False)
+    except click.ClickException as error:
+        return _fail(f"{error.format_message()} (see 'fastpagemap --help')", MISUSE)
+    except click.Abort:
+        return INTERRUPTED
+    if isinstance(result, int):  # the exit code of --help, --version
+        _write(())
+        return result
+    _write(result or ())
+    return 0
+
+
+def _write(lines: Iterable[str]) -> None:
+    """Print a command's lines; characters the output cannot encode are escaped."""
+    out = sys.stdout
+    if out is None:
+        raise OSError("standard output is closed: nowhere to write the answer")
+    for line in lines:
+        _put(out, _encodable(line, out) + "\n")
+    _put(out, "", flush=True)
+
+
+def _put(out: TextIO, text: str, flush: bool = False) -> None:
+    try:
+        out.write(text)
+        if flush:
+            out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write the answer: {error.strerror}") from error
+
+
+def _encodable(text: str, out: TextIO) -> str:
+    encoding = out.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _fail(message: str, code: int = FAILURE) -> int:
+    from fastpagemap.cli.tables import printable
+
+    if sys.stderr is not None:
+        line = f"fastpagemap: {printable(' '.join(message.split()))}\n"
+        sys.stderr.write(_encodable(line, sys.stderr))
+    return code
+
+
+def _explain(error: OSError) -> str:
+    """Say in one line what went wrong and, where it is known, what to do about it."""
+    text = error.strerror or str(error)
+    if error.filename:
+        text += f": {error.filename}"
+    if isinstance(error, ProcessLookupError):
+        return f"{text} ('ps -e' lists the processes)"
+    if isinstance(error, PermissionError):
+        return f"{text} (try it as root)"
+    return text
+
+
+def _discard_output() -> None:
+    """Let what is still buffered for a broken output vanish instead of failing again at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
