@@ -1,0 +1,106 @@
+"""What all tests share: swap, privilege, and a true account of what this machine could not test.
+
+A test says what it needs by a marker, a fixture or the laboratory's makers, all of which raise
+needs.Missing. That becomes a skip naming what is missing; with FASTPAGEMAP_NO_SKIP=1 it is a
+failure, unless no setting up could give this machine what its kernel has not got.
+"""
+
+import contextlib
+import os
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+
+import oracle
+import swap
+from needs import Absent, Missing, met, need
+
+SWAP_SIZE = 256 << 20
+_missing: Counter = Counter()
+
+# How long an example takes says nothing on a machine that others use as well, and nobody could
+# not write to a database of examples.
+settings.register_profile("fastpagemap", deadline=None, print_blob=True, database=None)
+settings.load_profile("fastpagemap")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "root: the test needs to be root")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    with _missing_skips():
+        if item.get_closest_marker("root"):
+            need(os.geteuid() == 0, "root")
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    with _missing_skips():
+        return (yield)
+
+
+class _missing_skips:
+    """Turns Missing into a skip, or into a failure where no skip is allowed."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if not isinstance(error, Missing):
+            return False
+        _missing[str(error)] += 1
+        if os.environ.get("FASTPAGEMAP_NO_SKIP") and not isinstance(error, Absent):
+            pytest.fail(f"FASTPAGEMAP_NO_SKIP is set, and this machine lacks: {error}")
+        pytest.skip(f"this machine lacks: {error}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Which needs were met, and which were not: a green run must not hide what it left out."""
+    if not met and not _missing:
+        return
+    terminalreporter.section("what this machine could test")
+    for what in sorted(met | _missing):
+        skipped = f", missing {_missing[what]} times" if _missing[what] else ""
+        terminalreporter.write_line(f"{what}: met {met[what]} times{skipped}")
+
+
+@pytest.fixture(scope="session", params=[swap.zram_swap, swap.file_swap], ids=["zram", "swapfile"])
+def swap_area(request):
+    """Swap of each kind, one after the other, preferred over any other there is; gives its path."""
+    with request.param(SWAP_SIZE) as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def any_swap():
+    """Some swap, of whichever kind can be had; gives its path."""
+    with swap.any_swap(SWAP_SIZE) as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def zero_pfn():
+    """The frame number of the zero page."""
+    need(os.geteuid() == 0, "root")
+    return oracle.zero_pfn()
+
+
+def open_descriptors():
+    """Those into /proc; others are pytest's and multiprocessing's business."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of this very listing
+            links.append((name, os.readlink(f"/proc/self/fd/{name}")))
+    return {link for link in links if link[1].startswith("/proc")}
+
+
+@pytest.fixture
+def _nothing_stays_open():
+    """Every descriptor into /proc that a test opens is closed at its end."""
+    before = open_descriptors()
+    yield
+    assert open_descriptors() == before

@@ -1,0 +1,73 @@
+"""Makers of memory on hugetlbfs: never swapped, and in no sum of smaps but its own.
+
+The machine's pool grows for them and shrinks again when they are closed (root).
+"""
+
+import contextlib
+import os
+
+import backed
+import linux
+from linux import PAGE
+from memory import PRIVATE, SHARED, Memory
+from needs import Absent, Missing, need, refusal
+
+_POOL = "/proc/sys/vm/nr_hugepages"
+_MFD_HUGETLB = 4
+_SHM_HUGETLB = 0o4000
+
+
+def hugetlb(pages):
+    """Private memory, every page written."""
+    return _made(pages, PRIVATE | linux.MAP_HUGETLB).write()
+
+
+def hugetlb_shared(pages):
+    """MAP_SHARED memory, its first half written."""
+    return _half(_made(pages, SHARED | linux.MAP_HUGETLB, least=2))
+
+
+def hugetlb_memfd(pages):
+    """A memfd, its first half written."""
+    return _half(_made(pages, backed.FILE_SHARED, os.memfd_create("huge", _MFD_HUGETLB), 2))
+
+
+def hugetlb_sysv(pages):
+    """A SysV segment, its first half written."""
+    return _half(_made(pages, None, least=2))
+
+
+def _half(memory):
+    return memory.write(0, memory.pages // 2)
+
+
+def _made(pages, flags, fd=-1, least=1):
+    """`least` huge pages or more, mapped with these flags; without any, SysV memory."""
+    size = linux.meminfo("Hugepagesize")
+    need(size, "hugetlb in the kernel", Absent)
+    count = max(-(-pages * PAGE // size), least)
+    pages = count * size // PAGE
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(_grown_pool(count))
+        try:
+            if flags is None:
+                return backed.attached(pages, _SHM_HUGETLB, size, undo.pop_all())
+            if fd >= 0:
+                os.ftruncate(fd, pages * PAGE)
+            return Memory(pages, flags, fd=fd, align=size, undo=undo.pop_all())
+        except OSError as error:
+            raise Missing("free hugetlb pages") from error
+
+
+@contextlib.contextmanager
+def _grown_pool(count):
+    before = linux.read_int(_POOL)
+    try:
+        linux.write_text(_POOL, before + count)
+    except OSError as error:
+        raise refusal(error, "to reserve hugetlb pages") from error
+    need(linux.read_int(_POOL) == before + count, "free hugetlb pages")
+    try:
+        yield
+    finally:
+        linux.write_text(_POOL, before)

@@ -1,0 +1,93 @@
+"""The system calls that the laboratory needs and Python does not offer, errno made into OSError.
+
+Standard library alone, so that a bare child interpreter can use it too.
+"""
+
+import ctypes
+import os
+
+PAGE = os.sysconf("SC_PAGESIZE")
+
+MAP_FIXED = 0x10
+MAP_NORESERVE = 0x4000
+MAP_HUGETLB = 0x40000
+MADV_FREE = 8
+MADV_MERGEABLE = 12
+MADV_HUGEPAGE = 14
+MADV_NOHUGEPAGE = 15
+MADV_PAGEOUT = 21
+MADV_COLLAPSE = 25
+MADV_GUARD_INSTALL = 102
+MNT_DETACH = 2
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+OVERLAYFS_MAGIC = 0x794C7630
+TMPFS_MAGIC = 0x01021994
+
+# System calls from 424 on have one number on every architecture.
+PIDFD_OPEN = 434
+PROCESS_MADVISE = 440
+CACHESTAT = 451
+
+# No function's int may be read as a long: the upper half of the register is not defined.
+_LONG_RESULTS = {"mmap", "shmat", "syscall"}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name, *arguments):
+    """Call the C library's `name`; -1 becomes the errno's OSError."""
+    function = getattr(_libc, name)
+    function.restype = ctypes.c_long if name in _LONG_RESULTS else ctypes.c_int
+    ctypes.set_errno(0)
+    result = function(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}{arguments}: {os.strerror(number)}")
+    return result
+
+
+def syscall(number, *arguments):
+    """A system call by its number."""
+    return call("syscall", number, *arguments)
+
+
+def filesystem(path):
+    """The magic number of the file system that `path` (or an open descriptor) is on."""
+    answer = (ctypes.c_long * 64)()
+    if isinstance(path, int):
+        call("fstatfs", path, answer)
+    else:
+        call("statfs", os.fsencode(path), answer)
+    return answer[0]
+
+
+def process_madvise(pid, start, end, advice):
+    """Advise the kernel about another process's memory; return the bytes it took note of."""
+    pidfd = syscall(PIDFD_OPEN, pid, 0)
+    try:
+        span = (ctypes.c_size_t * 2)(start, end - start)
+        return syscall(PROCESS_MADVISE, pidfd, span, 1, advice, 0)
+    finally:
+        os.close(pidfd)
+
+
+def read_int(path):
+    """The one number in a file of /sys or /proc."""
+    with open(path) as file:
+        return int(file.read())
+
+
+def meminfo(name):
+    """A line of /proc/meminfo in bytes; 0 if there is none of that name."""
+    with open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith(name + ":"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def write_text(path, text):
+    """Set a file of /sys or /proc."""
+    with open(path, "w") as file:
+        file.write(str(text))

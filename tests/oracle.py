@@ -1,0 +1,244 @@
+"""Slow, obvious twins of what fastpagemap does, for comparison. They never import it.
+
+Bits and their meaning are those of the kernel's admin-guide/mm/pagemap.rst; nothing here is clever,
+one page at a time, so that a reader can see that it is right.
+"""
+
+import ctypes
+import errno
+import mmap
+import os
+import re
+import sys
+from typing import NamedTuple
+
+import linux
+from linux import PAGE
+from needs import Absent
+
+# The kernel keeps the topmost of the 32 swap types for entries that are no swap (device-private,
+# migration, poison, markers): nine at most, and which depends on its configuration. Types are given
+# out lowest first.
+FIRST_SPECIAL_TYPE = 23
+
+
+class Entry(NamedTuple):
+    """One 64-bit word of pagemap, exactly as the bits say; the fields of PAGE_DTYPE."""
+
+    pfn: int
+    swap_offset: int
+    swap_type: int
+    present: bool
+    swapped: bool
+    file: bool
+    guard: bool
+    uffd_wp: bool
+    exclusive: bool
+    soft_dirty: bool
+
+
+def decode(word):
+    """Take one entry apart, bit by bit."""
+    present, swapped = bool(word >> 63 & 1), bool(word >> 62 & 1)
+    low = word & ((1 << 55) - 1)
+    return Entry(
+        pfn=low if present else 0,
+        swap_offset=low >> 5 if swapped else 0,
+        swap_type=low & 31 if swapped else 0,
+        present=present,
+        swapped=swapped,
+        file=bool(word >> 61 & 1),
+        guard=bool(word >> 58 & 1),
+        uffd_wp=bool(word >> 57 & 1),
+        exclusive=bool(word >> 56 & 1),
+        soft_dirty=bool(word >> 55 & 1),
+    )
+
+
+class Meaning(NamedTuple):
+    """What one entry alone says of its page, as the masks define it."""
+
+    present: bool
+    swapped: bool
+    shared: bool
+    exclusive: bool
+    soft_dirty: bool
+
+
+def meaning(word):
+    """Interpret one entry; of shared memory, `swapped` is but the half that entries can tell."""
+    entry = decode(word)
+    real = entry.swapped and not entry.guard and entry.swap_type < FIRST_SPECIAL_TYPE
+    return Meaning(
+        present=entry.present,
+        swapped=real,
+        shared=entry.present and entry.file,
+        exclusive=entry.present and entry.exclusive,
+        soft_dirty=entry.soft_dirty,
+    )
+
+
+#: What the slow twin says to each question that entries answer by themselves.
+TWINS = {
+    "present": lambda word: meaning(word).present,
+    "swapped": lambda word: meaning(word).swapped,
+    "shared": lambda word: meaning(word).shared,
+    "exclusive": lambda word: meaning(word).exclusive,
+    "soft_dirty": lambda word: meaning(word).soft_dirty,
+    "uffd_wp": lambda word: decode(word).uffd_wp,
+    "guard": lambda word: decode(word).guard,
+    "not_present": lambda word: not decode(word).present,
+    "empty": lambda word: not decode(word).present and not decode(word).swapped,
+}
+
+
+def words(start, end, pid="self"):
+    """The entries of a span, eight bytes a read; 0 where the file of entries ends."""
+    fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY)
+    try:
+        return [_word(fd, address) for address in range(start, end, PAGE)]
+    finally:
+        os.close(fd)
+
+
+def many_words(start, end, pid="self"):
+    """The same in bytes, a mebibyte a read: for whole processes, where eight would take hours."""
+    fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY)
+    try:
+        offset, stop = start // PAGE * 8, end // PAGE * 8
+        pieces = range(offset, stop, 1 << 20)
+        return b"".join(os.pread(fd, min(stop - at, 1 << 20), at) for at in pieces)
+    finally:
+        os.close(fd)
+
+
+def _word(fd, address):
+    offset = address // PAGE * 8
+    return int.from_bytes(os.pread(fd, 8, offset), sys.byteorder)
+
+
+class MapsLine(NamedTuple):
+    """One line of maps, the path as the raw bytes the kernel wrote."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: str
+    inode: int
+    path: bytes
+
+
+_MAPS_LINE = re.compile(
+    rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) ([0-9]+) *(.*)",
+    re.DOTALL,
+)
+
+
+def maps_line(line):
+    """Parse one line of maps or smaps, without its newline; None when it is not such a line."""
+    match = _MAPS_LINE.fullmatch(line)
+    if match is None:
+        return None
+    start, end, permissions, offset, device, inode, path = match.groups()
+    return MapsLine(
+        int(start, 16),
+        int(end, 16),
+        permissions.decode(),
+        int(offset, 16),
+        device.decode(),
+        int(inode),
+        path,
+    )
+
+
+def maps(pid="self"):
+    """Every line of /proc/PID/maps, in order."""
+    with open(f"/proc/{pid}/maps", "rb") as file:
+        return [maps_line(line) for line in file.read().split(b"\n")[:-1]]
+
+
+def smaps(pid="self"):
+    """/proc/PID/smaps: {(start, end): {field: bytes}}, and "VmFlags" as a set of names."""
+    answer = {}
+    with open(f"/proc/{pid}/smaps", "rb") as file:
+        lines = file.read().split(b"\n")[:-1]
+    for line in lines:
+        header = maps_line(line)
+        if header is not None:
+            fields = answer[header.start, header.end] = {}
+            continue
+        name, value = line.decode().split(":", 1)
+        if name == "VmFlags":
+            fields[name] = set(value.split())
+        elif value.endswith(" kB"):
+            fields[name] = int(value[:-3]) * 1024
+    return answer
+
+
+def smaps_swap(pid="self"):
+    """All bytes of a process that smaps counts as swapped, shared memory among them."""
+    return sum(fields["Swap"] for fields in smaps(pid).values())
+
+
+def open_mapping(start, end, pid="self"):
+    """A descriptor of the very file behind one mapping (root); the caller closes it."""
+    return os.open(f"/proc/{pid}/map_files/{start:x}-{end:x}", os.O_RDONLY)
+
+
+class FilePage(NamedTuple):
+    """What the kernel says of one page of a file: the columns of shared memory's truth table."""
+
+    cached: bool
+    evicted: bool
+    data: bool
+    incore: bool
+
+
+def file_page(fd, page):
+    """Ask all three ways about one page of an open file."""
+    cached, evicted = _cachestat(fd, page)
+    return FilePage(cached, evicted, _is_data(fd, page), _is_incore(fd, page))
+
+
+def swapped_in_file(fd, page):
+    """Whether this page of a shared-memory file is in swap: in no page cache, and evicted."""
+    return _cachestat(fd, page) == (False, True)
+
+
+def _cachestat(fd, page):
+    """(in the page cache, evicted from it: of shared memory, that is swapped out)."""
+    span = (ctypes.c_uint64 * 2)(page * PAGE, PAGE)
+    answer = (ctypes.c_uint64 * 5)()  # cache, dirty, writeback, evicted, recently evicted
+    try:
+        linux.syscall(linux.CACHESTAT, fd, span, answer, 0)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            raise Absent("cachestat (Linux 6.5)") from error
+        raise
+    return bool(answer[0]), bool(answer[3])
+
+
+def _is_data(fd, page):
+    try:
+        return os.lseek(fd, page * PAGE, os.SEEK_DATA) == page * PAGE
+    except OSError:  # ENXIO: no data from here on
+        return False
+
+
+def _is_incore(fd, page):
+    window = linux.call("mmap", 0, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, page * PAGE)
+    try:
+        answer = ctypes.c_ubyte()
+        linux.call("mincore", window, PAGE, ctypes.byref(answer))
+        return bool(answer.value & 1)
+    finally:
+        linux.call("munmap", window, PAGE)
+
+
+def zero_pfn():
+    """The frame of the zero page (root), from a page that was only ever read."""
+    with mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory[0]
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        return decode(words(start, start + PAGE)[0]).pfn

@@ -1,0 +1,57 @@
+"""System calls that the kernel refuses, by a seccomp filter: for good, so for a forked child."""
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+
+import linux
+from needs import Absent
+
+_SET_SECCOMP, _MODE_FILTER, _NO_NEW_PRIVS = 22, 2, 38
+_LOAD_WORD, _SKIP_UNLESS_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_NUMBER, _ARGUMENTS = 0, 16  # offsets in struct seccomp_data
+_LOW = 0 if sys.byteorder == "little" else 4
+_IOCTL = {"x86_64": 16, "aarch64": 29}
+_PROCMAP_QUERY = 0xC0686611
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def refuse(number, error, second=None):
+    """Have a system call fail with an errno; with `second`, only where that is its argument."""
+    wanted = [(_NUMBER, number)]
+    if second is not None:
+        wanted.append((_ARGUMENTS + 8 + _LOW, second))
+    steps = []
+    for index, (offset, value) in enumerate(wanted):
+        steps.append((_LOAD_WORD, 0, 0, offset))
+        # to the last step, which allows, unless all are met
+        steps.append((_SKIP_UNLESS_EQUAL, 0, 2 * (len(wanted) - index) - 1, value))
+    steps += [(_RETURN, 0, 0, _ERRNO | error), (_RETURN, 0, 0, _ALLOW)]
+    code = b"".join(struct.pack("=HBBI", *step) for step in steps)
+    try:
+        linux.call("prctl", _NO_NEW_PRIVS, 1, 0, 0, 0)
+        program = _Program(len(steps), code)
+        linux.call("prctl", _SET_SECCOMP, _MODE_FILTER, ctypes.byref(program))
+    except OSError as error:
+        raise Absent("seccomp filters") from error
+
+
+def without_cachestat(error):
+    """As before Linux 6.5 (ENOSYS), or to someone who may not ask (EPERM)."""
+    refuse(linux.CACHESTAT, error)
+
+
+def without_procmap_query():
+    """As before Linux 6.11: a mapping can only be looked up in the text of maps."""
+    try:
+        refuse(_IOCTL[os.uname().machine], errno.ENOTTY, _PROCMAP_QUERY)
+    except KeyError as error:
+        raise Absent("the number of ioctl on this architecture") from error

@@ -1,0 +1,190 @@
+"""The command line: what it prints in a pipe and on a terminal, and how it fails."""
+
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from fcntl import ioctl
+
+import numpy as np
+import pytest
+
+import fastpagemap as fpm
+from fastpagemap.cli.report import Report
+from fastpagemap.cli.tables import human, plain, printable
+from victim import Victim
+
+pytest.importorskip("click")
+pytest.importorskip("rich")
+
+COMMAND = [sys.executable, "-m", "fastpagemap"]
+COLUMNS = ("size", "present", "swapped", "swapped_shared", "unknown", "shared", "exclusive", "huge")
+
+
+def run(*arguments, **options):
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, **options)
+
+
+def on_terminal(*arguments, width):
+    """What the command writes on a terminal of this width, its colours taken out."""
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 50, width, 0, 0))
+    # The environment as Python knows it: the C library's has COLUMNS once readline is loaded.
+    command = [*COMMAND, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=follower, env=dict(os.environ))
+    os.close(follower)
+    written = b""
+    try:
+        while chunk := os.read(leader, 1 << 16):
+            written += chunk
+    except OSError:  # EIO: the other end is closed
+        pass
+    os.close(leader)
+    assert process.wait() == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", written.decode()).replace("\r", "").splitlines()
+
+
+def made_up(path="/lib/a.so", columns=COLUMNS, value=4096):
+    mapping = fpm.Mapping(0x7F0000000000, 0x7F0000001000, "r-xp", 0, 1, 2, path)
+    usage = np.full(1, value, [(name, np.uint64) for name in ("start", "end", *columns)])
+    return Report(1, "name", [mapping], usage)
+
+
+@pytest.fixture(scope="module")
+def victim():
+    with Victim() as victim:
+        victim.make("shared_anonymous", 20)
+        yield victim
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0"),
+        (1023, "1023"),
+        (4096, "4Ki"),
+        (1536, "1.5Ki"),
+        (100 * 1024 - 1, "100Ki"),
+        (1024**2 - 1, "1Mi"),
+        (1024**2, "1Mi"),
+        (int(99.94 * 1024**3), "99.9Gi"),
+        (1023 * 1024**3, "1023Gi"),
+        (1 << 47, "128Ti"),
+        ((1 << 64) - 1, "16Ei"),
+    ],
+)
+def test_sizes(size, text):
+    assert human(size) == text
+
+
+def test_no_size_is_wider_than_six():
+    sizes = {int(2 ** (bits / 7)) + d for bits in range(64 * 7) for d in (-1, 0, 1)}
+    assert max(len(human(size)) for size in sizes) == 6
+
+
+def test_what_a_terminal_would_obey_is_escaped():
+    assert printable("[red]\x1b[31m\n\x7f\udcff\u202e é") == (r"[red]\x1b[31m\n\x7f\xff\u202e é")
+
+
+def test_a_pipe_gets_the_same_widths_and_the_whole_path():
+    path = "/a b/[heap]\n" + "x" * 300
+    header, row, total = plain(made_up(path))
+    small = list(plain(made_up("", value=0)))[1]
+    assert row.endswith("  " + printable(path))
+    assert row.split()[:5] == ["00007f0000000000", "00007f0000001000", "r-xp", "4Ki", "4Ki"]
+    assert header.split() == ["start", "end", "perms", *COLUMNS, "path"]
+    assert header.index("path") == row.index("/a b") == total.index("1 mapping") == len(small) + 2
+
+
+def test_columns_that_are_absent_are_not_drawn():
+    assert "soft_dirty" not in next(plain(made_up()))
+    assert "soft_dirty" in next(plain(made_up(columns=("size", "soft_dirty"))))
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_a_terminal_line_is_never_too_wide(victim, width):
+    lines = on_terminal("report", victim.pid, width=width)
+    assert max(map(len, lines)) <= width
+    assert sum("r-xp" in line for line in lines) > 3
+    assert any(line.lstrip().startswith("total") for line in lines)
+
+
+def test_what_is_left_out_of_a_narrow_terminal_is_named(victim):
+    text = "\n".join(on_terminal(victim.pid, width=60))
+    for name in fpm.PageMap(victim.pid).usage().dtype.names[2:]:
+        assert name.rpartition("_")[2] in text
+
+
+def test_report_is_what_a_bare_pid_means(victim):
+    assert run(victim.pid).stdout == run("report", victim.pid).stdout != b""
+
+
+def test_totals_are_those_of_usage(victim):
+    usage = fpm.PageMap(victim.pid).usage()
+    header, *_, total = run(victim.pid).stdout.decode().splitlines()
+    sums = dict(zip(header.split(), total.split(), strict=False))
+    for name in usage.dtype.names[2:]:
+        assert sums[name] == human(int(usage[name].sum()))
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["0"], ["-1"], ["report"], ["report", "x"], ["1", "2"], ["1_0"]]
+)
+def test_misuse_is_one_line_and_exit_code_2(arguments):
+    answer = run(*arguments)
+    assert (answer.returncode, answer.stdout) == (2, b"")
+    assert answer.stderr.startswith(b"fastpagemap: ")
+    assert answer.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("pid", [2, 999_999_999])
+def test_failure_is_one_line_and_exit_code_1(pid):
+    answer = run(pid)
+    assert (answer.returncode, answer.stdout) == (1, b"")
+    assert answer.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("module", ["click", "rich"])
+def test_a_missing_extra_is_named(module):
+    program = f"import sys; sys.modules['{module}'] = None; import fastpagemap.cli as c"
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{program}; sys.exit(c.main(['1']))"], capture_output=True
+    )
+    assert answer.returncode == 1
+    assert b"pip install 'fastpagemap[cli]'" in answer.stderr
+    assert answer.stderr.count(b"\n") == 1
+
+
+def test_a_reader_that_leaves_is_no_error(victim):
+    command = [*COMMAND, str(victim.pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_full_disk_is_said(victim):
+    with open("/dev/full", "w") as full:
+        answer = subprocess.run([*COMMAND, str(victim.pid)], stdout=full, stderr=subprocess.PIPE)
+    assert answer.returncode == 1
+    assert answer.stderr == b"fastpagemap: cannot write the answer: No space left on device\n"
+
+
+def test_ctrl_c_is_quiet():
+    program = (
+        "import fastpagemap.cli.commands as c, fastpagemap.cli as m, sys, time\n"
+        "def slow(pid):\n    print('started', flush=True)\n    time.sleep(60)\n"
+        "c.collect = slow\n"
+        "sys.exit(m.main(['1']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == (b"", b"")
+    assert process.returncode == 130

@@ -1,0 +1,163 @@
+"""Questions about shared memory in motion: nothing crashes, and what is said was true at some time.
+
+Another process goes on writing, dropping and swapping while it is looked at. Some pages are in swap
+all the time, some never, and both have to be told so in every answer.
+"""
+
+import errno
+import mmap
+import time
+
+import numpy as np
+import pytest
+
+import backed
+import fastpagemap as fpm
+import linux
+import memory
+import runas
+import seccomp
+import sharing
+import swap
+import verdict
+from needs import Absent, need
+from sharer import Sharer
+
+pytestmark = pytest.mark.root
+
+SECONDS = 1.2
+GROUPS = 50
+#: Always in swap; never; now and then; a hole that is filled and made again, and never in swap.
+ALWAYS, NEVER, CHURNED, HOLE = range(4)
+GROUP = "SSSSCCSCSSSSSSSSS..."
+KIND = [{"S": ALWAYS, "C": NEVER, ".": HOLE}[letter] for letter in GROUP]
+KIND[8:14] = [CHURNED] * 6
+KINDS = np.array(KIND * GROUPS)
+LAYOUT = GROUP * GROUPS
+PAGES = len(LAYOUT)
+
+
+@pytest.fixture(autouse=True)
+def _area():
+    """Swap preferred to anyone else's: what lies in theirs comes back when they are done."""
+    need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
+    with swap.zram_swap(64 << 20, priority=32500):
+        yield
+
+
+def _spans(kind):
+    """(first, last) of each run of pages of a kind."""
+    edges = np.flatnonzero(np.diff(kind == KINDS, prepend=False, append=False))
+    return edges.reshape(-1, 2).tolist()
+
+
+def churn(made):
+    """Move all pages but those that are always in swap."""
+    for first, last in _spans(CHURNED):
+        made.write(first, last).advise(linux.MADV_PAGEOUT, first, last)
+    rest(made)
+
+
+def rest(made):
+    """Move only what is never in swap: in and out of the page table, in and out of the file."""
+    for first, last in _spans(NEVER):
+        made.read(first, last)
+    for first, last in _spans(HOLE):
+        made.write(first, last)
+    made.drop()
+    for first, last in _spans(HOLE):
+        made.advise(mmap.MADV_REMOVE, first, last)
+
+
+def remap(made):
+    """Take the mapping away and put it back, whole and in pieces, with other memory in between."""
+    made.map(memory.PRIVATE)
+    made.map(backed.FILE_SHARED, fd=made.fd)
+    made.map(memory.SHARED, first=PAGES // 2)
+    made.protect(memory.READ, 5, 20)
+    made.unmap(PAGES // 3)
+    made.map(backed.FILE_SHARED, fd=made.fd)
+
+
+def forever(motion, made):
+    while True:
+        motion(made)
+
+
+def watch(pid, start, end):
+    """Ask in every way for a while; (in swap once, told once not to be in swap)."""
+    ever, once_not = np.zeros(PAGES, bool), np.zeros(PAGES, bool)
+    calls, stop = 0, time.monotonic() + SECONDS
+    with fpm.PageMap(pid) as pm:
+        while calls < 10 or time.monotonic() < stop:
+            pages, masks = pm.read(start, end), pm.masks(start, end)
+            ever |= pm.swapped(start, end)
+            pm.unknown(start, end)
+            for answer in (masks, pages):
+                ever |= answer.swapped
+                once_not |= ~(answer.swapped | answer.unknown)
+            pm.usage()
+            calls += 1
+    return ever, once_not
+
+
+def by_mincore(*arguments):
+    seccomp.without_cachestat(errno.ENOSYS)
+    return watch(*arguments)
+
+
+def watched(made, motion, uid=None, watcher=watch):
+    """What a watcher saw of a process in motion, and which pages were in swap all the time."""
+    with Sharer({"move": lambda: forever(motion, made)}, uid) as other:
+        before = np.array(verdict.truth(made.start, made.end))
+        other.send("move")
+        arguments = (watcher, other.pid, made.start, made.end)
+        seen = runas.as_nobody(*arguments) if uid else runas.in_child(*arguments)
+        other.still_busy()
+    always = (KINDS == ALWAYS) & before & verdict.truth(made.start, made.end)
+    assert always.sum() > GROUPS
+    return *seen, always
+
+
+def judge(ever, once_not, always, never=(NEVER, HOLE)):
+    """Of what is so all the time, nobody is told anything else."""
+    assert not np.flatnonzero(ever & np.isin(KINDS, never)).tolist()
+    assert not np.flatnonzero(once_not & always).tolist()
+    return ever, always
+
+
+@pytest.mark.parametrize("kind", ["memfd", "shared_anonymous"])
+def test_pages_in_motion(kind):
+    with sharing.KINDS[kind](PAGES) as made:
+        sharing.paint(made, LAYOUT)
+        ever, always = judge(*watched(made, churn))
+        assert ever[always].all()
+        assert ever[KINDS == CHURNED].any()
+
+
+def test_pages_in_motion_without_cachestat():
+    """A hole may be filled between SEEK_DATA and mincore: no order of the two rules that out."""
+    with backed.memfd(PAGES) as made:
+        sharing.paint(made, LAYOUT)
+        ever, always = judge(*watched(made, churn, watcher=by_mincore), never=NEVER)
+        assert ever[always].all()
+
+
+@pytest.mark.parametrize("motion", [rest, churn])
+def test_pages_in_motion_of_which_only_the_sum_is_told(motion):
+    with backed.shared_anonymous(PAGES) as made:
+        sharing.paint(made, LAYOUT)
+        judge(*watched(made, motion, uid=runas.NOBODY))
+
+
+@pytest.mark.xfail(
+    strict=False,
+    reason="a mapping that is replaced between its look-up and its entries is answered for by "
+    "the file it had: seen now and then on a busy machine",
+)
+def test_mappings_in_motion():
+    with backed.memfd(PAGES) as made:
+        sharing.paint(made, LAYOUT)
+        ever, _, always = watched(made, remap)
+        assert not (ever & np.isin(KINDS, (NEVER, HOLE))).any()
+        assert ever[always].any()

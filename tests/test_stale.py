@@ -1,0 +1,132 @@
+"""Shared memory that changes between what is asked first and what is asked then."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import tempfile
+
+import pytest
+
+import backed
+import fastpagemap as fpm
+import memory
+import runas
+import sharing
+import verdict
+from linux import PAGE
+from needs import Absent, need
+from sharing import MIXED, expected, paint
+from verdict import Said, ask_as, honest, told
+from victim import Victim
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
+
+PAGES = len(MIXED)
+
+
+def cover(made):
+    """Put private memory, of which nothing is there, in the place of a memory."""
+    made.map(memory.PRIVATE)
+
+
+def move(made):
+    """Show other pages of the same file: behind its end."""
+    made.map(backed.FILE_SHARED, fd=made.fd, offset=PAGES)
+
+
+def change(made):
+    """Show another file, of holes."""
+    fd = backed.sized_memfd(PAGES)
+    made.map(backed.FILE_SHARED, fd=fd)
+    os.close(fd)
+
+
+def split(made):
+    """Make two mappings of one."""
+    made.protect(memory.READ, 0, PAGES // 3)
+
+
+#: What may happen, to which kind of memory: one with a descriptor of it, and one with none.
+CHANGES = pytest.mark.parametrize(
+    ("happen", "kind"),
+    [(happen, "memfd") for happen in (memory.Memory.unmap, cover, move, change, split)]
+    + [(happen, "shared_anonymous") for happen in (memory.Memory.unmap, cover, split)],
+)
+
+
+@contextlib.contextmanager
+def painted(kind):
+    """Shared memory, its PageMap and its mapping."""
+    need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
+    with sharing.KINDS[kind](PAGES) as made, fpm.PageMap() as pm:
+        paint(made, MIXED)
+        (mapping,) = [m for m in pm.mappings() if m.start == made.start]
+        yield made, pm, mapping
+
+
+@CHANGES
+def test_usage_of_a_mapping_that_was(happen, kind):
+    """What is counted is what is there now, and root is told all of it."""
+    with painted(kind) as (made, pm, mapping):
+        happen(made)
+        (row,) = pm.usage([mapping])
+        real = sum(verdict.truth(made.start, made.end)) * PAGE
+        assert (row["swapped"], row["swapped_shared"], row["unknown"]) == (real, real, 0)
+
+
+@pytest.mark.parametrize("kind", ["memfd", "shared_anonymous"])
+def test_usage_of_a_part_of_a_mapping(kind):
+    with painted(kind) as (made, pm, mapping):
+        first, last = PAGES // 4, PAGES // 2
+        part = mapping._replace(start=made.at(first), end=made.at(last), offset=first * PAGE)
+        (row,) = pm.usage([part])
+        assert row["swapped"] == sum(expected(MIXED)[first:last]) * PAGE
+        assert row["unknown"] == 0
+
+
+@CHANGES
+def test_pages_that_are_settled_later(happen, kind):
+    """Swapped and unknown are looked up when asked for, and the mapping may be another by then."""
+    with painted(kind) as (made, pm, _):
+        pages = pm.read(made.start, made.end)
+        happen(made)
+        said = Said(pages.swapped.tolist(), pages.unknown.tolist())
+    honest(said, expected(MIXED))
+
+
+def test_pages_that_are_settled_when_the_process_is_gone():
+    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+        span = victim.make("memfd_sparse", PAGES)
+        victim.pageout(span)
+        pages = pm.read(span.start, span.end)
+        victim.kill()
+        assert not pages.swapped.any()
+        assert (pages.unknown == ~pages.present).all()
+
+
+def test_a_file_that_is_replaced_while_it_is_open():
+    """The path leads to another file, the descriptor and the mapping do not."""
+    with backed.posix(PAGES) as made:
+        os.fchmod(made.fd, 0o666)
+        path = os.readlink(f"/proc/self/fd/{made.fd}")
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+            os.truncate(file.fileno(), PAGES * PAGE)
+            os.rename(file.name, path)
+        assert told(made, MIXED, keep_fd=True).swapped == expected(MIXED)
+        honest(told(made, MIXED), expected(MIXED))
+
+
+def test_a_lease_holds_nobody_up():
+    """Opening a file that is leased waits for its holder; a question must not."""
+
+    def leased(made):
+        fcntl.fcntl(made.fd, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored
+        fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        try:
+            return ask_as(made, uid=0, capabilities=[runas.CAP_SYS_ADMIN])
+        finally:
+            fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+    with backed.posix(PAGES) as made:
+        honest(told(made, MIXED, look=leased), expected(MIXED))

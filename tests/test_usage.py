@@ -1,0 +1,240 @@
+"""usage() next to the kernel's own sums, smaps, for every process that holds still."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import fastpagemap as fpm
+import kinds
+import memory
+import oracle
+import runas
+import swap
+from judge import is_shared_memory, keeps_soft_dirty
+from linux import PAGE
+from needs import Absent, Missing, need
+from victim import Victim
+
+PAGES = 37
+#: Some programs reserve terabytes of addresses; reading all their entries would take too long.
+LARGEST = 64 << 30
+COLUMNS = ["start", "end", "size", "present", "swapped", "swapped_shared", "unknown", "shared"]
+COLUMNS += ["exclusive", "soft_dirty", "huge"]
+
+
+class Moment(NamedTuple):
+    """All that the kernel says of a process, to see whether it holds still."""
+
+    lines: list
+    sums: dict
+    words: dict
+
+    @classmethod
+    def of(cls, pid):
+        lines = [line for line in oracle.maps(pid) if line.start < 1 << 63]
+        sums = oracle.smaps(pid)
+        lines = [line for line in lines if line.end - line.start <= LARGEST]
+        words = {line.start: oracle.many_words(line.start, line.end, pid) for line in lines}
+        return cls(lines, sums, words)
+
+
+@pytest.fixture(scope="module")
+def zero_frames(zero_pfn):
+    """The frames that smaps counts nowhere: the zero page's and the huge zero page's."""
+    frames = {zero_pfn}
+    try:
+        with memory.huge_zero(1) as made:
+            frames |= {oracle.decode(w).pfn for w in oracle.words(made.start, made.end)}
+    except Missing:
+        pass
+    return frames
+
+
+def rows_of(pid):
+    """usage() of all mappings, by their addresses."""
+    with fpm.PageMap(pid) as pm:
+        table = pm.usage()
+    return {(int(row["start"]), int(row["end"])): row for row in table}
+
+
+def judge_usage(pid, zero_frames):
+    """Compare each mapping that held still; return how many did."""
+    before = Moment.of(pid)
+    rows = rows_of(pid)
+    after = Moment.of(pid)
+    still = 0
+    for line in before.lines:
+        span = line.start, line.end
+        same = line in after.lines and before.words[line.start] == after.words[line.start]
+        if same and span in rows and before.sums.get(span) == after.sums.get(span):
+            entries = np.frombuffer(before.words[line.start], np.uint64)
+            judge_row(rows[span], before.sums[span], entries, zero_frames)
+            judge_swap(rows[span], before.sums[span], is_shared_memory(line, pid))
+            still += 1
+    return still
+
+
+def judge_row(row, sums, entries, zero_frames):
+    """Rss less the zero page, Anonymous, and what is mapped by this process alone."""
+    present = entries[entries >> 63 == 1]
+    frames = present & np.uint64((1 << 55) - 1)
+    zeros = present[np.isin(frames, np.array(sorted(zero_frames), np.uint64))]
+    hugetlb = sums.get("Private_Hugetlb", 0) + sums.get("Shared_Hugetlb", 0)
+    assert row["size"] == sums["Size"] == row["end"] - row["start"]
+    assert row["present"] == sums["Rss"] + hugetlb + len(zeros) * PAGE
+    not_file = row["present"] - row["shared"] - np.sum(zeros >> 61 & 1 == 0) * PAGE
+    if not hugetlb:  # which smaps counts neither here nor there
+        assert not_file == sums["Anonymous"]
+        assert row["exclusive"] == sums["Private_Clean"] + sums["Private_Dirty"]
+    if keeps_soft_dirty():
+        assert row["soft_dirty"] == np.sum(entries >> 55 & 1) * PAGE
+
+
+def judge_swap(row, sums, shared_memory):
+    """What is swapped, and how much of it nobody could know."""
+    if shared_memory:
+        assert row["swapped_shared"] <= row["swapped"] <= sums["Swap"]
+        assert sums["Swap"] <= row["swapped"] + row["unknown"]
+    else:
+        assert (row["swapped"], row["swapped_shared"], row["unknown"]) == (sums["Swap"], 0, 0)
+
+
+@pytest.mark.root
+def test_every_process_that_holds_still(any_swap, zero_frames):
+    with Victim() as victim:
+        for kind in sorted(kinds.ALL):
+            if kind != "merged":  # its frames are not always what they were
+                victim.make(kind, PAGES)
+        half = victim.make("touched", 100)
+        victim.pageout(half)
+        half.do("read", 0, 50)
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        still = {pid: judge_or_gone(pid, zero_frames) for pid in pids if pid != os.getpid()}
+        assert still[victim.pid] > len(kinds.ALL)
+    assert sum(still.values()) > still[victim.pid]
+
+
+def judge_or_gone(pid, zero_frames):
+    try:
+        return judge_usage(pid, zero_frames)
+    except (ProcessLookupError, FileNotFoundError, PermissionError):  # gone, or out of reach
+        return 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.STAYING))
+def test_every_kind_in_swap(kind, swap_area, zero_frames):
+    with Victim() as victim:
+        span = victim.make(kind, PAGES)
+        victim.pageout(span)
+        assert judge_usage(victim.pid, zero_frames)
+
+
+@pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS - {"gap"}))
+def test_every_kind_as_nobody(kind):
+    """Nobody cannot tell zero pages by their frames, and smaps leaves them out."""
+
+    def ask():
+        with kinds.ALL[kind](PAGES) as made:
+            span = made.start, made.end
+            row = rows_of(os.getpid())[span]
+            sums = oracle.smaps()[span]
+            zeros = made.pages * PAGE if kind in ("zero", "huge_zero") else 0
+            assert row["present"] == sums["Rss"] + zeros
+            return row.tolist()
+
+    assert dict(zip(COLUMNS, runas.as_nobody(ask), strict=False))["size"] >= PAGES * PAGE
+
+
+def test_sums_of_the_masks():
+    with kinds.ALL["file_copied"](PAGES) as made, fpm.PageMap() as pm:
+        (mapping,) = [m for m in pm.mappings() if m.start == made.start]
+        (row,) = pm.usage([mapping])
+        for name in ("present", "swapped", "unknown", "shared", "exclusive"):
+            assert row[name] == getattr(pm, name)(made.start, made.end).sum() * PAGE, name
+
+
+def test_columns_are_all_that_this_kernel_can_fill():
+    with fpm.PageMap() as pm:
+        table = pm.usage()
+        assert all(table.dtype[name] == np.uint64 for name in table.dtype.names)
+        absent = [name for name in COLUMNS if name not in table.dtype.names]
+        assert [name for name in COLUMNS if name not in absent] == list(table.dtype.names)
+        assert ("soft_dirty" in absent) == (not keeps_soft_dirty())
+        assert set(absent) <= {"soft_dirty", "huge"}
+        for name in absent:
+            with pytest.raises(fpm.UnsupportedError):
+                pm.usage(fields=[name])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["present"],
+        ["exclusive", "start", "shared"],
+        ("unknown", "end"),
+        ["swapped", "swapped_shared"],
+        ["start", "end", "size"],
+        [],
+    ],
+    ids=repr,
+)
+def test_fields_asked_for_come_in_their_order(fields):
+    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+        victim.make("sparse", PAGES)
+        table, whole = pm.usage(fields=iter(fields)), pm.usage()
+    assert list(table.dtype.names or ()) == list(fields)
+    assert len(table) == len(whole)
+    for name in fields:
+        assert table[name].tolist() == whole[name].tolist()
+
+
+def test_a_field_that_does_not_exist():
+    with fpm.PageMap() as pm, pytest.raises(ValueError, match="rss"):
+        pm.usage(fields=["present", "rss"])
+
+
+def test_mappings_asked_for_come_in_their_order():
+    with memory.sparse(PAGES) as made, memory.touched(5) as other, fpm.PageMap() as pm:
+        chosen = {m.start: m for m in pm.mappings() if m.start in (made.start, other.start)}
+        table = pm.usage(chosen[start] for start in (other.start, made.start, other.start))
+        assert table["start"].tolist() == [other.start, made.start, other.start]
+        assert table["present"].tolist() == [5 * PAGE, -(-PAGES // 3) * PAGE, 5 * PAGE]
+        assert pm.usage([]).shape == (0,)
+
+
+def test_a_mapping_that_is_gone_counts_nothing():
+    with fpm.PageMap() as pm:
+        with memory.touched(PAGES) as made:
+            (mapping,) = [m for m in pm.mappings() if m.start == made.start]
+        (row,) = pm.usage([mapping])
+        assert row["size"] == PAGES * PAGE
+        assert row["present"] == row["swapped"] == row["unknown"] == 0
+
+
+def test_a_large_mapping_costs_no_memory_of_its_size():
+    """64 GiB, of which three pages are there."""
+    pages = 1 << 24
+    try:
+        made = memory.Memory(pages, memory.PRIVATE | memory.linux.MAP_NORESERVE)
+    except OSError:
+        need(False, "64 GiB of addresses to reserve", Absent)
+    with made, fpm.PageMap() as pm:
+        for page in (0, pages // 2 + 1, pages - 1):
+            made.write(page, page + 1)
+        (mapping,) = [m for m in pm.mappings() if m.start == made.start]
+        (row,) = pm.usage([mapping])
+    assert (row["size"], row["present"]) == (pages * PAGE, 3 * PAGE)
+
+
+def test_swap_shows_at_once(any_swap):
+    """Nothing is kept from one call to the next."""
+    with memory.touched(PAGES) as made, fpm.PageMap() as pm:
+        (mapping,) = [m for m in pm.mappings() if m.start == made.start]
+        assert pm.usage([mapping])["swapped"].tolist() == [0]
+        swap.pageout(made.start, made.end)
+        assert pm.usage([mapping])["swapped"].tolist() == [PAGES * PAGE]
+        made.drop()
+        assert pm.usage([mapping])["swapped"].tolist() == [0]
