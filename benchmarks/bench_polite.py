@@ -1,0 +1,188 @@
+"""How much is a process held up by being read, when all it does is map and unmap?
+
+To read its page tables, the kernel holds the lock that mapping and unmapping need. A victim works
+while nobody reads it, while a C loop of 64 KiB preads does, and while fastpagemap does.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+import fastpagemap as fpm
+from lab import GIB, KIB, PAGE, Floor, Result, Rows, Scale, compiled, readable, table
+
+#: bytes read at a time, so that a slice of time ends when it should
+WINDOW = 4 * GIB
+#: us that one hold of the lock may take
+HOLD = 1000
+ALONE, PREADS, OURS = "left alone", "64 KiB preads in C", "fastpagemap"
+
+Reader = Iterator[object]
+
+
+class Victim(NamedTuple):
+    """A process at work."""
+
+    process: subprocess.Popen[str]
+    start: int
+    end: int
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self.process.pid
+
+    def work(self, seconds: float, reader: Reader | None) -> list[float]:
+        """Have it work while a reader reads; return how often it got round, and latencies in us."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        end = time.monotonic() + seconds
+        while reader and time.monotonic() < end:
+            next(reader)
+        count, *latencies = map(int, self.process.stdout.readline().split())
+        return [count, *(ns / 1e3 for ns in latencies)]
+
+
+@contextlib.contextmanager
+def victim(reserved: int, resident: int) -> Iterator[Victim]:
+    """Start one with a heap."""
+    command = [compiled("victim"), str(reserved), str(resident)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield Victim(process, *map(int, process.stdout.readline().split()))
+        finally:
+            process.kill()
+
+
+def windows(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Go through a span again and again."""
+    return itertools.cycle((at, min(at + WINDOW, end)) for at in range(start, end, WINDOW))
+
+
+def preads(held: Victim) -> Reader:
+    """Read all entries of the heap, over and over."""
+    floor = Floor(held.pid)
+    for span in windows(held.start, held.end):
+        yield floor.read(*span, chunk=64 * KIB)
+
+
+def questions(pm: fpm.PageMap, start: int, end: int) -> dict[str, Callable[[], object]]:
+    """Return what is asked, span by span, or of all the process at once."""
+    spans = windows(start, end)
+    mask = np.ones(WINDOW // PAGE, bool)
+
+    def present() -> object:
+        low, high = next(spans)
+        return pm.present(low, high, out=mask[: (high - low) // PAGE])
+
+    return {
+        "present": present,
+        "masks": lambda: pm.masks(*next(spans)),
+        "usage(present, swapped)": lambda: pm.usage(fields=("present", "swapped")),
+        "regions()": pm.regions,
+    }
+
+
+def ours(held: Victim) -> Reader:
+    """Ask everything, over and over."""
+    with fpm.PageMap(held.pid) as pm:
+        for ask in itertools.cycle(questions(pm, held.start, held.end).values()):
+            yield ask()
+
+
+def run(scale: Scale) -> list[Result]:
+    """Measure both heaps."""
+    resident = min(GIB, scale.size)
+    heaps = {
+        f"{readable(scale.size)} of 4 KiB pages": (scale.size, scale.size),
+        f"{readable(scale.reserved)} reserved, {readable(resident)} of it touched": (
+            scale.reserved,
+            resident,
+        ),
+    }
+    results = []
+    for name, heap in heaps.items():
+        with victim(*heap) as held:
+            results += latencies(name, held, scale)
+            results += holds(name, held)
+    return results
+
+
+def latencies(name: str, held: Victim, scale: Scale) -> list[Result]:
+    """Compare the victim's latencies under each reader, who take turns."""
+    readers = {ALONE: None, PREADS: preads(held), OURS: ours(held)}
+    slices: dict[str, list[list[float]]] = {reader: [] for reader in readers}
+    for _ in range(scale.slices):
+        for reader, read in readers.items():
+            slices[reader].append(held.work(scale.slice, read))
+    rows: Rows = [("the victim, us", "p50", "p99", "p99.9", "longest", "rounds/s")]
+    tails = {}
+    for reader, measured in slices.items():
+        count, p50, p99, tails[reader], _ = map(statistics.median, zip(*measured, strict=True))
+        longest = max(measure[-1] for measure in measured)
+        cells = (*(f"{value:.1f}" for value in (p50, p99, tails[reader], longest)),)
+        rows.append((reader, *cells, f"{count / scale.slice:,.0f}"))
+    title = f"a victim with a heap of {name}"
+    table(f"{title}; medians of {scale.slices} times {scale.slice:g} s, longest of all", rows)
+    ratio = tails[OURS] / tails[PREADS]
+    result = Result(name, "victim's p99.9", PREADS, ratio, 1)
+    print(f"  p99.9 under fastpagemap / under preads: {ratio:.2f}, target 1: {result.verdict}")
+    return [result]
+
+
+# ---- single system calls -----------------------------------------------------------------------
+
+
+def holds(name: str, held: Victim) -> list[Result]:
+    """Have another interpreter ask with system calls timed; it prints what took longest."""
+    preloaded = compiled("holds.so", "-shared", "-fPIC")
+    done = subprocess.run(
+        [sys.executable, __file__, str(held.pid), str(held.start), str(held.end)],
+        env=os.environ | {"LD_PRELOAD": str(preloaded)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    rows: Rows = [("longest system call, us", "ioctls", "elapsed", "CPU", "preads", "elapsed")]
+    results = []
+    for what, (ioctls, preads_) in json.loads(done.stdout).items():
+        calls, elapsed, cpu = ioctls
+        cells = (f"{elapsed / 1e3:.1f}", f"{cpu / 1e3:.1f}", f"{preads_[0]}")
+        rows.append((what, f"{calls}", *cells, f"{preads_[1] / 1e3:.1f}"))
+        results.append(Result(name, f"longest ioctl of {what}", "us of CPU", cpu / 1e3, HOLD))
+    table(f"a victim with a heap of {name}, idle: an ioctl is one hold of its lock", rows)
+    return results
+
+
+def main() -> None:
+    """Ask each question a few times, and print the longest system calls in it as JSON."""
+    import ctypes
+
+    pid, start, end = map(int, sys.argv[1:])
+    noted = (ctypes.c_uint64 * 3 * 2).in_dll(ctypes.CDLL(None), "holds")
+    found = {}
+    with fpm.PageMap(pid) as pm:
+        for what, ask in questions(pm, start, end).items():
+            ctypes.memset(noted, 0, ctypes.sizeof(noted))
+            for _ in range(8):
+                ask()
+            found[what] = [list(row) for row in noted]
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
