@@ -1,5 +1,6 @@
 """What PageMap returns: the masks of a span, and its entries."""
 
+import contextlib
 import functools
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 
 from . import entry, pagecache, plans
 from .capabilities import need_soft_dirty
+from .mapping import Mapping
 from .shmem import SharedMemory
 
 __all__ = ["Mask", "Masks", "Pages"]
@@ -140,10 +142,23 @@ class Pages:
         unknown = np.zeros(len(self), bool)
         for start, end, mapping in self._shared:
             part = plans.part(self.start, start, end)
-            lost = unknown[part]
-            entry.mask(self.entries[part], self._memory.lost_question(mapping), lost)
-            self._memory.settle(mapping, start, swapped[part], lost)
+            self._lose(mapping, part, unknown)
+            self._memory.settle(mapping, start, swapped[part], unknown[part])
+        # what was said is not of these pages if something else is there by now
+        still = []
+        with contextlib.suppress(OSError):
+            still = self._memory.within(self.start, self.end)
+        for start, end, mapping in self._shared:
+            if (start, end, mapping) not in still:
+                part = plans.part(self.start, start, end)
+                entry.mask(self.entries[part], "swapped", swapped[part])
+                self._lose(mapping, part, unknown)
+                unknown[part] &= ~swapped[part]
         return swapped, unknown
+
+    def _lose(self, mapping: Mapping, part: slice, lost: Mask) -> None:
+        """Mark the pages of a mapping of which the entries say nothing."""
+        entry.mask(self.entries[part], self._memory.lost_question(mapping), lost[part])
 
     @functools.cached_property
     def _decoded(self) -> npt.NDArray[np.void]:

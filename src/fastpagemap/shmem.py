@@ -152,12 +152,8 @@ class SharedMemory:
         total = self._totals.get(mapping)
         if total is None:
             return
-        process, question = self.process, self.lost_question(mapping)
-        counts = np.zeros((2, 1), np.uint64)
-        span = np.array([[mapping.start], [mapping.end]], np.uint64)
-        questions = (question, "swapped")
-        core.read_counts(process.pagemap, process.path, span[0], span[1], questions, counts)
-        all_lost, own = map(int, counts[:, 0])
+        here, own_here = np.empty_like(lost), np.empty_like(lost)
+        all_lost, own = self._counted(mapping, start, here, own_here)
         in_file = total // PAGE_SIZE
         if not mapping.shared:
             # its own copies are in the sum too: if they can be told from markers
@@ -168,13 +164,30 @@ class SharedMemory:
             lost.fill(False)
         # smaps counts also what is not asked about: pages under the copies of a private mapping
         # that may not be written, and the whole of a huge entry that the mapping begins within
-        elif in_file == all_lost and (mapping.shared or mapping.writable) and self._uncut(mapping):
-            # what has come back since its entry was read was not counted
-            still = np.empty_like(lost)
-            core.read_masks(process.pagemap, process.path, start, len(lost), {question: still})
-            still &= lost
-            swapped |= still
-            lost &= ~still
+        elif (
+            in_file == all_lost
+            and (mapping.shared or mapping.writable)
+            and self._uncut(mapping)
+            and self._read_totals().get(mapping) == total
+        ):
+            # What is swapped is lost, whenever it is looked at. As many lost as swapped, while
+            # nothing came or went, are the same pages: but only those that were counted.
+            here &= lost
+            swapped |= here
+            lost &= ~here
+
+    def _counted(self, mapping: Mapping, start: int, lost: Mask, swapped: Mask) -> tuple[int, int]:
+        """Count a mapping's pages, lost and swapped, and fill the masks of its part at `start`."""
+        process, question = self.process, self.lost_question(mapping)
+        end = start + len(lost) * PAGE_SIZE
+        starts, ends = np.array([[mapping.start, end], [start, mapping.end]], np.uint64)
+        counts = np.zeros((2, 2), np.uint64)
+        questions = (question, "swapped")
+        core.read_counts(process.pagemap, process.path, starts, ends, questions, counts)
+        masks = {question: lost, "swapped": swapped}
+        core.read_masks(process.pagemap, process.path, start, len(lost), masks)
+        lost_around, swapped_around = map(int, counts.sum(axis=1))
+        return lost_around + int(lost.sum()), swapped_around + int(swapped.sum())
 
     @functools.cached_property
     def _types_visible(self) -> bool:
@@ -203,7 +216,10 @@ class SharedMemory:
 
     @functools.cached_property
     def _totals(self) -> dict[Mapping, int]:
-        """Bytes of swap by the mapping they are in, as smaps has them."""
+        return self._read_totals()
+
+    def _read_totals(self) -> dict[Mapping, int]:
+        """Return bytes of swap by the mapping they are in, as smaps has them."""
         totals = {}
         text = self.process.read_own("smaps")
         for line in _SMAPS.finditer(text):
