@@ -7,6 +7,7 @@ from .mapping import Mapping
 from .pagemap import PageMap
 from .pages import Masks, Pages
 from .span import span
+from .tracking import WriteTracker
 
 __all__ = [
     "ENTRY_DTYPE",
@@ -21,6 +22,7 @@ __all__ = [
     "PageMap",
     "Pages",
     "UnsupportedError",
+    "WriteTracker",
     "capabilities",
     "decode",
     "span",

@@ -65,6 +65,9 @@ struct fpm_scan_arg {
 };
 
 #define FPM_PAGEMAP_SCAN _IOWR('f', 16, struct fpm_scan_arg)
+#define FPM_PM_SCAN_WP_MATCHING (1 << 0)
+#define FPM_PM_SCAN_CHECK_WPASYNC (1 << 1)
+#define FPM_PAGE_IS_WRITTEN (1 << 1)
 #define FPM_PAGE_IS_PRESENT (1 << 3)
 #define FPM_PAGE_IS_SWAPPED (1 << 4)
 #define FPM_PAGE_IS_SOFT_DIRTY (1 << 7)
@@ -82,5 +85,18 @@ struct fpm_uffdio_api {
 #define FPM_UFFD_API 0xAA
 #define FPM_UFFD_USER_MODE_ONLY 1        /* 5.11 */
 #define FPM_UFFD_FEATURE_WP_ASYNC (1 << 15) /* 6.7 */
+
+struct fpm_uffdio_range {
+    uint64_t start, len;
+};
+
+struct fpm_uffdio_register {
+    struct fpm_uffdio_range range;
+    uint64_t mode, ioctls;
+};
+
+#define FPM_UFFDIO_REGISTER _IOWR(0xAA, 0x00, struct fpm_uffdio_register)
+#define FPM_UFFDIO_UNREGISTER _IOR(0xAA, 0x01, struct fpm_uffdio_range)
+#define FPM_UFFDIO_REGISTER_MODE_WP 2
 
 #endif

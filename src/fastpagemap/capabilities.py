@@ -18,9 +18,6 @@ from .span import span
 
 __all__ = ["Capabilities", "capabilities", "categories", "need_soft_dirty", "soft_dirty"]
 
-# UFFD_FEATURE_WP_ASYNC
-_WP_ASYNC = 1 << 15
-
 _NEEDS = {
     "soft_dirty": "CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
     "scan": "Linux 6.7",
@@ -115,7 +112,7 @@ def capabilities(process: Any = None) -> Capabilities:
         cachestat=_cachestat(),
         pfn=_pfn(),
         map_files=_map_files(held),
-        userfaultfd_wp_async=bool(uffd.features() & _WP_ASYNC),
+        userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
     )
 
 

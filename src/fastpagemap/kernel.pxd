@@ -85,6 +85,9 @@ cdef extern from "_uapi.h" nogil:
         uint64_t vma_name_addr
 
     const unsigned long PAGEMAP_SCAN "FPM_PAGEMAP_SCAN"
+    const uint64_t PM_SCAN_WP_MATCHING "FPM_PM_SCAN_WP_MATCHING"
+    const uint64_t PM_SCAN_CHECK_WPASYNC "FPM_PM_SCAN_CHECK_WPASYNC"
+    const uint64_t PAGE_IS_WRITTEN "FPM_PAGE_IS_WRITTEN"
     const uint64_t PAGE_IS_PRESENT "FPM_PAGE_IS_PRESENT"
     const uint64_t PAGE_IS_SWAPPED "FPM_PAGE_IS_SWAPPED"
     const uint64_t PAGE_IS_SOFT_DIRTY "FPM_PAGE_IS_SOFT_DIRTY"
@@ -114,3 +117,13 @@ cdef extern from "_uapi.h" nogil:
         uint64_t api
         uint64_t features
         uint64_t ioctls
+    const uint64_t UFFD_FEATURE_WP_ASYNC "FPM_UFFD_FEATURE_WP_ASYNC"
+    const unsigned long UFFDIO_REGISTER "FPM_UFFDIO_REGISTER"
+    const unsigned long UFFDIO_UNREGISTER "FPM_UFFDIO_UNREGISTER"
+    const uint64_t UFFDIO_REGISTER_MODE_WP "FPM_UFFDIO_REGISTER_MODE_WP"
+    ctypedef struct uffdio_range "struct fpm_uffdio_range":
+        uint64_t start
+        uint64_t len
+    ctypedef struct uffdio_register "struct fpm_uffdio_register":
+        uffdio_range range
+        uint64_t mode

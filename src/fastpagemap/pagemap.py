@@ -189,9 +189,36 @@ class PageMap:
         ------
         UnsupportedError
             This kernel keeps no soft-dirty bits: all pages would read clean.
+
+        Notes
+        -----
+        What it cannot tell, seen on Linux 6.1, 6.12 and 7.3: a page of shared memory that was
+        written and then swapped out is clean, also when it has come back; so is a page that
+        MADV_DONTNEED has emptied. All pages are dirty of a new mapping, touched or not, and of an
+        old one that the kernel merges with a new neighbour; and all of a huge page, if one of them
+        was written. ``WriteTracker`` has none of that, for this process's own memory.
+
+        Source: Documentation/admin-guide/mm/soft-dirty.rst.
         """
         need_soft_dirty()
         return self._mask("soft_dirty", start, end, out)
+
+    def clear_soft_dirty(self) -> None:
+        """Make all pages of the process clean: writes 4 to /proc/PID/clear_refs.
+
+        For everyone who looks at the process: whoever else tracks it by soft-dirty (CRIU's
+        pre-dump) loses what was written until now. And not without cost to the process: each page
+        faults once when it is written next.
+
+        Raises
+        ------
+        UnsupportedError
+            This kernel keeps no soft-dirty bits; it would take the request and do nothing.
+        PermissionError
+            The process is another user's.
+        """
+        need_soft_dirty()
+        self._process().write_own("clear_refs", b"4")
 
     def regions(
         self,

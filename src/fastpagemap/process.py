@@ -130,6 +130,16 @@ class Process:
         self.check_alive()
         return text
 
+    def write_own(self, name: str, content: bytes) -> None:
+        """Write to a file that changes the memory that ``pagemap`` was opened for."""
+        fd = self.open(name, os.O_WRONLY)
+        try:
+            # after an exec the file is of the new program
+            self.check_alive()
+            os.write(fd, content)
+        finally:
+            os.close(fd)
+
     def check_alive(self) -> None:
         """Raise ProcessLookupError if the memory that ``pagemap`` was opened for is gone."""
         if not os.pread(self.pagemap, 8, 0):
