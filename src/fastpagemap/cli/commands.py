@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from fastpagemap import capabilities
 from fastpagemap.cli import tables
 from fastpagemap.cli.report import collect
 
@@ -49,6 +50,16 @@ def report(pid: int) -> Iterable[str]:
     file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes.
     """
     return _report(pid)
+
+
+@cli.command()
+@click.argument("pid", type=_process_id, required=False)
+def doctor(pid: int | None) -> Iterable[str]:
+    """Show what this kernel, and this user, can be asked of process PID, or of any of one's own.
+
+    What is missing is named with what it would need.
+    """
+    yield from str(capabilities(pid)).splitlines()
 
 
 def _report(pid: int) -> Iterator[str]:
