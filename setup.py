@@ -23,8 +23,6 @@ def extension(name: str) -> Extension:
 
 
 setup(
-    ext_modules=[
-        extension(name) for name in ("decoding", "core", "scan", "maps", "pagecache", "uffd")
-    ],
+    ext_modules=[extension(name) for name in MODULES],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )
