@@ -4,7 +4,7 @@ import sysconfig
 
 from setuptools import Extension, setup
 
-MODULES = ("decoding", "core", "scan", "maps", "pagecache", "uffd")
+MODULES = ("decoding", "core", "scan", "maps", "pagecache", "uffd", "writes")
 # One wheel serves CPython 3.11 and later; free-threaded builds have no limited API.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 

@@ -99,4 +99,11 @@ struct fpm_uffdio_register {
 #define FPM_UFFDIO_UNREGISTER _IOR(0xAA, 0x01, struct fpm_uffdio_range)
 #define FPM_UFFDIO_REGISTER_MODE_WP 2
 
+struct fpm_uffdio_writeprotect {
+    struct fpm_uffdio_range range;
+    uint64_t mode;
+};
+
+#define FPM_UFFDIO_WRITEPROTECT _IOWR(0xAA, 0x06, struct fpm_uffdio_writeprotect)
+
 #endif

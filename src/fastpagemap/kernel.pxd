@@ -127,3 +127,7 @@ cdef extern from "_uapi.h" nogil:
     ctypedef struct uffdio_register "struct fpm_uffdio_register":
         uffdio_range range
         uint64_t mode
+    const unsigned long UFFDIO_WRITEPROTECT "FPM_UFFDIO_WRITEPROTECT"
+    ctypedef struct uffdio_writeprotect "struct fpm_uffdio_writeprotect":
+        uffdio_range range
+        uint64_t mode
