@@ -61,4 +61,6 @@ ctypedef struct found_t:
 cdef ssize_t scan_once(int fd, kernel.scan_arg *arg, kernel.page_region *regions,
                        int room) noexcept nogil
 
+cdef bint covered(int maps, uint64_t start, uint64_t end) noexcept nogil
+
 cdef int keep(found_t *found, const kernel.page_region *regions, int count) noexcept nogil

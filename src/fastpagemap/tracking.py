@@ -1,10 +1,8 @@
 """The writes of this process itself, without soft-dirty: userfaultfd write protection."""
 
-import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -167,22 +165,19 @@ class WriteTracker:
             )
         return process, watch
 
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[tuple[Process, uffd.Userfaultfd]]:
-        """Hold the lock and what to ask, and say what it means where the kernel refuses."""
-        self._held()
-        with self._lock:
-            process, watch = self._held()
-            try:
-                _check(process, self.start, self.end, writable=False)
-                yield process, watch
-            except (ValueError, PermissionError) as error:
-                self._held()  # a signal's handler may have closed it
-                raise OSError(
-                    errno.EFAULT,
-                    f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
-                    f"not tracked any more ({error})",
-                ) from None
+    def _check_mapped(self, process: Process) -> None:
+        """Raise ValueError if part of the span is not mapped any more: a scan passes over it."""
+        if not writes.mapped(process.maps, self.start, self.end):
+            _check(process, self.start, self.end, writable=False)
+
+    def _lost(self, error: Exception) -> OSError:
+        """Return the exception for a span of which part is refused now."""
+        self._held()  # a signal's handler may have closed it
+        return OSError(
+            errno.EFAULT,
+            f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
+            f"not tracked any more ({error})",
+        )
 
     def written(self, *, reset: bool = True, out: Mask | None = None) -> Mask:
         """Return which pages were written since they were last reset, or tracking began.
@@ -219,18 +214,17 @@ class WriteTracker:
             # not np.empty: where nothing was written the result's own pages are not touched
             out = np.zeros(self._count, bool)
         out = entry.output(out, (self._count,), np.dtype(bool))
-        with self._asking() as (process, watch):
-            if self._count:
+        self._held()
+        with self._lock:
+            process, watch = self._held()
+            try:
+                self._check_mapped(process)
                 writes.written(
-                    process.pagemap,
-                    watch,
-                    process.path,
-                    self.start,
-                    self.end,
-                    out.view(np.uint8),
-                    reset,
+                    process.pagemap, watch, process.path, self.start, out.view(np.uint8), reset,
                     zeroed,
-                )
+                )  # fmt: skip
+            except (ValueError, PermissionError) as error:
+                raise self._lost(error) from None
         return out
 
     def regions(
@@ -273,12 +267,16 @@ class WriteTracker:
             raise ValueError(
                 "reset=True would lose writes: mask and returns must have WRITTEN, inverted not"
             )
-        with self._asking() as (process, watch):
-            if not self._count:
-                return np.empty(0, REGION_DTYPE)
-            found = writes.regions(
-                process.pagemap, watch, process.path, self.start, self.end, asked, reset
-            )
+        self._held()
+        with self._lock:
+            process, watch = self._held()
+            try:
+                self._check_mapped(process)
+                found = writes.regions(
+                    process.pagemap, watch, process.path, self.start, self.end, asked, reset
+                )
+            except (ValueError, PermissionError) as error:
+                raise self._lost(error) from None
         return np.frombuffer(bytearray(found), REGION_DTYPE)
 
 

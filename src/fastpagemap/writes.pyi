@@ -9,13 +9,13 @@ from .uffd import Userfaultfd
 
 __test__: dict[str, Any]
 
+def mapped(maps: int, start: int, end: int) -> bool: ...
 def protect(fd: int, path: str, start: int, end: int) -> None: ...
 def written(
     fd: int,
     watch: Userfaultfd,
     path: str,
     start: int,
-    end: int,
     mask: npt.NDArray[np.uint8],
     reset: bool,
     zeroed: bool,

@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from fastpagemap cimport kernel
 from fastpagemap.core cimport PAGE_SHIFT
-from fastpagemap.scan cimport REGIONS, SLICE, found_t, keep, now, scan_once
+from fastpagemap.scan cimport REGIONS, SLICE, covered, found_t, keep, now, scan_once
 from fastpagemap.uffd cimport Userfaultfd
 
 from .errors import failure
@@ -23,8 +23,8 @@ from .errors import failure
 cdef enum:
     # Pages a call looks at, at first and in whole: a huge page is not to be cut by a range.
     GRAIN = 1 << 14
-    # At most, while calls are quick: under 1 ms, what protecting costs included.
-    MOST = 1 << 16
+    # At most, while calls are quick: about 1 ms, if all of a sudden they are small pages.
+    MOST = 1 << 17
     # ns
     QUICK = 100_000
 
@@ -164,6 +164,14 @@ cdef int run(sweep_t *sweep, object path) except -1:
     return 0
 
 
+def mapped(int maps, uint64_t start, uint64_t end):
+    """Return whether a span is known to be mapped without gaps; never before Linux 6.11."""
+    cdef bint all_of_it
+    with nogil:
+        all_of_it = covered(maps, start, end)
+    return all_of_it
+
+
 def protect(int fd, object path, uint64_t start, uint64_t end):
     """Protect the pages of a span that is registered with userfaultfd."""
     cdef sweep_t sweep
@@ -171,17 +179,15 @@ def protect(int fd, object path, uint64_t start, uint64_t end):
     run(&sweep, path)
 
 
-def written(int fd, Userfaultfd watch, object path, uint64_t start, uint64_t end,
-            uint8_t[::1] mask, bint reset, bint zeroed):
-    """Fill the mask of the pages that were written since they were protected.
+def written(int fd, Userfaultfd watch, object path, uint64_t start, uint8_t[::1] mask,
+            bint reset, bint zeroed):
+    """Fill the mask of the pages from `start` on that were written since they were protected.
 
-    EPERM: part of the span is not registered with userfaultfd (any more).
+    `zeroed`: it is all 0 already. EPERM: part of them is not registered (any more).
     """
     cdef sweep_t sweep
     cdef uint8_t *first = &mask[0]
-    if <uint64_t> mask.shape[0] != (end - start) >> PAGE_SHIFT:
-        raise ValueError(f"a mask of {mask.shape[0]} pages for {start:#x}-{end:#x}")
-    begin(&sweep, fd, start, end, reset)
+    begin(&sweep, fd, start, start + (<uint64_t> mask.shape[0] << PAGE_SHIFT), reset)
     sweep.mask = first
     sweep.zeroed = zeroed
     try:
