@@ -73,7 +73,8 @@ class WriteTracker:
         self._owner = os.getpid()
         self._process: Process | None = Process()
         try:
-            _check(self._process, self.start, self.end)
+            if not writes.plain(self._process.maps, self.start, self.end):
+                _check(self._process, self.start, self.end)
             self._watch = _opened()
             if self._count:
                 self._arm(self._process, self._watch)

@@ -172,10 +172,35 @@ def mapped(int maps, uint64_t start, uint64_t end):
     return all_of_it
 
 
+cdef bint all_plain(int maps, uint64_t start, uint64_t end) noexcept nogil:
+    cdef kernel.procmap_query query
+    while start < end:
+        memset(&query, 0, sizeof(query))
+        query.size = sizeof(query)
+        query.query_addr = start
+        if kernel.ioctl(maps, kernel.PROCMAP_QUERY, &query) < 0:
+            return False
+        if query.inode or query.dev_major or query.dev_minor:
+            return False
+        if not query.vma_flags & kernel.PROCMAP_WRITABLE:
+            return False
+        start = query.vma_end
+    return True
+
+
+def plain(int maps, uint64_t start, uint64_t end):
+    """Return whether a span is known to be private memory without a file, writable, no gaps."""
+    cdef bint all_of_it
+    with nogil:
+        all_of_it = all_plain(maps, start, end)
+    return all_of_it
+
+
 def protect(int fd, object path, uint64_t start, uint64_t end):
     """Protect the pages of a span that is registered with userfaultfd."""
     cdef sweep_t sweep
     begin(&sweep, fd, start, end, True)
+    sweep.step = <uint64_t> MOST << PAGE_SHIFT
     run(&sweep, path)
 
 
