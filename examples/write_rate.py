@@ -17,7 +17,8 @@ How to read the figures:
   intervals give higher rates.
 - Memory mapped since the last clearing counts as written in whole, touched or not, and a mapping
   that the kernel merged with it does, too. One write to a transparent huge page counts all of it.
-- A page of shared memory that was written and swapped out meanwhile is not counted.
+- A page of shared memory that was written and swapped out meanwhile is not counted, nor what is
+  written between counting and clearing: the two are not one step, as they are for WriteTracker.
 
 It needs a kernel with CONFIG_MEM_SOFT_DIRTY (not every architecture has it, and not every
 distribution sets it), and the right to read and write the process's /proc: the same user, or root.
@@ -59,7 +60,7 @@ def watch(pm: PageMap, interval: float, count: int, top: int) -> None:
         time.sleep(interval)
         sums = written(pm)
         now = time.monotonic()
-        # what is written between counting and clearing is told to no one; it is not much
+        # what is written between counting and clearing is told to no one
         pm.clear_soft_dirty()
         rates = {name: size / (now - cleared) / MIB for name, size in sums.items() if size}
         print(f"{now - began:8.1f} s {sum(rates.values()):10.2f} MiB/s", flush=True)

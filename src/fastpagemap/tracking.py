@@ -48,18 +48,26 @@ class WriteTracker:
         The span is not all mapped, not writable, or begins or ends within a hugetlb page.
     OSError
         EBUSY: part of it is tracked already, here or by another user of userfaultfd. EMFILE: four
-        descriptors are needed.
+        descriptors are needed. ENOMEM: the edges would make more mappings than vm.max_map_count.
+    MemoryError
+        The page tables for memory not touched yet would not fit.
 
     Notes
     -----
     Tracked until it is closed, or collected; the memory is then as it was before. Memory that is
     unmapped, mapped anew or moved meanwhile is tracked no more, and `written` says so. A child
-    after fork has a copy of the memory that is not tracked, and needs a tracker of its own.
+    after fork has a copy of the memory that is not tracked, and needs a tracker of its own. Many
+    threads may ask one tracker, while others write; each page written is told to one of them.
 
     Pages that MADV_DONTNEED has emptied count as written: their content has changed. The first
     write to a transparent huge page has the kernel map it as small pages from then on, and only the
-    page written is told; a page of hugetlb is written as a whole. Writes through another mapping of
-    the same shared memory are not told.
+    page written is told; MADV_COLLAPSE makes it huge again once tracking is over. A page of hugetlb
+    is written as a whole. Not told are writes through another mapping of the same shared memory,
+    and those of devices to pages that were pinned before (io_uring's registered buffers, O_DIRECT
+    on its way, RDMA).
+
+    Memory never touched gets page tables by it, which remain until it is unmapped: 8 bytes a page,
+    2 MiB for each GiB of 4 KiB pages.
 
     Source: Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst, UFFD_FEATURE_WP_ASYNC and
     PM_SCAN_WP_MATCHING.
