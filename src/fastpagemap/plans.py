@@ -14,14 +14,25 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import core, pagecache, scan
+from . import pagecache, reading, scan
 from .capabilities import categories
 from .entry import PAGE_SIZE, Category
 from .mapping import Mapping, within
 from .process import Process
 from .shmem import SharedMemory
 
-__all__ = ["Kind", "Piece", "count", "count_shared", "fill", "kind_of", "part", "pieces", "plan"]
+__all__ = [
+    "Kind",
+    "Piece",
+    "count",
+    "count_shared",
+    "fill",
+    "fill_in",
+    "kind_of",
+    "part",
+    "pieces",
+    "plan",
+]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -180,6 +191,12 @@ def part(origin: int, start: int, end: int) -> slice:
 
 def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None:
     """Fill the masks, by their names, of the pages of a span."""
+    fill_in(SharedMemory(process), start, end, masks)
+
+
+def fill_in(memory: SharedMemory, start: int, end: int, masks: dict[str, Mask]) -> None:
+    """Fill the masks of one of several spans: what is found out of files is kept for the others."""
+    process = memory.process
     settling = not SETTLED.isdisjoint(masks)
     if settling and not pagecache.swap_in_use():
         # nothing is swapped, whatever it is
@@ -194,7 +211,6 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
     if small and not (settling and within(process, start, end, files=True)):
         _fill(process, Kind.OTHER, start, end, masks)
         return
-    memory = SharedMemory(process)
     for piece in pieces(memory, start, end, settling):
         window = _sliced(masks, part(start, piece.start, piece.end))
         if piece.shared is not None:
@@ -207,11 +223,11 @@ def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
     """Read one entry a page, from `start` on; where a scan shows nothing, there is none to read."""
     if len(entries) < SMALL:
         if len(entries):
-            core.read(process.pagemap, process.path, start, entries)
+            reading.read(process.pagemap, process.path, start, entries)
         return
     scanned = entries_plan()
     if scanned is None:
-        core.read(process.pagemap, process.path, start, entries)
+        reading.read(process.pagemap, process.path, start, entries)
         return
     end = start + len(entries) * PAGE_SIZE
     for piece in pieces(SharedMemory(process), start, end, settling=False):
@@ -221,7 +237,7 @@ def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
         elif len(window) >= SMALL:
             scan.read(process.pagemap, process.path, piece.start, window, scanned)
         else:
-            core.read(process.pagemap, process.path, piece.start, window)
+            reading.read(process.pagemap, process.path, piece.start, window)
 
 
 def _fill(
@@ -237,7 +253,7 @@ def _fill(
     if scanned:
         scan.fill(process.pagemap, process.maps, process.path, start, count, masks, scanned)
     elif masks:
-        core.read_masks(process.pagemap, process.path, start, count, masks)
+        reading.read_masks(process.pagemap, process.path, start, count, masks)
 
 
 def _fill_windows(memory: SharedMemory, piece: Piece, masks: dict[str, Mask]) -> None:
@@ -292,7 +308,7 @@ def count(
     large = ends - starts >= np.uint64(SMALL * PAGE_SIZE)
     scanned = plan(kind, frozenset(questions))
     ways: list[tuple[npt.NDArray[np.bool_], Callable[..., None]]] = []
-    ways.append((~large if scanned else np.ones_like(large), core.read_counts))
+    ways.append((~large if scanned else np.ones_like(large), reading.read_counts))
     if scanned:
         ways.append((large, functools.partial(scan.count, maps=process.maps, plan=scanned)))
     for rows, count_them in ways:

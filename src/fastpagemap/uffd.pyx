@@ -9,7 +9,7 @@ from posix.fcntl cimport O_CLOEXEC
 from posix.unistd cimport close, getpid
 
 from fastpagemap cimport kernel
-from fastpagemap.core cimport PAGE_SHIFT
+from fastpagemap.reading cimport PAGE_SHIFT
 
 from .errors import failure
 

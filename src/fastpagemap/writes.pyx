@@ -14,7 +14,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from fastpagemap cimport kernel
-from fastpagemap.core cimport PAGE_SHIFT
+from fastpagemap.reading cimport PAGE_SHIFT
 from fastpagemap.scan cimport REGIONS, SLICE, covered, found_t, keep, now, scan_once
 from fastpagemap.uffd cimport Userfaultfd
 
@@ -168,7 +168,7 @@ def mapped(int maps, uint64_t start, uint64_t end):
     """Return whether a span is known to be mapped without gaps; never before Linux 6.11."""
     cdef bint all_of_it
     with nogil:
-        all_of_it = covered(maps, start, end)
+        all_of_it = covered(maps, start, end, False)
     return all_of_it
 
 
