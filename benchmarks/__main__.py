@@ -23,8 +23,9 @@ sys.path.append(str(HERE.parent / "tests"))
 #: one module each: bench_<question>.py
 WITHOUT_SWAP = ("swapless",)
 WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls")
+WRITES = ("writes",)
 POLITE = ("polite",)
-QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *POLITE)
+QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE)
 #: above every other area, so that what is swapped here stays where it was put
 PRIORITY = 32767
 
@@ -70,6 +71,7 @@ def measure(scale: Scale, wanted: list[str]) -> tuple[list[Result], dict[str, An
     if not set(WITH_SWAP).isdisjoint(wanted):
         with swap(scale.size // 2 + 64 * MIB):
             ask(WITH_SWAP)
+    ask(WRITES)
     ask(POLITE)
     return results, shown
 
