@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from .entry import UInt64Flag
 
-__all__ = ["RUN_DTYPE", "Addresses", "Runs", "State", "covered", "joined", "runs_of"]
+__all__ = ["RUN_DTYPE", "Addresses", "Runs", "State", "at_addresses", "covered", "joined", "runs_of"]
 
 RUN_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("state", "=u8")])
 """A run of pages of the same ``State``; `end` is the first address after it."""
@@ -52,6 +52,17 @@ def covered(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDA
     at = np.searchsorted(starts, addresses, "right")
     inside: npt.NDArray[np.bool_] = (at > 0) & (addresses < ends[np.maximum(at, 1) - 1])
     return inside
+
+
+def at_addresses(runs: Runs, addresses: Addresses) -> Addresses:
+    """Return the state of the page at each address; 0 outside of all runs."""
+    if not len(runs):
+        return np.zeros(len(addresses), np.uint64)
+    starts, ends, states = (np.ascontiguousarray(runs[name]) for name in RUN_DTYPE.names or ())
+    at = np.searchsorted(starts, addresses, "right") - 1
+    states = states[at]
+    states[(at < 0) | (addresses >= ends[at])] = 0
+    return states
 
 
 def joined(runs: Runs, borders: Addresses) -> Runs:
