@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .errors import UnsupportedError
 from .mapping import Mapping
-from .runs import Addresses, Runs, State, at_addresses
+from .runs import Addresses, State, at_addresses, bounds, having
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -47,7 +47,7 @@ class Diff:
             )
         self.before, self.after = before, after
         self.same_process = (before.pid, before.name) == (after.pid, after.name)
-        borders = [_bounds(snapshot.mappings).reshape(-1) for snapshot in (before, after)]
+        borders = [*bounds(before.mappings), *bounds(after.mappings)]
         runs = [runs[name] for runs in (before.states, after.states) for name in ("start", "end")]
         self._cells = _Cells(before, after, borders)
         cells = _Cells(before, after, [*borders, *runs])
@@ -66,10 +66,10 @@ class Diff:
         return f"<Diff of {self.before!r} and {self.after!r}: {len(self.runs)} runs>"
 
     def _had(self, state: State) -> Mask:
-        return (self.runs["before"] & state) != 0
+        return having(self.runs["before"], state)
 
     def _has(self, state: State) -> Mask:
-        return (self.runs["after"] & state) != 0
+        return having(self.runs["after"], state)
 
     @property
     def swapped_out(self) -> Mask:
@@ -206,17 +206,12 @@ class _Cells:
         return [_part(spans[row], start, end) for row, start, end in rows]
 
 
-def _bounds(spans: list[Mapping]) -> Addresses:
-    """Return starts and ends as columns."""
-    return np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
-
-
 def _owner(spans: list[Mapping], addresses: Addresses) -> npt.NDArray[np.intp]:
     """Return the number of the mapping that each address is in, -1 for none."""
-    bounds = _bounds(spans)
-    at = np.searchsorted(np.ascontiguousarray(bounds[:, 0]), addresses, "right") - 1
+    starts, ends = bounds(spans)
+    at = np.searchsorted(starts, addresses, "right") - 1
     if len(spans):
-        at[addresses >= bounds[np.maximum(at, 0), 1]] = -1
+        at[addresses >= ends[np.maximum(at, 0)]] = -1
     return at
 
 

@@ -16,13 +16,27 @@ from .capabilities import categories
 from .entry import ENTRY_DTYPE, PAGE_SIZE, REGION_DTYPE, Category
 from .mapping import Mapping, mappings
 from .process import Process
-from .runs import RUN_DTYPE, Addresses, Runs, State, covered, joined, runs_of
+from .runs import (
+    RUN_DTYPE,
+    Addresses,
+    Runs,
+    Spans,
+    State,
+    batches,
+    bounds,
+    common,
+    covered,
+    cut,
+    joined,
+    near,
+    runs_of,
+    union,
+)
 from .shmem import SharedMemory
 from .span import checked
 
 __all__ = ["states"]
 
-Spans = tuple[Addresses, Addresses]
 Regions = npt.NDArray[np.void]
 Keys = npt.NDArray[np.uint16]
 
@@ -86,14 +100,14 @@ def states(process: Process, spans: Iterable[Mapping] | None) -> Runs:
     memory = SharedMemory(process)
     settled = _settled(memory, current)
     plain = [mapping for mapping in current if mapping not in settled]
-    borders = np.unique(np.concatenate([*_bounds(current), *_bounds(chosen)]))
-    area = _union(*_bounds(chosen))
-    walls = _bounds(list(settled))[0]
-    found = list(_plain(process, _common(_bounds(plain), area), walls, borders))
+    borders = np.unique(np.concatenate([*bounds(current), *bounds(chosen)]))
+    area = union(*bounds(chosen))
+    walls = bounds(list(settled))[0]
+    found = list(_plain(process, common(bounds(plain), area), walls, borders))
     for mapping in settled:
-        found += _shared(memory, mapping, _common(_bounds([mapping]), area), borders)
+        found += _shared(memory, mapping, common(bounds([mapping]), area), borders)
     process.check_alive()
-    return _put_together([_within(runs, area) for runs in found], np.concatenate(_bounds(chosen)))
+    return _put_together([_within(runs, area) for runs in found], np.concatenate(bounds(chosen)))
 
 
 def _put_together(found: list[Runs], borders: Addresses) -> Runs:
@@ -124,9 +138,6 @@ def _within(runs: Runs, area: Spans) -> Runs:
     return runs
 
 
-# ---- spans -------------------------------------------------------------------------------------
-
-
 def _settled(memory: SharedMemory, current: list[Mapping]) -> dict[Mapping, None]:
     """Return the mappings whose files have to be asked."""
     if not pagecache.swap_in_use():
@@ -134,73 +145,32 @@ def _settled(memory: SharedMemory, current: list[Mapping]) -> dict[Mapping, None
     return {mapping: None for mapping in current if memory.holds(mapping)}
 
 
-def _bounds(spans: list[Mapping]) -> Spans:
-    """Return starts and ends as arrays."""
-    bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
-    starts, ends = np.ascontiguousarray(bounds.T)
-    return starts, ends
-
-
-def _union(starts: Addresses, ends: Addresses) -> Spans:
-    """Return spans that are sorted and apart: all that is in any of those given."""
-    some = ends > starts
-    order = np.argsort(starts[some], kind="stable")
-    starts, ends = starts[some][order], np.maximum.accumulate(ends[some][order])
-    if not len(starts):
-        return starts, ends
-    apart = starts[1:] > ends[:-1]
-    return starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
-
-
-def _common(
-    these: Spans, those: Spans
-) -> Spans:
-    """Return what lies in both, sorted."""
-    edges = np.unique(np.concatenate([*these, *those]))
-    both = covered(edges[:-1], *these) & covered(edges[:-1], *those)
-    return edges[:-1][both], edges[1:][both]
-
-
-def _near(
-    starts: Addresses, ends: Addresses, gap: int, walls: Addresses
-) -> Spans:
-    """Join spans less than `gap` bytes apart, unless there is a wall between."""
-    if len(starts) < 2:
-        return starts, ends
-    apart = starts[1:] - ends[:-1] >= np.uint64(gap)
-    if len(walls):
-        before, after = (np.searchsorted(walls, edge) for edge in (ends[:-1], starts[1:]))
-        apart |= after > before
-    first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
-    return np.ascontiguousarray(starts[first]), np.ascontiguousarray(ends[last])
-
-
 # ---- what is looked at -------------------------------------------------------------------------
 
 
 def _plain(process: Process, area: Spans, walls: Addresses, borders: Addresses) -> Iterator[Runs]:
     """Yield the runs of what is no shared memory, or nothing of it is swapped."""
-    area = _near(*area, FAR, walls)
+    area = near(*area, FAR, walls)
     if not categories() or not len(area[0]):
-        for starts, ends in _batches(*area, WINDOW):
+        for starts, ends in batches(*area, WINDOW):
             yield _runs(process, starts, ends, _NO_REGIONS, borders)
         return
     found = scan.extents(process.pagemap, process.path, *area, BLOCK)
     regions = np.frombuffer(found, REGION_DTYPE)
-    extents = _near(regions["start"], regions["end"], NEAR, walls)
+    extents = near(regions["start"], regions["end"], NEAR, walls)
     if Category.SOFT_DIRTY in categories():
         yield _untouched(process, area, extents, borders)
     marked = _marked(process, extents)
-    for starts, ends in _batches(*extents, WINDOW):
+    for starts, ends in batches(*extents, WINDOW):
         yield _runs(process, starts, ends, marked, borders)
 
 
 def _shared(
     memory: SharedMemory, mapping: Mapping, area: Spans, borders: Addresses
 ) -> Iterator[Runs]:
-    """Yield the runs of a mapping of shared memory: of all its pages the file may know something."""
+    """Yield the runs of a mapping of shared memory: the file may know something of every page."""
     marked = _marked(memory.process, area) if categories() else _NO_REGIONS
-    for starts, ends in _batches(*area, plans.WINDOW):
+    for starts, ends in batches(*area, plans.WINDOW):
         for span in range(len(starts)):
             one = starts[span : span + 1], ends[span : span + 1]
             yield _runs(memory.process, *one, marked, borders, (memory, mapping))
@@ -223,32 +193,8 @@ def _untouched(process: Process, area: Spans, extents: Spans, borders: Addresses
     there = Category.PRESENT | Category.SWAPPED
     bare = _regions(process, area, there | Category.SOFT_DIRTY, 0, there, 0)
     runs = runs_of(bare["start"], bare["end"], int(State.SOFT_DIRTY))
-    runs = _cut(runs, np.concatenate([borders, *extents]))
+    runs = cut(runs, np.concatenate([borders, *extents]))
     return runs[~covered(runs["start"], *extents)]
-
-
-def _cut(runs: Runs, borders: Addresses) -> Runs:
-    """Cut runs at the borders."""
-    edges = np.unique(np.concatenate([runs["start"], runs["end"], borders]))
-    inside = covered(edges[:-1], runs["start"], runs["end"])
-    starts = edges[:-1][inside]
-    at = np.searchsorted(runs["start"], starts, "right") - 1
-    return runs_of(starts, edges[1:][inside], runs["state"][at])
-
-
-def _batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
-    """Yield spans of at most so many pages each, less than twice as many together."""
-    step = np.uint64(pages * PAGE_SIZE)
-    parts = ((ends - starts + step - np.uint64(1)) // step).astype(np.intp)
-    which = np.repeat(np.arange(len(parts)), parts)
-    part = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
-    lows = starts[which] + part.astype(np.uint64) * step
-    highs = np.minimum(lows + step, ends[which])
-    before = np.cumsum(highs - lows) - (highs - lows)
-    splits = np.flatnonzero(np.diff(before // step)) + 1
-    for first, last in zip([0, *splits], [*splits, len(lows)], strict=True):
-        if first < last:
-            yield lows[first:last], highs[first:last]
 
 
 # ---- pages -------------------------------------------------------------------------------------
@@ -277,7 +223,9 @@ class _Pages:
         """Return the addresses of pages, which are sorted."""
         first = self.starts - self.offsets.astype(np.uint64) * np.uint64(PAGE_SIZE)
         each = np.diff(np.searchsorted(index, self.offsets), append=len(index))
-        return np.repeat(first, each) + index.astype(np.uint64) * np.uint64(PAGE_SIZE)
+        addresses: Addresses = np.repeat(first, each)
+        addresses += index.astype(np.uint64) * np.uint64(PAGE_SIZE)
+        return addresses
 
 
 def _runs(
@@ -293,22 +241,33 @@ def _runs(
     keys: Keys = pages.words.view(ENTRY_DTYPE)["flags"] >> np.uint16(7)
     if settling:
         _settle(*settling, int(starts[0]), pages.words, keys)
-    elif (keys & SWAP).any():
+    elif np.bitwise_or.reduce(keys) & SWAP:
         keys |= entry.mask(pages.words, "swapped") * EXTRA[State.SWAPPED]
     _mark(pages, special, keys)
-    changed = np.empty(len(keys), bool)
-    np.not_equal(keys[1:], keys[:-1], out=changed[1:])
-    changed[pages.offsets] = True
-    near = borders[slice(*np.searchsorted(borders, (starts[0], ends[-1])))]
-    changed[pages.index(near[covered(near, starts, ends)])] = True
-    heads = np.flatnonzero(changed)
+    heads = _heads(pages, keys, borders)
     found = keys[heads]
     some = np.flatnonzero(found)
     heads = np.append(heads, len(keys))
     first, last = heads[some], heads[some + 1]
     lows = pages.addresses(first)
     highs = lows + (last - first).astype(np.uint64) * np.uint64(PAGE_SIZE)
-    return runs_of(lows, highs, _STATES[found[some]])
+    runs = runs_of(lows, highs, _STATES[found[some]])
+    # different keys may be of one state, markers even of none
+    if not runs["state"].all():
+        runs = runs[runs["state"] != 0]
+    return joined(runs, borders)
+
+
+def _heads(pages: _Pages, keys: Keys, borders: Addresses) -> npt.NDArray[np.intp]:
+    """Return where another key begins, another span, or another mapping."""
+    starts, ends = pages.starts, pages.ends
+    changed = np.empty(len(keys), bool)
+    changed[0] = True
+    np.not_equal(keys[1:], keys[:-1], out=changed[1:])
+    changed[pages.offsets[1:][starts[1:] != ends[:-1]]] = True
+    near = borders[slice(*np.searchsorted(borders, (starts[0], ends[-1])))]
+    changed[pages.index(near[covered(near, starts, ends)])] = True
+    return np.flatnonzero(changed)
 
 
 def _settle(
