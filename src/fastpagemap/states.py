@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from . import core, entry, pagecache, plans, scan
+from . import entry, pagecache, plans, reading, scan
 from .capabilities import categories
 from .entry import ENTRY_DTYPE, PAGE_SIZE, REGION_DTYPE, Category
 from .mapping import Mapping, mappings
@@ -210,7 +210,7 @@ class _Pages:
         self.words = np.empty(int(counts.sum()), np.uint64)
         at = 0
         for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-            core.read(process.pagemap, process.path, start, self.words[at : at + count])
+            reading.read(process.pagemap, process.path, start, self.words[at : at + count])
             at += count
 
     def index(self, addresses: Addresses) -> npt.NDArray[np.intp]:
