@@ -6,6 +6,7 @@ from .errors import UnsupportedError
 from .mapping import Mapping
 from .pagemap import PageMap
 from .pages import Masks, Pages
+from .residency import RESIDENCY_DTYPE
 from .span import span
 from .tracking import WriteTracker
 
@@ -14,6 +15,7 @@ __all__ = [
     "PAGE_DTYPE",
     "PAGE_SIZE",
     "REGION_DTYPE",
+    "RESIDENCY_DTYPE",
     "Capabilities",
     "Category",
     "Flag",
