@@ -117,7 +117,7 @@ def mark(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
 
 
 cdef size_t next_bit(const uint64_t *words, size_t at, size_t count, bint wanted) noexcept nogil:
-    """Return the first bit from `at` on that is set, or not, as wanted; `count` if there is none."""
+    """Return the first bit from `at` on that is set, or not, as wanted; else `count`."""
     cdef uint64_t word
     while at < count:
         word = words[at >> 6] if wanted else ~words[at >> 6]
@@ -208,8 +208,8 @@ cdef inline void below(const extents_t *extents, size_t extent, uint64_t address
 
 
 cdef inline bint in_one_page(const extents_t *extents, size_t extent, uint64_t address,
-                            uint64_t size, row_t *row) noexcept nogil:
-    """Tell of an allocation that lies on one page of an extent, as most do; False if it does not."""
+                             uint64_t size, row_t *row) noexcept nogil:
+    """Tell of an allocation that lies on one page, as most do; False if it does not."""
     cdef uint64_t page = (address - extents.starts[extent]) >> PAGE_SHIFT
     cdef const block_t *block
     cdef int i
