@@ -22,7 +22,7 @@ sys.path.append(str(HERE.parent / "tests"))
 
 #: one module each: bench_<question>.py
 WITHOUT_SWAP = ("swapless",)
-WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls")
+WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "snapshot")
 WRITES = ("writes",)
 POLITE = ("polite",)
 QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE)

@@ -2,11 +2,13 @@
 
 from .capabilities import Capabilities, capabilities
 from .entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
-from .errors import UnsupportedError
+from .errors import SnapshotError, UnsupportedError
 from .mapping import Mapping
 from .pagemap import PageMap
 from .pages import Masks, Pages
 from .residency import RESIDENCY_DTYPE
+from .runs import RUN_DTYPE, State
+from .snapshot import Snapshot
 from .span import span
 from .tracking import WriteTracker
 
@@ -16,6 +18,7 @@ __all__ = [
     "PAGE_SIZE",
     "REGION_DTYPE",
     "RESIDENCY_DTYPE",
+    "RUN_DTYPE",
     "Capabilities",
     "Category",
     "Flag",
@@ -23,6 +26,9 @@ __all__ = [
     "Masks",
     "PageMap",
     "Pages",
+    "Snapshot",
+    "SnapshotError",
+    "State",
     "UnsupportedError",
     "WriteTracker",
     "capabilities",
