@@ -22,9 +22,9 @@ sys.path.append(str(HERE.parent / "tests"))
 
 #: one module each: bench_<question>.py
 WITHOUT_SWAP = ("swapless",)
-WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "snapshot")
+WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "residency", "snapshot")
 WRITES = ("writes",)
-POLITE = ("polite",)
+POLITE = ("polite", "sampling")
 QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE)
 #: above every other area, so that what is swapped here stays where it was put
 PRIORITY = 32767
