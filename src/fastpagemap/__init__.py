@@ -2,10 +2,12 @@
 
 from .capabilities import Capabilities, capabilities
 from .entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
-from .errors import UnsupportedError
+from .errors import SnapshotError, UnsupportedError
 from .mapping import Mapping
 from .pagemap import PageMap
 from .pages import Masks, Pages
+from .runs import RUN_DTYPE, State
+from .snapshot import Snapshot
 from .span import span
 from .tracking import WriteTracker
 
@@ -14,6 +16,7 @@ __all__ = [
     "PAGE_DTYPE",
     "PAGE_SIZE",
     "REGION_DTYPE",
+    "RUN_DTYPE",
     "Capabilities",
     "Category",
     "Flag",
@@ -21,6 +24,9 @@ __all__ = [
     "Masks",
     "PageMap",
     "Pages",
+    "Snapshot",
+    "SnapshotError",
+    "State",
     "UnsupportedError",
     "WriteTracker",
     "capabilities",

@@ -1,8 +1,8 @@
-"""Errno to exception, and the one exception this package adds."""
+"""Errno to exception, and the exceptions this package adds."""
 
 import os
 
-__all__ = ["UnsupportedError", "failure"]
+__all__ = ["SnapshotError", "UnsupportedError", "failure"]
 
 
 class UnsupportedError(OSError):
@@ -11,6 +11,10 @@ class UnsupportedError(OSError):
     The message says what is missing and what would provide it. ``errno`` is ``EOPNOTSUPP``
     unless the kernel gave a number of its own.
     """
+
+
+class SnapshotError(ValueError):
+    """A file is no snapshot that can be read; the message says why, and what to do."""
 
 
 def failure(number: int, what: str) -> OSError:

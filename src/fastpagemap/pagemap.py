@@ -14,8 +14,11 @@ from .mapping import Mapping, mappings
 from .pages import Mask, Masks, Pages
 from .process import Process, pid_of
 from .regions import regions
+from .runs import Runs
 from .shmem import SharedMemory
+from .snapshot import Snapshot, taken
 from .span import affordable, checked
+from .states import states
 from .usage import usage
 
 __all__ = ["PageMap"]
@@ -301,6 +304,41 @@ class PageMap:
             There is no such column.
         """
         return usage(self._process(), mappings, fields)
+
+    def states(self, mappings: Iterable[Mapping] | None = None) -> Runs:
+        """Return the runs of pages in the same state: all that can be known, at once.
+
+        Parameters
+        ----------
+        mappings : iterable of Mapping, optional
+            All mappings of the process by default.
+
+        Returns
+        -------
+        ndarray of RUN_DTYPE
+            ``start``, ``end`` and ``state``, a ``State``; never 0: what is not in it is nothing.
+            Sorted, without duplicates; a run never crosses a mapping's border, and neighbours in
+            the same mapping differ. Memory that is reserved, but never touched, costs nothing.
+
+        Notes
+        -----
+        HUGE and ZERO are told by PAGEMAP_SCAN alone (Linux 6.7), GUARD since Linux 6.15, and
+        SOFT_DIRTY where the kernel keeps such bits: elsewhere no page has them. The process goes on
+        living meanwhile: the bits of one page are of one instant, but for HUGE and ZERO and, of
+        shared memory, whether it is swapped; different pages are of different instants.
+
+        Source: ioctl PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst.
+        """
+        return states(self._process(), mappings)
+
+    def snapshot(self) -> Snapshot:
+        """Return the mappings and the states of all pages, to be kept, saved and compared.
+
+        The process goes on living meanwhile: mappings and pages are of different instants, and a
+        page that comes, goes or moves while it is looked at may be missed. If the process exits
+        or calls exec, there is no snapshot, but a ``ProcessLookupError``.
+        """
+        return taken(self._process())
 
     def _mask(self, question: str, start: int, end: int, out: Mask | None) -> Mask:
         start, end, count = checked(start, end)

@@ -65,7 +65,7 @@ def _interface_extent(interface: dict[str, Any]) -> tuple[int, int]:
     return first, last + itemsize
 
 
-def checked(start: Any, end: Any) -> tuple[int, int, int]:
+def checked(start: Any, end: Any, size: int = PAGE_SIZE) -> tuple[int, int, int]:
     """Return start, end and how many pages lie between, or say what is wrong with the addresses.
 
     Raises
@@ -76,18 +76,18 @@ def checked(start: Any, end: Any) -> tuple[int, int, int]:
         An address is not page-aligned, negative or above 2**64, or `end` is below `start`.
     """
     start, end = operator.index(start), operator.index(end)
-    if start % PAGE_SIZE or end % PAGE_SIZE or not 0 <= start <= end <= 1 << 64:
-        raise ValueError(_wrong(start, end))
-    return start, end, (end - start) // PAGE_SIZE
+    if start % size or end % size or not 0 <= start <= end <= 1 << 64:
+        raise ValueError(_wrong(start, end, size))
+    return start, end, (end - start) // size
 
 
-def _wrong(start: int, end: int) -> str:
+def _wrong(start: int, end: int, size: int) -> str:
     """Say what is wrong with a pair of addresses."""
     for name, address in (("start", start), ("end", end)):
         if not 0 <= address <= 1 << 64:
             return f"{name} {address:#x} is no address: 0 to 2**64 is"
-        if address % PAGE_SIZE:
-            return f"{name} {address:#x} is not aligned to the page size, {PAGE_SIZE}"
+        if address % size:
+            return f"{name} {address:#x} is not aligned to the page size, {size}"
     return f"end {end:#x} is below start {start:#x}"
 
 

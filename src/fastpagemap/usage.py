@@ -16,7 +16,7 @@ from .process import Process
 from .shmem import SharedMemory
 from .span import checked
 
-__all__ = ["usage"]
+__all__ = ["COLUMNS", "usage"]
 
 # columns the mapping itself fills, and those counted in pages
 _RANGE = ("start", "end", "size")
@@ -32,7 +32,7 @@ _COUNTED = (
 )
 _OF_SHARED_MEMORY = frozenset({"swapped_shared", "unknown"})
 _SETTLED = _OF_SHARED_MEMORY | {"swapped"}
-_COLUMNS = (*_RANGE, *_COUNTED)
+COLUMNS = (*_RANGE, *_COUNTED)
 # mappings looked up one by one, before reading all is cheaper
 _FEW = 64
 
@@ -68,11 +68,11 @@ def _wanted(fields: Iterable[str] | None) -> list[str]:
     if fields is None:
         with_huge = bool(categories())
         can = {"soft_dirty": soft_dirty(), "huge": with_huge}
-        return [name for name in _COLUMNS if can.get(name, True)]
+        return [name for name in COLUMNS if can.get(name, True)]
     columns = [fields] if isinstance(fields, str) else list(fields)
     for name in columns:
-        if name not in _COLUMNS:
-            raise ValueError(f"no column {name!r}: there are {', '.join(_COLUMNS)}")
+        if name not in COLUMNS:
+            raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS)}")
     if "soft_dirty" in columns:
         need_soft_dirty()
     if "huge" in columns and not categories():

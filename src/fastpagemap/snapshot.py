@@ -1,0 +1,331 @@
+"""A process's memory as it was: mappings and the state of every page, kept, saved, compared."""
+
+import contextlib
+import dataclasses
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterable
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from . import entry, snapshot_entries
+from .capabilities import Capabilities, capabilities
+from .diff import Diff
+from .errors import SnapshotError, UnsupportedError
+from .mapping import Mapping, mappings
+from .process import Process
+from .runs import Runs, State
+from .span import affordable, checked
+from .states import states
+from .usage import COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["Snapshot", "SnapshotError", "taken"]
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Snapshot:
+    """What was known of a process's memory at one time, from ``PageMap.snapshot`` or a file.
+
+    Attributes
+    ----------
+    pid : int
+        Of the process; 0 where it is not known.
+    name : str
+        The name of the program, as in /proc/PID/comm. Names, commands and paths may have any
+        character but NUL in them; bytes that are no UTF-8 are surrogates, as of ``os.fsdecode``.
+    command : str or None
+        The command line, its arguments parted by blanks; None where it is not known.
+    time : float
+        When it was taken, in seconds since the epoch.
+    kernel, machine : str
+        The release of the kernel, and the architecture.
+    page_size : int
+        Bytes per page.
+    capabilities : Capabilities
+        What the kernel, and whoever took it, could ask.
+    soft_dirty : bool
+        Whether ``State.SOFT_DIRTY`` means anything.
+    mappings : list of Mapping
+        In address order.
+    states : ndarray of RUN_DTYPE
+        As from ``PageMap.states``.
+    """
+
+    pid: int
+    name: str
+    command: str | None
+    time: float
+    kernel: str
+    machine: str
+    page_size: int
+    capabilities: Capabilities
+    soft_dirty: bool
+    mappings: list[Mapping]
+    states: Runs
+
+    def __repr__(self) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.time))
+        return (
+            f"<Snapshot of {self.name!r}, process {self.pid}, {when} UTC: "
+            f"{len(self.mappings)} mappings, {len(self.states)} runs>"
+        )
+
+    def usage(self, fields: Iterable[str] | None = None) -> npt.NDArray[np.void]:
+        """Return bytes by mapping, in the columns of ``PageMap.usage``, which see.
+
+        Raises
+        ------
+        UnsupportedError
+            A column asked for by name is one that could not be filled when this was taken.
+        ValueError
+            There is no such column.
+        """
+        names = self._columns(fields)
+        table = np.zeros(len(self.mappings), [(name, np.uint64) for name in names])
+        starts = np.array([mapping.start for mapping in self.mappings], np.uint64)
+        ends = np.array([mapping.end for mapping in self.mappings], np.uint64)
+        rows = np.searchsorted(starts, self.states["start"], "right") - 1
+        pages = (self.states["end"] - self.states["start"]) // np.uint64(self.page_size)
+        for name in names:
+            if name in ("start", "end", "size"):
+                table[name] = {"start": starts, "end": ends, "size": ends - starts}[name]
+                continue
+            counts = np.bincount(rows, pages * self._having(name), len(table))
+            table[name] = counts.astype(np.uint64) * np.uint64(self.page_size)
+        return table
+
+    def _having(self, column: str) -> npt.NDArray[np.bool_]:
+        """Return which runs a column counts."""
+        having: npt.NDArray[np.bool_] = (self.states["state"] & State[column.upper()]) != 0
+        if column == "huge":  # the huge zero page is none
+            having &= (self.states["state"] & State.ZERO) == 0
+        return having
+
+    def _columns(self, fields: Iterable[str] | None) -> list[str]:
+        lacking = {"soft_dirty": self.soft_dirty, "huge": self.capabilities.scan}
+        if fields is None:
+            return [name for name in COLUMNS if lacking.get(name, True)]
+        columns = [fields] if isinstance(fields, str) else list(fields)
+        for name in columns:
+            if name not in COLUMNS:
+                raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS)}")
+            if not lacking.get(name, True):
+                raise UnsupportedError(
+                    errno.EOPNOTSUPP, f"{name} was not known where this snapshot was taken"
+                )
+        return columns
+
+    def state(
+        self, start: int, end: int, out: npt.NDArray[np.uint64] | None = None
+    ) -> npt.NDArray[np.uint64]:
+        """Return the ``State`` of each page of a span; 0 where there is nothing.
+
+        Parameters
+        ----------
+        start, end : int
+            Addresses in bytes, aligned to this snapshot's pages.
+        out : ndarray of uint64, optional
+            Filled and returned: no array of that size is allocated.
+        """
+        start, end, count = checked(start, end, self.page_size)
+        if out is None:
+            affordable(count, 8)
+        states = entry.output(out, (count,), np.dtype(np.uint64))
+        states.fill(0)
+        runs = self.states
+        first = np.searchsorted(runs["end"], np.uint64(start), "right")
+        last = len(runs) if end == 1 << 64 else np.searchsorted(runs["start"], np.uint64(end))
+        some, base = runs[first:last], start // self.page_size
+        lows = (some["start"] // np.uint64(self.page_size)).astype(np.int64) - base
+        ends = (some["end"] // np.uint64(self.page_size)).astype(np.int64) - base
+        for low, high, state in zip(
+            np.maximum(lows, 0).tolist(), ends.tolist(), some["state"].tolist(), strict=True
+        ):
+            states[low:high] = state
+        return states
+
+    def diff(self, other: "Snapshot") -> Diff:
+        """Return what changed from this snapshot to a later one.
+
+        Raises
+        ------
+        ValueError
+            Their pages are of different sizes.
+        """
+        return Diff(self, other)
+
+    # ---- files ----
+
+    def save(self, file: Path | IO[bytes]) -> None:
+        """Save to a file, or into one that is open for writing bytes.
+
+        A path has either all of it or what was there before: it is written beside, then renamed.
+        """
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        content = _file_format().encoded(fields)
+        if isinstance(file, (str, bytes, os.PathLike)):
+            _write(os.path.realpath(os.fsdecode(file)), content)
+        else:
+            file.write(content)
+
+    @classmethod
+    def load(cls, file: Path | IO[bytes]) -> Self:
+        """Load from a file, or from one that is open for reading bytes.
+
+        Files from strangers are safe to load: nothing in them is run, and all is checked.
+
+        Raises
+        ------
+        SnapshotError
+            It is no snapshot, or broken, or newer than this version of fastpagemap.
+        OSError
+            It cannot be read.
+        """
+        formats = _file_format()
+        if isinstance(file, (str, bytes, os.PathLike)):
+            with open(file, "rb") as opened:
+                content = opened.read(formats.MOST_BYTES + 1)
+        else:
+            content = file.read(formats.MOST_BYTES + 1)
+        return cls(**formats.decoded(content))
+
+    @classmethod
+    def from_entries(cls, source: Any, start: int = 0) -> Self:
+        """Return a snapshot of entries alone, as saved with dd from /proc/PID/pagemap.
+
+        Parameters
+        ----------
+        source : path, file or array_like
+            A file of entries, of which holes are skipped, or an array as ``decode`` takes it.
+        start : int, optional
+            The address of the page that the first entry is of.
+
+        Returns
+        -------
+        Snapshot
+            With pid 0 and this machine's page size, kernel and capabilities. Mappings are not in
+            the entries: there is a nameless one, with the permissions ``????``, for each stretch
+            of pages, from the first that is anything to the last, and two where 512 or more pages
+            between are nothing.
+
+        Raises
+        ------
+        ValueError
+            The file is no whole number of entries, or reaches over the end of all addresses.
+
+        Notes
+        -----
+        SWAPPED is what the entries say, told from markers as well as the swap types that were
+        visible allow. Shared memory that is swapped out leaves nothing in an entry: such pages
+        are not here, not as SWAPPED and not as UNKNOWN. HUGE and ZERO are not told either.
+        """
+        start, _, _ = checked(start, start)
+        runs, spans = snapshot_entries.runs_and_mappings(source, start)
+        able = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
+        dirty = bool((runs["state"] & State.SOFT_DIRTY).any())
+        about = os.uname()
+        return cls(
+            pid=0,
+            name="",
+            command=None,
+            time=time.time(),
+            kernel=about.release,
+            machine=about.machine,
+            page_size=entry.PAGE_SIZE,
+            capabilities=able,
+            soft_dirty=dirty,
+            mappings=spans,
+            states=runs,
+        )
+
+    # ---- elsewhere ----
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return a table of the runs: start, end, state, and their mapping's columns.
+
+        Raises
+        ------
+        ImportError
+            pyarrow is not installed.
+        """
+        try:
+            import pyarrow
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                "Arrow tables need pyarrow: pip install 'fastpagemap[arrow]'"
+            ) from error
+        starts = np.array([mapping.start for mapping in self.mappings], np.uint64)
+        rows = np.searchsorted(starts, self.states["start"], "right") - 1
+        columns = {name: np.ascontiguousarray(self.states[name]) for name in ("start", "end")}
+        table = pyarrow.table({**columns, "state": np.ascontiguousarray(self.states["state"])})
+        for name in Mapping._fields:
+            values = [getattr(mapping, name) for mapping in self.mappings]
+            kind = pyarrow.uint64()
+            if name in ("path", "permissions"):
+                kind = pyarrow.string()
+                values = [v.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for v in values]
+            column = pyarrow.array(values, kind).take(pyarrow.array(rows))
+            table = table.append_column(f"mapping_{name}", column)
+        return table
+
+
+def _file_format() -> ModuleType:
+    """Return the module, which imports much that few need."""
+    from . import snapshot_file
+
+    return snapshot_file
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a file wholly, or leave what is there."""
+    try:
+        plain = stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        plain = True
+    if not plain:  # a pipe, a terminal, /dev/null
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    directory, name = os.path.split(path)
+    beside = os.path.join(directory, f".{name[:64]}.{os.urandom(4).hex()}")
+    try:
+        with open(beside, "xb") as file:
+            file.write(content)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def taken(process: Process) -> Snapshot:
+    """Return a snapshot of a process; see ``PageMap.snapshot``."""
+    spans = mappings(process)
+    able = capabilities(process.pid)
+    name = process.read_own("comm").removesuffix(b"\n")
+    command = process.read_own("cmdline").removesuffix(b"\0").replace(b"\0", b" ")
+    about = os.uname()
+    found = states(process, spans)
+    return Snapshot(
+        pid=process.pid,
+        name=os.fsdecode(name),
+        command=os.fsdecode(command) or None,
+        time=time.time(),
+        kernel=about.release,
+        machine=about.machine,
+        page_size=entry.PAGE_SIZE,
+        capabilities=able,
+        soft_dirty=able.soft_dirty,
+        mappings=spans,
+        states=found,
+    )
