@@ -62,6 +62,29 @@ def doctor(pid: int | None) -> Iterable[str]:
     yield from str(capabilities(pid)).splitlines()
 
 
+@cli.command()
+@click.argument("pid", type=_process_id)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    metavar="S",
+    show_default=True,
+    help="Seconds between refreshes.",
+)
+@click.option(
+    "--dirty",
+    is_flag=True,
+    help="Tell what is written, by clearing the soft-dirty bits of PID at each look: "
+    "whoever else tracks it by them (CRIU) loses track.",
+)
+def watch(pid: int, interval: float, dirty: bool) -> Iterable[str]:
+    """Show the memory of process PID on the whole screen, and what happens to it."""
+    from fastpagemap.cli import watching
+
+    return watching.run(pid, interval, dirty)
+
+
 def _report(pid: int) -> Iterator[str]:
     """Draw the report, not before the first line is asked for: see `fastpagemap.cli.main`."""
     found = collect(pid)

@@ -1,0 +1,84 @@
+"""What ``fastpagemap watch`` shows over the screen: help, and the question for a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from fastpagemap.cli.area import View
+
+__all__ = ["Help", "Range"]
+
+HELP = """\
+[b]Look at[/b]
+  ↑ ↓ PgUp PgDn   a mapping; Home: the whole process
+  + -             fewer or more pages
+  ← →             the pages before or after
+  0               all of it again
+  g               a range: addresses, or pages by number
+  u               leave out what was never touched, or not
+  d               show soft-dirty pages as such, or not
+  o               order: address, size, present, swapped
+  c               cells as characters, or as colours
+[b]And[/b]
+  space           pause, go on
+  s               save the screen as SVG, in this directory
+  q               quit
+
+A cell with pages of several states shows what most of
+them are; what is swapped or unknown, from one in eight on.
+
+How often the pages are looked at follows from what it
+costs: all of it stays below 1 % of a processor. Their age
+is shown on top.\
+"""
+
+
+class Help(ModalScreen[None]):
+    """The keys, and what the cells mean."""
+
+    CSS = """
+    Help { align: center middle; }
+    Help Static { width: 62; height: auto; max-height: 100%; padding: 0 2; background: $panel; }
+    """
+    BINDINGS = [
+        Binding("escape,q,question_mark,f1,space,enter", "dismiss", "Close"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Show the text."""
+        yield Static(HELP)
+
+
+class Range(ModalScreen[View | None]):
+    """Asks for a range of pages."""
+
+    CSS = """
+    Range { align: center middle; }
+    Range Vertical { width: 58; height: auto; padding: 0 2; background: $panel; }
+    Range Input { border: none; height: 1; padding: 0; background: $surface; }
+    """
+    BINDINGS = [Binding("escape", "dismiss", "Close")]
+
+    def __init__(self, parse: Callable[[str], View]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def compose(self) -> ComposeResult:
+        """Show the question."""
+        with Vertical():
+            yield Static("Show the range (Enter; Escape leaves it as it is):")
+            yield Input(placeholder="7f0000-7f8000, 7f0000+64Ki or p0-15")
+            yield Static(id="wrong")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take the range, or say what is wrong with it."""
+        try:
+            self.dismiss(self._parse(event.value))
+        except ValueError as error:
+            self.query_one("#wrong", Static).update(str(error))

@@ -1,0 +1,290 @@
+"""What ``fastpagemap watch`` knows of a process, and how often it looks: no screen here.
+
+Looking costs the one who looks, and a moment of the target's lock. So each kind of look has a
+share of one processor's time, and the more a look took, the longer it is until the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, PageMap, Snapshot, State
+from fastpagemap.capabilities import soft_dirty
+from fastpagemap.cli.area import View
+from fastpagemap.process import Process
+
+__all__ = ["Live", "Pace", "Rates", "Sample", "Still", "moved", "replaced"]
+
+Runs = npt.NDArray[np.void]
+Column = npt.NDArray[np.uint64]
+
+#: Shares of one processor: for the sums of all mappings, and for the pages that are shown.
+SUMS, PAGES = 0.003, 0.006
+
+
+class Rates(NamedTuple):
+    """What happened a second, since the last look; None where that is not known."""
+
+    # faults of the whole process, by the kernel's count
+    minor: float | None = None
+    major: float | None = None
+    # bytes of the pages that are shown
+    faulted_in: float | None = None
+    swapped_out: float | None = None
+    written: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of a process at a moment, each part as old as it says.
+
+    Attributes
+    ----------
+    mappings : list of Mapping
+        In address order.
+    present, swapped : ndarray of uint64
+        Bytes of each mapping.
+    runs : ndarray of RUN_DTYPE
+        The states of all pages that have been looked at.
+    view : View
+        What was looked at last, page by page.
+    summed, seen : float
+        When the sums, and the pages of the view, were read: seconds of the clock.
+    rates : Rates
+        Of the time before.
+    ended : str
+        Why there is nothing new to see any more; empty while there is.
+    page_size : int
+        Bytes per page.
+    """
+
+    mappings: list[Mapping]
+    present: Column
+    swapped: Column
+    runs: Runs
+    view: View
+    summed: float
+    seen: float
+    rates: Rates = Rates()
+    ended: str = ""
+    page_size: int = PAGE_SIZE
+
+
+class Pace:
+    """When to look again: not before `interval`, nor before the last look was a `share` of it."""
+
+    def __init__(self, interval: float, share: float) -> None:
+        self.interval, self.share = interval, share
+        self._next = -np.inf
+
+    def due(self, now: float) -> bool:
+        """Whether it is time."""
+        return now >= self._next
+
+    def hurry(self) -> None:
+        """Look at the next occasion: something else is to be shown."""
+        self._next = -np.inf
+
+    def spent(self, began: float, cost: float) -> None:
+        """Note when a look began, and what it cost, in seconds of a processor."""
+        # ticks come at about the interval, never exactly: half of one is near enough
+        self._next = began + max(self.interval / 2, cost / self.share - self.interval / 2)
+
+
+def moved(before: Runs, after: Runs) -> dict[str, int]:
+    """Return how many bytes changed from one look to the next, by what became of them."""
+    edges = np.unique(np.concatenate([r[end] for r in (before, after) for end in ("start", "end")]))
+    if len(edges) < 2:
+        return {"faulted_in": 0, "swapped_out": 0, "written": 0}
+    sizes = np.diff(edges)
+    was, now = _states(before, edges[:-1]), _states(after, edges[:-1])
+
+    def became(state: State, among: State = State(0)) -> int:
+        having = (now & ~was & np.uint64(state)) != 0
+        if among:
+            having &= (now & np.uint64(among)) != 0
+        return int(sizes[having].sum())
+
+    return {
+        "faulted_in": became(State.PRESENT),
+        "swapped_out": became(State.SWAPPED),
+        "written": became(State.SOFT_DIRTY, State.PRESENT | State.SWAPPED),
+    }
+
+
+def _states(runs: Runs, addresses: Column) -> Column:
+    """Return the state at each address, 0 where there is no run."""
+    if not len(runs):
+        return np.zeros_like(addresses)
+    at = np.searchsorted(runs["start"], addresses, "right")
+    inside = (at > 0) & (addresses < runs["end"][at - 1])
+    states: Column = np.where(inside, runs["state"][at - 1], np.uint64(0))
+    return states
+
+
+def clipped(runs: Runs, view: View) -> Runs:
+    """Return the part of the runs that is in a view."""
+    low, high = np.uint64(view.start), np.uint64(view.end)
+    some = runs[(runs["end"] > low) & (runs["start"] < high)]
+    some["start"], some["end"] = some["start"].clip(low, high), some["end"].clip(low, high)
+    return some
+
+
+def replaced(runs: Runs, view: View, new: Runs) -> Runs:
+    """Return the runs with those of a view replaced by new ones."""
+    before, after = View(0, view.start), View(view.end, View().end)
+    return np.concatenate([clipped(runs, before), new, clipped(runs, after)])
+
+
+class Live:
+    """A process, looked at again and again.
+
+    Parameters
+    ----------
+    pid : int
+        The process.
+    interval : float
+        Seconds between looks, at least.
+    dirty : bool
+        Clear soft-dirty after each look, so that the next one tells what was written since.
+
+    Raises
+    ------
+    OSError
+        As ``PageMap``, and ``PageMap.clear_soft_dirty`` where that is wanted.
+    """
+
+    live = True
+
+    def __init__(self, pid: int, interval: float = 1.0, *, dirty: bool = False) -> None:
+        self._process = Process(pid)
+        self._pagemap = PageMap(pid)
+        self._process.check_alive()  # so that both are the same process, not two of one pid
+        self.pid, self.name = pid, os.fsdecode(self._process.read("comm").rstrip(b"\n"))
+        self.dirty, self.knows_written = dirty, soft_dirty()
+        if dirty:
+            self._pagemap.clear_soft_dirty()
+        self._sums, self._pages = Pace(interval, SUMS), Pace(interval, PAGES)
+        self._faults = _Meter()
+        self._sample: Sample | None = None
+        self._began, self._spent = 0.0, 0.0
+
+    def look(self, view: View) -> Sample:
+        """Return what is known now, after looking at what it is time to look at."""
+        if self._sample and self._sample.ended:
+            return self._sample
+        try:
+            self._sample = self._look(view)
+        except ProcessLookupError:
+            if self._sample is None:
+                raise
+            nothing = Rates(0, 0, 0, 0, 0 if self._sample.rates.written is not None else None)
+            self._sample = replace(self._sample, rates=nothing, ended="has ended, or called exec")
+        return self._sample
+
+    def also(self, cost: float) -> None:
+        """Count as the last look's what was spent on its picture, in seconds of a processor."""
+        self._spent += cost
+        self._pages.spent(self._began, self._spent)
+
+    def _look(self, view: View) -> Sample:
+        now = time.monotonic()
+        sample = self._sample or self._first()
+        if self._sums.due(now):
+            sample = self._sum_up(sample, now)
+        if view != sample.view:
+            self._pages.hurry()
+        if self._pages.due(now):
+            sample = self._look_at_pages(sample, view, now)
+        minor, major = self._faults.rates(self._process.read("stat"), now)
+        return replace(sample, rates=sample.rates._replace(minor=minor, major=major))
+
+    def _first(self) -> Sample:
+        none, runs = np.zeros(0, np.uint64), np.zeros(0, RUN_DTYPE)
+        return Sample([], none, none, runs, View(0, 0), 0.0, 0.0)
+
+    def _sum_up(self, sample: Sample, now: float) -> Sample:
+        """Read the mappings and what the kernel tells cheaply of each."""
+        began = time.thread_time()
+        mappings = [m for m in self._pagemap.mappings() if m.start < View().end]
+        usage = self._pagemap.usage(mappings, fields=("present", "swapped"))
+        self._sums.spent(now, time.thread_time() - began)
+        present, swapped = usage["present"], usage["swapped"]
+        return replace(sample, mappings=mappings, present=present, swapped=swapped, summed=now)
+
+    def _look_at_pages(self, sample: Sample, view: View, now: float) -> Sample:
+        """Read the state of every page of a view; of all pages, the first time."""
+        began = time.thread_time()
+        first = not sample.seen
+        if first or view == View():
+            runs = whole = self._pagemap.states()
+        else:
+            runs = self._pagemap.states([Mapping(*view, "----", 0, 0, 0, "")])
+            whole = replaced(sample.runs, view, runs)
+        if self.dirty:
+            self._pagemap.clear_soft_dirty()
+        rates = self._rates(sample, view, runs, now) if sample.view == view else Rates()
+        self._began, self._spent = now, time.thread_time() - began
+        self._pages.spent(self._began, self._spent)
+        return replace(sample, runs=whole, view=view, seen=now, rates=rates)
+
+    def _rates(self, sample: Sample, view: View, runs: Runs, now: float) -> Rates:
+        """Compare what is seen with what was seen before."""
+        before = clipped(sample.runs, view)
+        if self.dirty:  # they were all cleared
+            before["state"] &= ~np.uint64(State.SOFT_DIRTY)
+        seconds = max(now - sample.seen, 1e-3)
+        found = {name: size / seconds for name, size in moved(before, runs).items()}
+        if not self.knows_written:
+            del found["written"]
+        return Rates(**found)
+
+
+class _Meter:
+    """Makes rates of the faults that /proc/PID/stat counts."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int, int] | None = None
+
+    def rates(self, stat: bytes, now: float) -> tuple[float | None, float | None]:
+        """Return minor and major faults a second since the last call."""
+        # the name may hold blanks and brackets: what counts is behind its last bracket
+        fields = stat.rpartition(b")")[2].split()
+        counted = now, int(fields[7]), int(fields[9])
+        last, self._last = self._last, counted
+        if last is None or now <= last[0]:
+            return None, None
+        return tuple((a - b) / (now - last[0]) for a, b in zip(counted[1:], last[1:], strict=True))
+
+
+class Still:
+    """A snapshot, which stays as it is."""
+
+    live = dirty = knows_written = False
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.pid, self.name = snapshot.pid, snapshot.name
+        usage = snapshot.usage(("present", "swapped"))
+        self._sample = Sample(
+            snapshot.mappings,
+            usage["present"],
+            usage["swapped"],
+            snapshot.states,
+            View(),
+            0.0,
+            0.0,
+            page_size=snapshot.page_size,
+        )
+
+    def look(self, view: View) -> Sample:
+        """Return what is known, whatever the view."""
+        return self._sample
+
+    def also(self, cost: float) -> None:
+        """Nothing is looked at: nothing has to wait."""
