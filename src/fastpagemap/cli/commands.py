@@ -80,9 +80,9 @@ def doctor(pid: int | None) -> Iterable[str]:
 )
 def watch(pid: int, interval: float, dirty: bool) -> Iterable[str]:
     """Show the memory of process PID on the whole screen, and what happens to it."""
-    from fastpagemap.cli import watching
+    from fastpagemap.cli.watch import run
 
-    return watching.run(pid, interval, dirty)
+    return run(pid, interval, dirty)
 
 
 def _report(pid: int) -> Iterator[str]:

@@ -16,16 +16,17 @@ import numpy.typing as npt
 
 from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, PageMap, Snapshot, State
 from fastpagemap.capabilities import soft_dirty
-from fastpagemap.cli.area import View
+from fastpagemap.cli.watch.area import View
+from fastpagemap.cli.watch.changes import clipped, moved, replaced
 from fastpagemap.process import Process
 
-__all__ = ["Live", "Pace", "Rates", "Sample", "Still", "moved", "replaced"]
+__all__ = ["Live", "Pace", "Rates", "Sample", "Still"]
 
 Runs = npt.NDArray[np.void]
 Column = npt.NDArray[np.uint64]
 
 #: Shares of one processor: for the sums of all mappings, and for the pages that are shown.
-SUMS, PAGES = 0.003, 0.006
+SUMS, PAGES = 0.003, 0.008
 
 
 class Rates(NamedTuple):
@@ -38,6 +39,9 @@ class Rates(NamedTuple):
     faulted_in: float | None = None
     swapped_out: float | None = None
     written: float | None = None
+
+
+NO_RATES = Rates()
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Sample:
     view: View
     summed: float
     seen: float
-    rates: Rates = Rates()
+    rates: Rates = NO_RATES
     ended: str = ""
     page_size: int = PAGE_SIZE
 
@@ -95,51 +99,6 @@ class Pace:
         """Note when a look began, and what it cost, in seconds of a processor."""
         # ticks come at about the interval, never exactly: half of one is near enough
         self._next = began + max(self.interval / 2, cost / self.share - self.interval / 2)
-
-
-def moved(before: Runs, after: Runs) -> dict[str, int]:
-    """Return how many bytes changed from one look to the next, by what became of them."""
-    edges = np.unique(np.concatenate([r[end] for r in (before, after) for end in ("start", "end")]))
-    if len(edges) < 2:
-        return {"faulted_in": 0, "swapped_out": 0, "written": 0}
-    sizes = np.diff(edges)
-    was, now = _states(before, edges[:-1]), _states(after, edges[:-1])
-
-    def became(state: State, among: State = State(0)) -> int:
-        having = (now & ~was & np.uint64(state)) != 0
-        if among:
-            having &= (now & np.uint64(among)) != 0
-        return int(sizes[having].sum())
-
-    return {
-        "faulted_in": became(State.PRESENT),
-        "swapped_out": became(State.SWAPPED),
-        "written": became(State.SOFT_DIRTY, State.PRESENT | State.SWAPPED),
-    }
-
-
-def _states(runs: Runs, addresses: Column) -> Column:
-    """Return the state at each address, 0 where there is no run."""
-    if not len(runs):
-        return np.zeros_like(addresses)
-    at = np.searchsorted(runs["start"], addresses, "right")
-    inside = (at > 0) & (addresses < runs["end"][at - 1])
-    states: Column = np.where(inside, runs["state"][at - 1], np.uint64(0))
-    return states
-
-
-def clipped(runs: Runs, view: View) -> Runs:
-    """Return the part of the runs that is in a view."""
-    low, high = np.uint64(view.start), np.uint64(view.end)
-    some = runs[(runs["end"] > low) & (runs["start"] < high)]
-    some["start"], some["end"] = some["start"].clip(low, high), some["end"].clip(low, high)
-    return some
-
-
-def replaced(runs: Runs, view: View, new: Runs) -> Runs:
-    """Return the runs with those of a view replaced by new ones."""
-    before, after = View(0, view.start), View(view.end, View().end)
-    return np.concatenate([clipped(runs, before), new, clipped(runs, after)])
 
 
 class Live:
@@ -229,7 +188,7 @@ class Live:
             whole = replaced(sample.runs, view, runs)
         if self.dirty:
             self._pagemap.clear_soft_dirty()
-        rates = self._rates(sample, view, runs, now) if sample.view == view else Rates()
+        rates = self._rates(sample, view, runs, now) if sample.view == view else NO_RATES
         self._began, self._spent = now, time.thread_time() - began
         self._pages.spent(self._began, self._spent)
         return replace(sample, runs=whole, view=view, seen=now, rates=rates)
@@ -260,7 +219,8 @@ class _Meter:
         last, self._last = self._last, counted
         if last is None or now <= last[0]:
             return None, None
-        return tuple((a - b) / (now - last[0]) for a, b in zip(counted[1:], last[1:], strict=True))
+        seconds = now - last[0]
+        return (counted[1] - last[1]) / seconds, (counted[2] - last[2]) / seconds
 
 
 class Still:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from fastpagemap.cli.area import View
+from fastpagemap.cli.watch.area import View
 
 __all__ = ["Help", "Range"]
 
@@ -46,7 +47,7 @@ class Help(ModalScreen[None]):
     Help { align: center middle; }
     Help Static { width: 62; height: auto; max-height: 100%; padding: 0 2; background: $panel; }
     """
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,space,enter", "dismiss", "Close"),
     ]
 
@@ -63,7 +64,7 @@ class Range(ModalScreen[View | None]):
     Range Vertical { width: 58; height: auto; padding: 0 2; background: $panel; }
     Range Input { border: none; height: 1; padding: 0; background: $surface; }
     """
-    BINDINGS = [Binding("escape", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close")]
 
     def __init__(self, parse: Callable[[str], View]) -> None:
         super().__init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 from bisect import bisect_right
@@ -16,12 +15,14 @@ from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Footer, Static
 
-from fastpagemap.cli import INTERRUPTED, dialogs, lines
-from fastpagemap.cli.area import Area, View, parse_range
-from fastpagemap.cli.looking import Looker, Seen
-from fastpagemap.cli.picture import Wish
-from fastpagemap.cli.sampling import Live, Still
-from fastpagemap.cli.widgets import Cells, Legend, Line, Mappings
+from fastpagemap.cli import INTERRUPTED
+from fastpagemap.cli.watch import dialogs, lines, save
+from fastpagemap.cli.watch.area import Area, View, parse_range
+from fastpagemap.cli.watch.cells import Cells, Legend, Line
+from fastpagemap.cli.watch.looking import Looker, Seen
+from fastpagemap.cli.watch.mappings import Mappings
+from fastpagemap.cli.watch.picture import Wish
+from fastpagemap.cli.watch.sampling import Live, Still
 
 __all__ = ["Watch"]
 
@@ -53,30 +54,30 @@ class Watch(App[int]):
     .small #all { display: none; }
     #all { layout: vertical; }
     #what { text-style: bold; }
-    #title { background: $panel; margin-top: 0; }
+    #title { background: $panel; }
     #body { height: 1fr; layout: vertical; }
     #picture { height: 1fr; }
     #cells { height: 1fr; }
-    #mappings { height: 1fr; scrollbar-size: 1 1; overflow-x: hidden; }
+    #mappings { height: 1fr; background: $background; scrollbar-size: 1 1; overflow-x: hidden; }
     .wide #body { layout: horizontal; }
     .wide #picture { height: 100%; width: 1fr; margin-right: 1; }
     .wide #mappings { height: 100%; width: 72; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,escape", "quit", "Quit", key_display="q"),
         Binding("space", "pause", "Pause"),
         Binding("plus,equals_sign,z", "zoom(0.5)", "Zoom", key_display="+-"),
         Binding("minus,Z", "zoom(2)", show=False),
         Binding("left,h", "shift(-0.25)", "Move", key_display="←→"),
         Binding("right,l", "shift(0.25)", show=False),
-        Binding("0", "reset", "All"),
+        Binding("0", "reset", show=False),
         Binding("g", "range", "Range"),
         Binding("u", "untouched", show=False),
         Binding("d", "soft_dirty", show=False),
-        Binding("o", "order", "Order"),
+        Binding("o", "order", show=False),
         Binding("c", "characters", show=False),
         Binding("s", "save", "Save"),
         Binding("question_mark,f1", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "interrupt", show=False, priority=True, system=True),
         Binding("ctrl+z", "suspend_process", show=False),
     ]
@@ -320,21 +321,3 @@ class Watch(App[int]):
     def action_interrupt(self) -> None:
         """Leave as Ctrl-C leaves a program."""
         self.exit(INTERRUPTED)
-
-
-def save(content: str, stem: str) -> str:
-    """Write a picture into a new file of this directory, or none; return its name."""
-    for number in itertools.count(1):
-        path = f"{stem}-{number}.svg"
-        try:
-            with open(path, "x", encoding="utf-8") as file:
-                try:
-                    file.write(content)
-                    file.flush()
-                except OSError:
-                    os.unlink(path)
-                    raise
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("there is always another number")

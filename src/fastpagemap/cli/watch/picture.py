@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from fastpagemap import State
 from fastpagemap.cli import palette
-from fastpagemap.cli.area import Area, View, cell_pages
-from fastpagemap.cli.sampling import Sample, clipped
+from fastpagemap.cli.watch.area import Area, View, cell_pages
+from fastpagemap.cli.watch.changes import clipped
+from fastpagemap.cli.watch.sampling import Sample
 
 __all__ = ["Picture", "Wish", "picture"]
 
@@ -75,13 +76,12 @@ def picture(sample: Sample, wish: Wish) -> Picture:
     if not count:
         none = np.zeros((0, len(palette.STATES)))
         return Picture(np.zeros(0, np.uint8), pages, area, none, whole.size - area.size)
-    amounts = palette.amounts(
-        area.placed(runs), 0, count * size, count, soft_dirty=wish.soft_dirty
-    )
+    amounts = palette.amounts(area.placed(runs), 0, count * size, count, soft_dirty=wish.soft_dirty)
     cells = palette.chosen(amounts)
     return Picture(cells, pages, area, amounts, whole.size - area.size)
 
 
 def _something(runs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Return the runs of pages that are more than dirty for being newly mapped."""
-    return runs[(runs["state"] & ~np.uint64(State.SOFT_DIRTY)) != 0]
+    something: npt.NDArray[np.void] = runs[(runs["state"] & ~np.uint64(State.SOFT_DIRTY)) != 0]
+    return something

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from fastpagemap import Mapping
 from fastpagemap.cli import palette
-from fastpagemap.cli.area import View
-from fastpagemap.cli.looking import Seen
-from fastpagemap.cli.sampling import Live, Sample, Still
 from fastpagemap.cli.tables import human, printable
+from fastpagemap.cli.watch.area import View
+from fastpagemap.cli.watch.looking import Seen
+from fastpagemap.cli.watch.sampling import Live, Sample, Still
 
 __all__ = ["cell", "rates", "title", "what"]
 
@@ -47,11 +47,15 @@ def rates(source: Live | Still, sample: Sample) -> Text:
     if not source.live or sample.ended:
         return Text()
     rates, text = sample.rates, Text()
-    text.append("faults ", "dim").append(f"{_number(rates.minor)} minor {_number(rates.major)} major/s")
-    text.append("   these pages: in ", "dim").append(_bytes(rates.faulted_in))
-    text.append("  swapped out ", "dim").append(_bytes(rates.swapped_out))
-    text.append("  written ", "dim")
-    text.append(_bytes(rates.written) if source.knows_written else "not known here")
+    known = source.knows_written
+    for label, value in (
+        ("faults/s: minor ", _number(rates.minor)),
+        (" major ", _number(rates.major)),
+        (" · shown: in ", _bytes(rates.faulted_in)),
+        (" out ", _bytes(rates.swapped_out)),
+        (" written ", _bytes(rates.written) if known else "not known here"),
+    ):
+        text.append(label, "dim").append(value, "bold")
     return text
 
 

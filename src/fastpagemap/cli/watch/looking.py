@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fastpagemap.cli.picture import Picture, Wish, picture
-from fastpagemap.cli.sampling import Live, Sample, Still
+from fastpagemap.cli.watch.picture import Picture, Wish, picture
+from fastpagemap.cli.watch.sampling import Live, Sample, Still
 
 __all__ = ["Looker", "Seen"]
 
