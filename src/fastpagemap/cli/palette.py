@@ -146,7 +146,7 @@ def chosen(table: npt.NDArray[np.float64]) -> Cells:
         Indices into `STATES`.
     """
     touched = np.delete(table, UNTOUCHED, axis=1)  # UNTOUCHED is last: indices stay
-    shown = touched.argmax(axis=1).astype(np.uint8)
+    shown: Cells = touched.argmax(axis=1).astype(np.uint8)
     whole = touched.sum(axis=1)
     shown[whole == 0] = UNTOUCHED
     telling = [KEYS.index(key) for key in _TELLING]

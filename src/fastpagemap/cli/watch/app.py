@@ -16,13 +16,14 @@ from textual.message import Message
 from textual.widgets import Footer, Static
 
 from fastpagemap.cli import INTERRUPTED
-from fastpagemap.cli.watch import dialogs, lines, save
+from fastpagemap.cli.watch import dialogs, lines
 from fastpagemap.cli.watch.area import Area, View, parse_range
 from fastpagemap.cli.watch.cells import Cells, Legend, Line
 from fastpagemap.cli.watch.looking import Looker, Seen
 from fastpagemap.cli.watch.mappings import Mappings
 from fastpagemap.cli.watch.picture import Wish
 from fastpagemap.cli.watch.sampling import Live, Still
+from fastpagemap.cli.watch.saving import save
 
 __all__ = ["Watch"]
 
@@ -308,11 +309,11 @@ class Watch(App[int]):
     def action_save(self) -> None:
         """Save the screen as a picture."""
         try:
-            path = save(self.export_screenshot(), f"fastpagemap-{self.source.pid}")
+            path = save(self.export_screenshot(), f"fastpagemap-{self.source.pid or 'saved'}")
         except OSError as error:
-            self.notify(f"not saved: {error.strerror}", severity="error")
+            self.notify(error.strerror or str(error), severity="error", markup=False)
         else:
-            self.notify(f"saved as {path}")
+            self.notify(f"saved as {path}", markup=False)
 
     def action_help(self) -> None:
         """Show the keys."""

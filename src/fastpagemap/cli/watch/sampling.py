@@ -129,6 +129,9 @@ class Live:
         self.dirty, self.knows_written = dirty, soft_dirty()
         if dirty:
             self._pagemap.clear_soft_dirty()
+        # what the kernel can is found out now, not at the cost of the first look
+        self._pages_of(View(0, PAGE_SIZE))
+        self._pagemap.usage([], fields=("present", "swapped"))
         self._sums, self._pages = Pace(interval, SUMS), Pace(interval, PAGES)
         self._faults = _Meter()
         self._sample: Sample | None = None
@@ -184,7 +187,7 @@ class Live:
         if first or view == View():
             runs = whole = self._pagemap.states()
         else:
-            runs = self._pagemap.states([Mapping(*view, "----", 0, 0, 0, "")])
+            runs = self._pages_of(view)
             whole = replaced(sample.runs, view, runs)
         if self.dirty:
             self._pagemap.clear_soft_dirty()
@@ -192,6 +195,10 @@ class Live:
         self._began, self._spent = now, time.thread_time() - began
         self._pages.spent(self._began, self._spent)
         return replace(sample, runs=whole, view=view, seen=now, rates=rates)
+
+    def _pages_of(self, view: View) -> Runs:
+        """Return the states of the pages of a view, whatever is mapped there."""
+        return self._pagemap.states([Mapping(*view, "----", 0, 0, 0, "")])
 
     def _rates(self, sample: Sample, view: View, runs: Runs, now: float) -> Rates:
         """Compare what is seen with what was seen before."""
