@@ -9,6 +9,7 @@ from bisect import bisect_right
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -140,9 +141,9 @@ class Watch(App[int]):
         """Look no more."""
         self._looker.stop()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Find another layout, or say that there is no room for any."""
-        width, height = self.size
+        width, height = event.size
         small = width < LEAST[0] or height < LEAST[1]
         self.screen_stack[0].set_class(small, "small")
         self.screen_stack[0].set_class(width >= WIDE, "wide")

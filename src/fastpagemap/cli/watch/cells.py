@@ -27,7 +27,6 @@ ON_DARK = {
     "guard": "#6c6c6c",
 }
 COLOURS = [ON_DARK.get(state.key, state.colour) for state in STATES]
-BLANK = Segment(" ")
 
 
 def swatches(characters: bool) -> list[Segment]:
@@ -53,10 +52,13 @@ class Line(Widget):
             self._text = text
             self.refresh()
 
-    def render(self) -> Text:
-        """Return what is shown."""
-        self._text.no_wrap, self._text.overflow = True, "ellipsis"
-        return self._text
+    def render_line(self, y: int) -> Strip:
+        """Return what of it there is room for."""
+        width = self.size.width
+        text = self._text.copy()
+        text.truncate(width, overflow="ellipsis")
+        strip = Strip(text.render(self.app.console)).apply_style(self.rich_style)
+        return strip.adjust_cell_length(width, self.rich_style)
 
 
 class Cells(Widget):
@@ -90,19 +92,19 @@ class Cells(Widget):
 
     def render_line(self, y: int) -> Strip:
         """Return one line of cells."""
-        width = self.size.width
+        width, base = self.size.width, self.rich_style
         if self.picture is None:
-            return Strip.blank(width)
+            return Strip.blank(width, base)
         row = self.picture.cells[y * width : (y + 1) * width]
         if not len(row):
-            return Strip.blank(width)
+            return Strip.blank(width, base)
         first = np.flatnonzero(np.diff(row, prepend=np.uint8(255)))
         lengths = np.diff(first, append=len(row))
         segments = []
         for state, length in zip(row[first].tolist(), lengths.tolist(), strict=True):
             swatch = self._swatches[state]
             segments.append(Segment(swatch.text * length, swatch.style))
-        return Strip(segments, len(row)).adjust_cell_length(width)
+        return Strip(segments, len(row)).apply_style(base).adjust_cell_length(width, base)
 
     def on_resize(self) -> None:
         """Tell that there is another number of cells."""

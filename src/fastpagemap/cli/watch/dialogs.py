@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -28,7 +28,7 @@ HELP = """\
   c               cells as characters, or as colours
 [b]And[/b]
   space           pause, go on
-  s               save the screen as SVG, in this directory
+  s               save the screen as SVG, here
   q               quit
 
 A cell with pages of several states shows what most of
@@ -45,7 +45,8 @@ class Help(ModalScreen[None]):
 
     CSS = """
     Help { align: center middle; }
-    Help Static { width: 62; height: auto; max-height: 100%; padding: 0 2; background: $panel; }
+    Help VerticalScroll { width: 60; height: auto; max-height: 100%; background: $panel; }
+    Help Static { padding: 0 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,space,enter", "dismiss", "Close"),
@@ -53,7 +54,8 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Show the text."""
-        yield Static(HELP)
+        with VerticalScroll():
+            yield Static(HELP)
 
 
 class Range(ModalScreen[View | None]):

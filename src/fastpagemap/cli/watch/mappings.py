@@ -129,9 +129,9 @@ class Mappings(ScrollView, can_focus=True):
         row = self.scroll_offset.y + y - 1
         if y == 0:
             mark = "" if self.order == "address" else f" (by {self.order})"
-            return _strip(f" {self.HEAD}{mark}", Style(bold=True), width)
+            return self._strip(f" {self.HEAD}{mark}", Style(bold=True), width)
         if row >= len(self._rows):
-            return Strip.blank(width)
+            return self._strip("", Style(), width)
         mapping, sizes = self._rows[row]
         numbers = "{:>6} {:>7} {:>7}".format(*map(human, sizes))
         if mapping is None:
@@ -141,16 +141,11 @@ class Mappings(ScrollView, can_focus=True):
             text = f"{mapping.start:012x} {mapping.permissions} {numbers}  "
             text += _end(printable(mapping.path), width - len(text) - 1)
         chosen = row == self._cursor
-        return _strip(f"{'>' if chosen else ' '}{text}", Style(reverse=chosen), width)
+        return self._strip(f"{'>' if chosen else ' '}{text}", Style(reverse=chosen), width)
 
-
-def _strip(text: str, style: Style, width: int) -> Strip:
-    strip = Strip([Segment(text, style)])
-    return (
-        strip.adjust_cell_length(width, style)
-        if strip.cell_length < width
-        else strip.crop(0, width)
-    )
+    def _strip(self, text: str, style: Style, width: int) -> Strip:
+        style = self.rich_style + style
+        return Strip([Segment(text, style)]).adjust_cell_length(width, style)
 
 
 def _end(path: str, width: int) -> str:
