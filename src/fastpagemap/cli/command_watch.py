@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from fastpagemap.cli import INTERRUPTED, targets
+from fastpagemap.cli import targets
 from fastpagemap.cli.commands import raw_options
 
 
@@ -41,7 +40,7 @@ Examples:
     "changes it: whoever else tracks its writes by them (CRIU) loses track.",
 )
 @raw_options
-def watch(target: str, **options: Any) -> Iterable[str]:
+def watch(target: str, **options: Any) -> int:
     """Show the memory of TARGET on the whole screen, page by page, and what happens to it.
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
@@ -66,9 +65,7 @@ def watch(target: str, **options: Any) -> Iterable[str]:
     code = app.run()
     if app.failure:
         raise app.failure
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    return ()
+    return code or 0
 
 
 def need_terminal() -> None:

@@ -107,19 +107,22 @@ class Watch(App[int]):
         self._touched: bool | None = None
         self._soft_dirty = source.dirty
         self._pointed = -1
+        self._what, self._rates, self._title = Line("what"), Line("rates"), Line("title")
+        self._cells, self._legend = Cells("cells"), Legend("legend")
+        self._mappings = Mappings("mappings")
         self._looker = Looker(source, lambda news: self.post_message(self.News(news)))
 
     def compose(self) -> ComposeResult:
         """Lay out the screen."""
         with Container(id="all"):
-            yield Line(id="what")
-            yield Line(id="rates")
+            yield self._what
+            yield self._rates
             with Container(id="body"):
                 with Container(id="picture"):
-                    yield Line(id="title")
-                    yield Cells(id="cells")
-                yield Mappings(id="mappings")
-            yield Legend(id="legend")
+                    yield self._title
+                    yield self._cells
+                yield self._mappings
+            yield self._legend
             yield Footer(show_command_palette=False)
         yield Static(id="small")
 
@@ -127,14 +130,14 @@ class Watch(App[int]):
 
     def on_mount(self) -> None:
         """Begin to look."""
-        self.query_one(Mappings).focus()
+        self._mappings.focus()
         self._show_characters()
         self._looker.start()
         if self.source.live:
             self.set_interval(self.interval, self._tick)
         if not self.is_headless:
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit, 128 + number)
 
     def on_unmount(self) -> None:
@@ -170,7 +173,7 @@ class Watch(App[int]):
             address = self.seen.picture.area.address(message.cell * size)
             mappings = self.seen.sample.mappings
             at = bisect_right(mappings, address, key=lambda mapping: mapping.start) - 1
-            self.query_one(Mappings).select(mappings[at])
+            self._mappings.select(mappings[at])
 
     def on_watch_news(self, message: News) -> None:
         """Show what was seen."""
@@ -179,11 +182,9 @@ class Watch(App[int]):
             self.exit(1)
             return
         self.seen = message.news
-        base = self.screen_stack[0]
-        mappings = base.query_one(Mappings)
-        mappings.show(self.seen.sample)
-        base.query_one(Cells).show(self.seen.picture)
-        base.query_one(Legend).show(self.seen.picture.sums)
+        self._mappings.show(self.seen.sample)
+        self._cells.show(self.seen.picture)
+        self._legend.show(self.seen.picture.sums)
         self._show_lines()
         if self.seen.wish != self._wish():
             self._ask()
@@ -195,20 +196,14 @@ class Watch(App[int]):
 
     # ---- what is wanted ----
 
-    @property
-    def _mappings(self) -> Mappings:
-        # of the first screen: a dialog may be above it
-        return self.screen_stack[0].query_one(Mappings)
-
     def _base(self) -> View:
         """Return the view of what is selected."""
         mapping = self._mappings.selected
         return View(mapping.start, mapping.end) if mapping else View()
 
     def _wish(self) -> Wish:
-        cells = self.screen_stack[0].query_one(Cells).size
-        view = self._zoom or self._base()
-        return Wish(view, max(cells.area, 1), self._touched, self._soft_dirty)
+        view, room = self._zoom or self._base(), self._cells.size.area
+        return Wish(view, max(room, 1), self._touched, self._soft_dirty)
 
     def _ask(self, look: bool = True) -> None:
         self._looker.ask(self._wish(), look=look and not self.paused)
@@ -224,12 +219,11 @@ class Watch(App[int]):
     # ---- what is said ----
 
     def _show_lines(self) -> None:
-        base = self.screen_stack[0]
         if self.seen is None:
-            base.query_one("#what", Line).show(Text("looking ..."))
+            self._what.show(Text("looking ..."))
             return
-        base.query_one("#what", Line).show(lines.what(self.source, self.seen.sample, self.paused))
-        base.query_one("#rates", Line).show(lines.rates(self.source, self.seen.sample))
+        self._what.show(lines.what(self.source, self.seen.sample, self.paused))
+        self._rates.show(lines.rates(self.source, self.seen.sample))
         self._show_title()
 
     def _show_title(self) -> None:
@@ -239,12 +233,11 @@ class Watch(App[int]):
             text = lines.cell(self.seen, self._pointed)
         else:
             text = lines.title(self.seen, self._mappings.selected, self._zoom)
-        self.screen_stack[0].query_one("#title", Line).show(text)
+        self._title.show(text)
 
     def _show_characters(self) -> None:
-        base = self.screen_stack[0]
-        base.query_one(Cells).show_characters(self.characters)
-        base.query_one(Legend).show_characters(self.characters)
+        self._cells.show_characters(self.characters)
+        self._legend.show_characters(self.characters)
 
     # ---- keys ----
 

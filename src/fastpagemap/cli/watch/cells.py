@@ -26,14 +26,16 @@ ON_DARK = {
     "soft_dirty": "#00b382",
     "guard": "#6c6c6c",
 }
+#: What would be too dark for a character.
+IN_TEXT = {"zero": "#8fbcd6", "guard": "#a8a8a8", "untouched": "#909090"}
 COLOURS = [ON_DARK.get(state.key, state.colour) for state in STATES]
 
 
 def swatches(characters: bool) -> list[Segment]:
     """Return one cell of each state: a character, or only its colour."""
     if characters:
-        styles = [Style(color=colour) for colour in COLOURS[:-1]] + [Style()]
-        return [Segment(s.char, style) for s, style in zip(STATES, styles, strict=True)]
+        looks = zip(STATES, COLOURS, strict=True)
+        return [Segment(s.char, Style(color=IN_TEXT.get(s.key, c))) for s, c in looks]
     return [Segment(" ", Style(bgcolor=colour)) for colour in COLOURS]
 
 

@@ -16,7 +16,8 @@ from fastpagemap.cli.watch.sampling import Sample
 
 __all__ = ["Picture", "Wish", "picture"]
 
-#: Where less than this part of a view was ever touched, the rest is left out, unless asked for.
+#: Where less than this part of a view was ever touched, and there is no cell for each page, the
+#: rest is left out, unless asked for.
 _SPARSE = 1 / 4
 
 
@@ -68,7 +69,8 @@ def picture(sample: Sample, wish: Wish) -> Picture:
     runs = clipped(sample.runs, wish.view)
     if wish.touched is not False:
         touched = area.touched(_something(runs))
-        if wish.touched or touched.size < _SPARSE * area.size:
+        crowded = area.size > wish.room * sample.page_size
+        if wish.touched or (crowded and 0 < touched.size < _SPARSE * area.size):
             area = touched
     pages = cell_pages(-(-area.size // sample.page_size), wish.room)
     size = pages * sample.page_size
