@@ -32,12 +32,12 @@ Piece = tuple["Span", list[tuple[int, int]]]
 
 
 class Part(NamedTuple):
-    """Part of a row: `count` cells from `first` on, or if `cut`, a mark for that many bytes."""
+    """Part of a row: `width` cells from `first` on, or if `cut`, a mark for that many bytes."""
 
     row: int
     column: int
     first: int
-    count: int
+    width: int
     cut: int = 0
 
 
@@ -276,11 +276,11 @@ class _Flow:
 
     def _cells(self, left: int) -> None:
         while left:
-            count = min(self._room(1), left)
-            self.parts.append(Part(self._row, self._column, self.cells, count))
-            self.cells += count
-            self._column += count
-            left -= count
+            width = min(self._room(1), left)
+            self.parts.append(Part(self._row, self._column, self.cells, width))
+            self.cells += width
+            self._column += width
+            left -= width
 
     def moved(self, runs: Runs) -> Runs:
         """Return runs with the bytes at which they are in the picture as their addresses."""
@@ -289,7 +289,8 @@ class _Flow:
             return runs[:0]
         at = np.searchsorted(kept[:, 0], runs["start"], "right") - 1
         inside = (at >= 0) & (runs["end"] <= kept[np.maximum(at, 0), 1])
-        moved, at = runs[inside].copy(), at[inside]
+        moved: Runs = runs[inside].copy()
+        at = at[inside]
         for name in ("start", "end"):
             moved[name] += kept[at, 2] - kept[at, 0]
         return moved

@@ -95,7 +95,9 @@ def _within(runs: npt.NDArray[np.void], mappings: Sequence[Mapping]) -> npt.NDAr
     if not len(bounds):
         return runs[:0]
     at = np.searchsorted(bounds[:, 0], runs["start"], "right") - 1
-    return runs[(at >= 0) & (runs["start"] < bounds[np.maximum(at, 0), 1])]
+    inside: npt.NDArray[np.bool_] = runs["start"] < bounds[np.maximum(at, 0), 1]
+    found: npt.NDArray[np.void] = runs[(at >= 0) & inside]
+    return found
 
 
 def _sums(
@@ -126,11 +128,12 @@ def _tops(layout: Layout) -> npt.NDArray[np.float64]:
 def _cells(axes: Axes, layout: Layout, tops: npt.NDArray[np.float64]) -> None:
     """Draw every cell: pale as far as nothing was touched in it, from the bottom up in colour."""
     parts = [part for part in layout.parts if not part.cut]
-    index = np.concatenate([np.arange(p.first, p.first + p.count) for p in parts] or [[]])
-    index = index.astype(np.intp)
-    counts = [part.count for part in parts]
-    x = np.concatenate([np.arange(p.column, p.column + p.count) for p in parts] or [[]])
-    y = np.repeat(tops[[part.row for part in parts]], counts)
+    widths = [part.width for part in parts]
+    # where in its part each cell is
+    inner = np.arange(sum(widths)) - np.repeat(np.cumsum([0, *widths])[:-1], widths)
+    index = inner + np.repeat(np.array([part.first for part in parts], np.intp), widths)
+    x = inner + np.repeat(np.array([part.column for part in parts], np.intp), widths)
+    y = tops[np.repeat(np.array([part.row for part in parts], np.intp), widths)]
     shown = layout.shown[index]
     filled = 1 - layout.table[index, palette.UNTOUCHED] / layout.cell
     share = np.ceil(np.clip(filled, 0.01, 1) * 4 - 0.01) / 4  # in quarters, and never nothing
@@ -146,13 +149,13 @@ def _cells(axes: Axes, layout: Layout, tops: npt.NDArray[np.float64]) -> None:
     for part in layout.parts:
         if part.cut:
             text = f"·· {human(part.cut)} ··"
-            middle = part.column + part.count / 2, tops[part.row] + 0.5
+            middle = part.column + part.width / 2, tops[part.row] + 0.5
             axes.text(*middle, text, ha="center", va="center", color=PALE, fontsize=TINY - 0.5)
 
 
 def _rectangles(
     axes: Axes,
-    x: npt.NDArray[np.float64],
+    x: npt.NDArray[np.intp],
     y: npt.NDArray[np.float64],
     share: npt.NDArray[np.float64],
     colour: str,
@@ -303,7 +306,7 @@ def _legend(figure: Figure, sums: dict[int, int], width: int, height: float) -> 
     for index, size in sums.items():
         state = palette.STATES[index]
         text = f"{state.label}  {human(size)}"
-        needed = 22 + 5.6 * len(text) + 14
+        needed = 18 + 6.1 * len(text) + 14
         if x + needed > width - 10 and x > LEFT:
             x, y = float(LEFT), y - 18
         figure.add_artist(

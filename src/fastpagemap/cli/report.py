@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastpagemap import PAGE_SIZE, Mapping, PageMap, Snapshot
 from fastpagemap.cli.kinds import kinds
+
+if TYPE_CHECKING:
+    from fastpagemap.diff import Diff
 
 Usage = np.ndarray[Any, np.dtype[np.void]]
 Labels = dict[str, list[Any]]
@@ -72,6 +75,8 @@ class Report:
         Structured, the columns of ``SIZES`` that this kernel could fill, row for row.
     unreadable : list of Unreadable
         The processes that are not in it, though they have memory.
+    more : dict
+        What else there is to say: of a comparison, what was compared.
     """
 
     about: About
@@ -79,6 +84,7 @@ class Report:
     labels: Labels
     usage: Usage
     unreadable: list[Unreadable] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -99,7 +105,7 @@ class Report:
         labels = {
             name: [values[row] for row in rows.tolist()] for name, values in self.labels.items()
         }
-        return Report(self.about, self.by, labels, self.usage[rows], self.unreadable)
+        return replace(self, labels=labels, usage=self.usage[rows])
 
 
 def of_mappings(about: About, mappings: Sequence[Mapping], usage: Usage) -> Report:
@@ -121,10 +127,30 @@ def collect(pid: int) -> Report:
 
 def of_snapshot(snapshot: Snapshot) -> Report:
     """Return a report of what a process's memory was."""
-    about = About(
+    return of_mappings(_then(snapshot), snapshot.mappings, snapshot.usage())
+
+
+def of_diff(diff: Diff) -> Report:
+    """Return a report of what has changed, with a row for each mapping in which anything has."""
+    whole = of_mappings(_then(diff.after), diff.rows, diff.usage())
+    changed = np.zeros(len(whole), bool)
+    for name in whole.columns:
+        if name != "size":
+            changed |= whole.usage[name] != 0
+    found = whole.taken(changed)
+    found.more.update(
+        before=_then(diff.before),
+        same_process=diff.same_process,
+        mapped=sum(mapping.end - mapping.start for mapping in diff.mapped),
+        unmapped=sum(mapping.end - mapping.start for mapping in diff.unmapped),
+    )
+    return found
+
+
+def _then(snapshot: Snapshot) -> About:
+    return About(
         snapshot.pid, snapshot.name, snapshot.time, snapshot.kernel, snapshot.page_size, True
     )
-    return of_mappings(about, snapshot.mappings, snapshot.usage())
 
 
 def collect_all(
@@ -189,7 +215,7 @@ def _summed(report: Report, which: Any, count: int, by: str, labels: Labels) -> 
     mappings = np.zeros(count, np.intp)
     np.add.at(mappings, which, each)
     labels = {"mappings": mappings.tolist(), **labels}
-    return Report(report.about, by, labels, usage, report.unreadable)
+    return replace(report, by=by, labels=labels, usage=usage)
 
 
 def processes() -> list[int]:
@@ -212,7 +238,7 @@ def _now(pid: int | None, name: str) -> About:
 
 def _sizes(usage: Usage) -> Usage:
     """Return the columns of sizes alone."""
-    names = [name for name in SIZES if name in (usage.dtype.names or ())]
+    names = [name for name in usage.dtype.names or () if name not in ("start", "end")]
     return usage[names].astype([(name, np.uint64) for name in names])
 
 
