@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -167,36 +168,56 @@ def collect_all(
     choose : callable, optional
         Takes the report of one process, gives it back with the mappings that are to count.
     """
-    by = group or "process"
+    found = _whole(pids) if group is None else _of_each(pids, group, choose)
+    return replace(found, about=_now(None, ""))
+
+
+def _whole(pids: Iterable[int]) -> Report:
+    """Return a report with a row for each process: its mappings need not be told apart."""
     unreadable: list[Unreadable] = []
-    keys: list[list[Any]] = []
-    sums: list[Usage] = []
+    labels: Labels = {label: [] for label in LABELS["process"]}
+    sums: list[Any] = []
+    names: Sequence[str] = SIZES
     for pid in pids:
         name = name_of(pid)
-        try:
-            one = choose(collect(pid)) if choose else collect(pid)
-        except ProcessLookupError:  # gone by now, a zombie, or a thread of the kernel
-            pass
-        except OSError as error:
-            unreadable.append(Unreadable(pid, name, error.strerror or str(error)))
-        else:
-            one = total(one) if group is None else grouped(one, group)
-            one.labels.setdefault("pid", [pid])
-            one.labels.setdefault("name", [name])
-            keys.append([one.labels[label] for label in LABELS[by]])
-            sums.append(one.usage)
-    labels = {
-        label: [value for values in keys for value in values[index]]
-        for index, label in enumerate(LABELS[by])
-    }
-    usage = np.concatenate(sums) if sums else np.zeros(0, [(name, np.uint64) for name in SIZES])
-    found = Report(_now(None, ""), by, labels, usage, unreadable)
-    return found if group is None else grouped(found, group)
+        with _noting(unreadable, pid, name), PageMap(pid) as pagemap:
+            usage = pagemap.usage()
+            names = usage.dtype.names or ()
+            # all its columns are uint64
+            sums.append(usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0))
+            for label, value in (("pid", pid), ("mappings", len(usage)), ("name", name)):
+                labels[label].append(value)
+    usage = np.zeros(len(sums), [(name, np.uint64) for name in names])
+    for index, name in enumerate(names):
+        usage[name] = [row[index] for row in sums]
+    return Report(_now(None, ""), "process", labels, _sizes(usage), unreadable)
 
 
-def total(report: Report) -> Report:
-    """Return a report of one row, the sums of all."""
-    return _summed(report, np.zeros(len(report), np.intp), 1, "total", {})
+def _of_each(pids: Iterable[int], group: str, choose: Callable[[Report], Report] | None) -> Report:
+    """Return the sums, over all processes, of the mappings that have a label in common."""
+    unreadable: list[Unreadable] = []
+    labels: Labels = {label: [] for label in LABELS[group]}
+    usages: list[Usage] = [np.zeros(0, [(name, np.uint64) for name in SIZES])]
+    for pid in pids:
+        with _noting(unreadable, pid, name_of(pid)):
+            one = collect(pid)
+            one = grouped(choose(one) if choose else one, group)
+            for label in labels:
+                labels[label] += one.labels[label]
+            usages.append(one.usage)
+    usage = np.concatenate(usages[1:] or usages)
+    return grouped(Report(_now(None, ""), group, labels, usage, unreadable), group)
+
+
+@contextlib.contextmanager
+def _noting(unreadable: list[Unreadable], pid: int, name: str) -> Iterator[None]:
+    """Note why a process could not be read; one that has no memory, or has gone, is left out."""
+    try:
+        yield
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        unreadable.append(Unreadable(pid, name, error.strerror or str(error)))
 
 
 def grouped(report: Report, label: str) -> Report:
