@@ -2,14 +2,14 @@
 
 import errno
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import UnsupportedError
 from .mapping import Mapping
-from .runs import Addresses, Runs, State
+from .runs import Addresses, State, at_addresses, bounds, having
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -47,13 +47,15 @@ class Diff:
             )
         self.before, self.after = before, after
         self.same_process = (before.pid, before.name) == (after.pid, after.name)
-        self._edges = _edges(before, after)
-        lows, highs = self._edges[:-1], self._edges[1:]
-        self._owners = owners = _owner(before.mappings, lows), _owner(after.mappings, lows)
-        old, new = _state_at(before.states, lows), _state_at(after.states, lows)
-        other = ~_same_objects(before.mappings, after.mappings, *owners)
+        borders = [*bounds(before.mappings), *bounds(after.mappings)]
+        runs = [runs[name] for runs in (before.states, after.states) for name in ("start", "end")]
+        self._cells = _Cells(before, after, borders)
+        cells = _Cells(before, after, [*borders, *runs])
+        lows = cells.lows
+        old, new = at_addresses(before.states, lows), at_addresses(after.states, lows)
+        other = ~cells.same
         chosen = np.flatnonzero((old != new) | (other & ((old | new) != 0)))
-        chosen, ends = _joined(lows, highs, chosen, (old, new, *owners))
+        chosen, ends = cells.joined(chosen, old, new, *cells.owners)
         self.runs = np.empty(len(chosen), CHANGE_DTYPE)
         self.runs["start"], self.runs["end"] = lows[chosen], ends
         self.runs["before"], self.runs["after"] = old[chosen], new[chosen]
@@ -64,10 +66,10 @@ class Diff:
         return f"<Diff of {self.before!r} and {self.after!r}: {len(self.runs)} runs>"
 
     def _had(self, state: State) -> Mask:
-        return (self.runs["before"] & state) != 0
+        return having(self.runs["before"], state)
 
     def _has(self, state: State) -> Mask:
-        return (self.runs["after"] & state) != 0
+        return having(self.runs["after"], state)
 
     @property
     def swapped_out(self) -> Mask:
@@ -119,20 +121,12 @@ class Diff:
     @functools.cached_property
     def mapped(self) -> list[Mapping]:
         """Mappings, or the parts of them, that are new, or of another file than what was there."""
-        return self._new(self.after, 1)
+        return self._cells.parts(1, ~self._cells.same)
 
     @functools.cached_property
     def unmapped(self) -> list[Mapping]:
         """Mappings, or the parts of them, that are there no more, or were of another file."""
-        return self._new(self.before, 0)
-
-    def _new(self, snapshot: "Snapshot", which: int) -> list[Mapping]:
-        own = self._owners[which]
-        same = _same_objects(self.before.mappings, self.after.mappings, *self._owners)
-        lows, highs = self._edges[:-1], self._edges[1:]
-        chosen, ends = _joined(lows, highs, np.flatnonzero((own >= 0) & ~same), (own,))
-        rows = zip(own[chosen].tolist(), lows[chosen].tolist(), ends.tolist(), strict=True)
-        return [_part(snapshot.mappings[row], start, end) for row, start, end in rows]
+        return self._cells.parts(0, ~self._cells.same)
 
     def sums(self) -> dict[str, int]:
         """Return the bytes of each change, by its name; `written` only where it is known."""
@@ -167,79 +161,68 @@ class Diff:
     @functools.cached_property
     def rows(self) -> list[Mapping]:
         """The mappings that `usage` has rows for: those after, and what only was before."""
-        gone = (self._owners[0] >= 0) & (self._owners[1] < 0)
-        lows, highs = self._edges[:-1], self._edges[1:]
-        own = self._owners[0]
-        chosen, ends = _joined(lows, highs, np.flatnonzero(gone), (own,))
-        rows = zip(own[chosen].tolist(), lows[chosen].tolist(), ends.tolist(), strict=True)
-        were = [_part(self.before.mappings[row], start, end) for row, start, end in rows]
-        return sorted([*self.after.mappings, *were])
+        return sorted([*self.after.mappings, *self._cells.parts(0, self._cells.owners[1] < 0)])
 
 
-def _edges(before: "Snapshot", after: "Snapshot") -> Addresses:
-    """Return all addresses at which anything may change, of either snapshot."""
-    edges = [runs[name] for runs in (before.states, after.states) for name in ("start", "end")]
-    for snapshot in (before, after):
-        bounds = [(span.start, span.end) for span in snapshot.mappings]
-        edges.append(np.array(bounds, np.uint64).reshape(-1))
-    return np.unique(np.concatenate(edges))
+class _Cells:
+    """The address space, cut at some edges; and in which mappings each cell was and is."""
+
+    def __init__(self, before: "Snapshot", after: "Snapshot", edges: list[Addresses]) -> None:
+        cuts = np.sort(np.concatenate(edges), kind="stable")
+        cuts = cuts[np.flatnonzero(np.diff(cuts, prepend=~cuts[:1]))]
+        self.lows, self.highs = cuts[:-1], cuts[1:]
+        self.mappings = before.mappings, after.mappings
+        self.owners = _owner(before.mappings, self.lows), _owner(after.mappings, self.lows)
+        self.same = self._same()
+
+    def _same(self) -> Mask:
+        """Return where the same part of the same file, or no file, is mapped before and after."""
+        old, new = self.owners
+        if not len(old):
+            return np.ones(0, bool)
+        changed = (old[1:] != old[:-1]) | (new[1:] != new[:-1])
+        heads = np.concatenate(([0], np.flatnonzero(changed) + 1))
+        pairs = zip(old[heads].tolist(), new[heads].tolist(), strict=True)
+        same = [_object(self.mappings[0], i) == _object(self.mappings[1], j) for i, j in pairs]
+        return np.repeat(np.array(same, bool), np.diff(heads, append=len(old)))
+
+    def joined(
+        self, chosen: npt.NDArray[np.intp], *columns: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.intp], Addresses]:
+        """Join chosen neighbours that are equal in all columns: return the first, and the ends."""
+        if not len(chosen):
+            return chosen, self.highs[chosen]
+        apart = self.lows[chosen[1:]] != self.highs[chosen[:-1]]
+        for column in columns:
+            apart |= column[chosen[1:]] != column[chosen[:-1]]
+        first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
+        return chosen[first], self.highs[chosen[last]]
+
+    def parts(self, which: int, where: Mask) -> list[Mapping]:
+        """Return the parts of the mappings, of before or after, where some condition holds."""
+        own, spans = self.owners[which], self.mappings[which]
+        chosen, ends = self.joined(np.flatnonzero((own >= 0) & where), own)
+        rows = zip(own[chosen].tolist(), self.lows[chosen].tolist(), ends.tolist(), strict=True)
+        return [_part(spans[row], start, end) for row, start, end in rows]
 
 
 def _owner(spans: list[Mapping], addresses: Addresses) -> npt.NDArray[np.intp]:
     """Return the number of the mapping that each address is in, -1 for none."""
-    bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
-    at = np.searchsorted(bounds[:, 0], addresses, "right") - 1
+    starts, ends = bounds(spans)
+    at = np.searchsorted(starts, addresses, "right") - 1
     if len(spans):
-        at[addresses >= bounds[np.maximum(at, 0), 1]] = -1
+        at[addresses >= ends[np.maximum(at, 0)]] = -1
     return at
 
 
-def _state_at(runs: Runs, addresses: Addresses) -> Addresses:
-    """Return the state of the page at each address."""
-    if not len(runs):
-        return np.zeros(len(addresses), np.uint64)
-    at = np.searchsorted(runs["start"], addresses, "right") - 1
-    inside = (at >= 0) & (addresses < runs["end"][np.maximum(at, 0)])
-    states: Addresses = np.where(inside, runs["state"][np.maximum(at, 0)], np.uint64(0))
-    return states
-
-
-def _same_objects(
-    before: list[Mapping],
-    after: list[Mapping],
-    old: npt.NDArray[np.intp],
-    new: npt.NDArray[np.intp],
-) -> Mask:
-    """Return where the same part of the same file, or no file, is mapped before and after."""
-    pairs, number = np.unique(np.stack((old, new)), axis=1, return_inverse=True)
-    same = [
-        i == j == -1 or (i >= 0 and j >= 0 and _object(before[i]) == _object(after[j]))
-        for i, j in pairs.T.tolist()
-    ]
-    return np.array(same, bool)[number.reshape(-1)]
-
-
-def _object(span: Mapping) -> tuple[object, ...]:
-    """Return what tells whether two mappings show the same."""
+def _object(spans: list[Mapping], number: int) -> tuple[object, ...]:
+    """Return what tells whether two mappings show the same memory."""
+    if number < 0:
+        return ()
+    span = spans[number]
     if span.anonymous:
         return (span.shared,)
     return span.shared, span.device, span.inode, span.start - span.offset
-
-
-def _joined(
-    lows: Addresses,
-    highs: Addresses,
-    chosen: npt.NDArray[np.intp],
-    columns: tuple[npt.NDArray[np.generic], ...],
-) -> tuple[npt.NDArray[np.intp], Addresses]:
-    """Join neighbours that are equal in all columns: return the first of each, and the ends."""
-    apart = lows[chosen[1:]] != highs[chosen[:-1]]
-    for column in columns:
-        apart |= column[chosen[1:]] != column[chosen[:-1]]
-    if not len(chosen):
-        return chosen, highs[chosen]
-    first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
-    return chosen[first], highs[chosen[last]]
 
 
 def _part(span: Mapping, start: int, end: int) -> Mapping:

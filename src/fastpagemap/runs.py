@@ -1,18 +1,38 @@
 """Runs of pages of the same state: what a state is, and how runs are put together. Pure: no I/O."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .entry import UInt64Flag
+from .entry import PAGE_SIZE, UInt64Flag
+from .mapping import Mapping
 
-__all__ = ["RUN_DTYPE", "Addresses", "Runs", "State", "covered", "joined", "runs_of"]
+__all__ = [
+    "RUN_DTYPE",
+    "Addresses",
+    "Runs",
+    "Spans",
+    "State",
+    "at_addresses",
+    "batches",
+    "bounds",
+    "common",
+    "covered",
+    "cut",
+    "having",
+    "joined",
+    "near",
+    "runs_of",
+    "union",
+]
 
 RUN_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("state", "=u8")])
 """A run of pages of the same ``State``; `end` is the first address after it."""
 
 Addresses = npt.NDArray[np.uint64]
+Spans = tuple[Addresses, Addresses]
 Runs = npt.NDArray[np.void]
 
 
@@ -21,9 +41,9 @@ class State(UInt64Flag):
 
     PRESENT, SWAPPED, UNKNOWN, SHARED, EXCLUSIVE and SOFT_DIRTY mean what the masks of those names
     do. SWAPPED_SHARED is the part of SWAPPED that is in the file of shared memory. HUGE (mapped as
-    part of a huge page) and ZERO (the zero page, or with HUGE the huge zero page) are PAGEMAP_SCAN's
-    categories HUGE and PFNZERO, set on present pages; they are never set where there is no such
-    call (before Linux 6.7). GUARD is a guard region, told since Linux 6.15.
+    part of a huge page) and ZERO (the zero page or, with HUGE, the huge zero page) are the
+    categories HUGE and PFNZERO of PAGEMAP_SCAN, set on present pages, and on none where there is no
+    such call (before Linux 6.7). GUARD is a guard region, told since Linux 6.15.
     """
 
     PRESENT = 1 << 0
@@ -36,6 +56,12 @@ class State(UInt64Flag):
     ZERO = 1 << 7
     GUARD = 1 << 8
     SWAPPED_SHARED = 1 << 9
+
+
+def having(states: Addresses, state: State) -> npt.NDArray[np.bool_]:
+    """Return which states have any of the flags."""
+    found: npt.NDArray[np.bool_] = (states & state) != 0
+    return found
 
 
 def runs_of(starts: Any, ends: Any, states: Any) -> Runs:
@@ -54,6 +80,17 @@ def covered(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDA
     return inside
 
 
+def at_addresses(runs: Runs, addresses: Addresses) -> Addresses:
+    """Return the state of the page at each address; 0 outside of all runs."""
+    if not len(runs):
+        return np.zeros(len(addresses), np.uint64)
+    starts, ends, states = (np.ascontiguousarray(runs[name]) for name in RUN_DTYPE.names or ())
+    at = np.searchsorted(starts, addresses, "right") - 1
+    states = states[at]
+    states[(at < 0) | (addresses >= ends[at])] = 0
+    return states
+
+
 def joined(runs: Runs, borders: Addresses) -> Runs:
     """Join neighbours of equal state, but not over a border."""
     if len(runs) < 2:
@@ -69,3 +106,67 @@ def joined(runs: Runs, borders: Addresses) -> Runs:
     last = np.ones(len(runs), bool)
     last[joining - 1] = False
     return runs_of(runs["start"][first], runs["end"][last], runs["state"][first])
+
+
+# ---- spans: starts and ends, sorted -------------------------------------------------------------
+
+
+def bounds(spans: list[Mapping]) -> Spans:
+    """Return starts and ends as arrays."""
+    bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
+    starts, ends = np.ascontiguousarray(bounds.T)
+    return starts, ends
+
+
+def union(starts: Addresses, ends: Addresses) -> Spans:
+    """Return spans that are sorted and apart: all that is in any of those given."""
+    some = ends > starts
+    order = np.argsort(starts[some], kind="stable")
+    starts, ends = starts[some][order], np.maximum.accumulate(ends[some][order])
+    if not len(starts):
+        return starts, ends
+    apart = starts[1:] > ends[:-1]
+    return starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
+
+
+def common(these: Spans, those: Spans) -> Spans:
+    """Return what lies in both, sorted."""
+    edges = np.unique(np.concatenate([*these, *those]))
+    both = covered(edges[:-1], *these) & covered(edges[:-1], *those)
+    return edges[:-1][both], edges[1:][both]
+
+
+def near(starts: Addresses, ends: Addresses, gap: int, walls: Addresses) -> Spans:
+    """Join spans less than `gap` bytes apart, unless there is a wall between."""
+    if len(starts) < 2:
+        return starts, ends
+    apart = starts[1:] - ends[:-1] >= np.uint64(gap)
+    if len(walls):
+        before, after = (np.searchsorted(walls, edge) for edge in (ends[:-1], starts[1:]))
+        apart |= after > before
+    first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
+    return np.ascontiguousarray(starts[first]), np.ascontiguousarray(ends[last])
+
+
+def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
+    """Yield spans of at most so many pages each, less than twice as many together."""
+    step = np.uint64(pages * PAGE_SIZE)
+    parts = ((ends - starts + step - np.uint64(1)) // step).astype(np.intp)
+    which = np.repeat(np.arange(len(parts)), parts)
+    part = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
+    lows = starts[which] + part.astype(np.uint64) * step
+    highs = np.minimum(lows + step, ends[which])
+    before = np.cumsum(highs - lows) - (highs - lows)
+    splits = np.flatnonzero(np.diff(before // step)) + 1
+    for first, last in zip([0, *splits], [*splits, len(lows)], strict=True):
+        if first < last:
+            yield lows[first:last], highs[first:last]
+
+
+def cut(runs: Runs, borders: Addresses) -> Runs:
+    """Cut runs at the borders."""
+    edges = np.unique(np.concatenate([runs["start"], runs["end"], borders]))
+    inside = covered(edges[:-1], runs["start"], runs["end"])
+    starts = edges[:-1][inside]
+    at = np.searchsorted(runs["start"], starts, "right") - 1
+    return runs_of(starts, edges[1:][inside], runs["state"][at])

@@ -548,6 +548,55 @@ def regions(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1]
         free(found.regions)
 
 
+cdef ssize_t find(int fd, cursor_t *cursor, uint64_t step, found_t *found) noexcept nogil:
+    """Find blocks of pages that are not all empty, for some time or to the span's end."""
+    cdef kernel.page_region block
+    cdef uint64_t began = now()
+    cdef ssize_t count
+    cdef int problem
+    block.categories = 0
+    while cursor.at < cursor.end and now() - began < SLICE:
+        count = void_ahead(fd, cursor)
+        if count < 0:
+            return count
+        if count > 0:
+            cursor.at += <uint64_t> count << PAGE_SHIFT
+            continue
+        block.start = cursor.at
+        block.end = cursor.at = min(cursor.end, (cursor.at // step + 1) * step)
+        problem = keep(found, &block, 1)
+        if problem < 0:
+            return problem
+    return 0
+
+
+def extents(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
+            uint64_t pages):
+    """Return where anything is present or swapped in some spans, as bytes, like `regions`.
+
+    Each begins with a page that is, and goes on to where a block of so many pages has none.
+    """
+    cdef found_t found
+    cdef cursor_t cursor
+    cdef ssize_t got
+    cdef size_t i
+    memset(&found, 0, sizeof(found))
+    try:
+        for i in range(<size_t> starts.shape[0]):
+            rewind(&cursor, -1, starts[i], ends[i])
+            while cursor.at < cursor.end:
+                with nogil:
+                    got = find(fd, &cursor, pages << PAGE_SHIFT, &found)
+                if got < 0:
+                    raise failure(-got, path)
+                PyErr_CheckSignals()
+        still_there(fd, path)
+        return PyBytes_FromStringAndSize(<char *> found.regions,
+                                         found.count * sizeof(kernel.page_region))
+    finally:
+        free(found.regions)
+
+
 # ---- one's own writes --------------------------------------------------------------------------
 
 cdef ssize_t sweep(int fd, uint64_t at, uint64_t end, bint protect, uint8_t *mask) noexcept nogil:

@@ -1,10 +1,8 @@
 """A process's memory as it was: mappings and the state of every page, kept, saved, compared."""
 
-import contextlib
 import dataclasses
 import errno
 import os
-import stat
 import time
 from collections.abc import Iterable
 from types import ModuleType
@@ -19,7 +17,7 @@ from .diff import Diff
 from .errors import SnapshotError, UnsupportedError
 from .mapping import Mapping, mappings
 from .process import Process
-from .runs import Runs, State
+from .runs import Runs, State, having
 from .span import affordable, checked
 from .states import states
 from .usage import COLUMNS
@@ -28,6 +26,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = ["Snapshot", "SnapshotError", "taken"]
+
+# bytes of a command that are kept
+LONGEST = 1 << 14
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -44,7 +45,8 @@ class Snapshot:
         The name of the program, as in /proc/PID/comm. Names, commands and paths may have any
         character but NUL in them; bytes that are no UTF-8 are surrogates, as of ``os.fsdecode``.
     command : str or None
-        The command line, its arguments parted by blanks; None where it is not known.
+        The command line, its arguments parted by blanks, of which 16 KiB are kept; None where
+        there is none, or it is not known.
     time : float
         When it was taken, in seconds since the epoch.
     kernel, machine : str
@@ -100,16 +102,16 @@ class Snapshot:
             if name in ("start", "end", "size"):
                 table[name] = {"start": starts, "end": ends, "size": ends - starts}[name]
                 continue
-            counts = np.bincount(rows, pages * self._having(name), len(table))
+            counts = np.bincount(rows, pages * self._counted(name), len(table))
             table[name] = counts.astype(np.uint64) * np.uint64(self.page_size)
         return table
 
-    def _having(self, column: str) -> npt.NDArray[np.bool_]:
+    def _counted(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which runs a column counts."""
-        having: npt.NDArray[np.bool_] = (self.states["state"] & State[column.upper()]) != 0
+        counted = having(self.states["state"], State[column.upper()])
         if column == "huge":  # the huge zero page is none
-            having &= (self.states["state"] & State.ZERO) == 0
-        return having
+            counted &= ~having(self.states["state"], State.ZERO)
+        return counted
 
     def _columns(self, fields: Iterable[str] | None) -> list[str]:
         lacking = {"soft_dirty": self.soft_dirty, "huge": self.capabilities.scan}
@@ -174,7 +176,7 @@ class Snapshot:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         content = _file_format().encoded(fields)
         if isinstance(file, (str, bytes, os.PathLike)):
-            _write(os.path.realpath(os.fsdecode(file)), content)
+            _file_format().write(os.fsdecode(file), content)
         else:
             file.write(content)
 
@@ -232,7 +234,7 @@ class Snapshot:
         start, _, _ = checked(start, start)
         runs, spans = snapshot_entries.runs_and_mappings(source, start)
         able = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
-        dirty = bool((runs["state"] & State.SOFT_DIRTY).any())
+        dirty = bool(having(runs["state"], State.SOFT_DIRTY).any())
         about = os.uname()
         return cls(
             pid=0,
@@ -258,25 +260,9 @@ class Snapshot:
         ImportError
             pyarrow is not installed.
         """
-        try:
-            import pyarrow
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                "Arrow tables need pyarrow: pip install 'fastpagemap[arrow]'"
-            ) from error
-        starts = np.array([mapping.start for mapping in self.mappings], np.uint64)
-        rows = np.searchsorted(starts, self.states["start"], "right") - 1
-        columns = {name: np.ascontiguousarray(self.states[name]) for name in ("start", "end")}
-        table = pyarrow.table({**columns, "state": np.ascontiguousarray(self.states["state"])})
-        for name in Mapping._fields:
-            values = [getattr(mapping, name) for mapping in self.mappings]
-            kind = pyarrow.uint64()
-            if name in ("path", "permissions"):
-                kind = pyarrow.string()
-                values = [v.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for v in values]
-            column = pyarrow.array(values, kind).take(pyarrow.array(rows))
-            table = table.append_column(f"mapping_{name}", column)
-        return table
+        from .snapshot_arrow import table
+
+        return table(self)
 
 
 def _file_format() -> ModuleType:
@@ -286,34 +272,12 @@ def _file_format() -> ModuleType:
     return snapshot_file
 
 
-def _write(path: str, content: bytes) -> None:
-    """Write a file wholly, or leave what is there."""
-    try:
-        plain = stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
-        plain = True
-    if not plain:  # a pipe, a terminal, /dev/null
-        with open(path, "wb") as file:
-            file.write(content)
-        return
-    directory, name = os.path.split(path)
-    beside = os.path.join(directory, f".{name[:64]}.{os.urandom(4).hex()}")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-
-
 def taken(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
     spans = mappings(process)
     able = capabilities(process.pid)
     name = process.read_own("comm").removesuffix(b"\n")
-    command = process.read_own("cmdline").removesuffix(b"\0").replace(b"\0", b" ")
+    command = process.read_own("cmdline")[:LONGEST].removesuffix(b"\0").replace(b"\0", b" ")
     about = os.uname()
     found = states(process, spans)
     return Snapshot(

@@ -16,15 +16,17 @@ member         dtype        what
 ``states``     u2           its ``State``
 =============  ===========  =======================================================================
 
-Bytes that are no UTF-8 are surrogates (surrogateescape) in JSON strings. A reader takes the versions
-up to its own.
+Bytes that are no UTF-8 are surrogates in JSON strings (surrogateescape). A reader takes all
+versions up to its own, and no newer one.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
-import math
+import os
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -34,51 +36,45 @@ import numpy as np
 import numpy.typing as npt
 
 from .capabilities import Capabilities
-from .entry import Category
 from .errors import SnapshotError
 from .mapping import Mapping
-from .runs import RUN_DTYPE, Runs, State, runs_of
+from .runs import Runs
+from .snapshot_checks import fields_of, mappings_of, need, runs_from
 from .span import affordable
 
-__all__ = ["VERSION", "decoded", "encoded"]
+__all__ = ["VERSION", "decoded", "encoded", "write"]
 
 FORMAT, VERSION = "fastpagemap snapshot", 1
-MEMBERS = ("metadata", "mappings", "paths", "gaps", "lengths", "states")
 MAPPING_DTYPE = np.dtype(
     [(name, "<u8") for name in ("start", "end", "offset", "device", "inode")]
     + [("permissions", "S4")]
 )
-# Far above what any process has: 256 GiB of every second page, and vm.max_map_count times 64.
+# Far above what any process has: 256 GiB of which every second page is there, 64 times as many
+# mappings as the kernel allows by default.
 MOST_BYTES, MOST_RUNS, MOST_MAPPINGS, MOST_TEXT = 1 << 28, 1 << 26, 1 << 22, 1 << 20
-_COUNTS = tuple(np.dtype(f"<u{size}") for size in (1, 2, 4, 8))
-_BYTES = (np.dtype("u1"),)
-#: what each member may be, and how many elements at most
+# what each member may be, and how many elements at most
+_NUMBERS = tuple(np.dtype(f"<u{size}") for size in (1, 2, 4, 8))
 _ALLOWED = {
-    "metadata": (_BYTES, MOST_TEXT),
+    "metadata": (_NUMBERS[:1], MOST_TEXT),
     "mappings": ((MAPPING_DTYPE,), MOST_MAPPINGS),
-    "paths": (_BYTES, MOST_BYTES),
-    "gaps": (_COUNTS, MOST_RUNS),
-    "lengths": (_COUNTS, MOST_RUNS),
-    "states": ((np.dtype("<u2"),), MOST_RUNS),
+    "paths": (_NUMBERS[:1], MOST_BYTES),
+    "gaps": (_NUMBERS, MOST_RUNS),
+    "lengths": (_NUMBERS, MOST_RUNS),
+    "states": (_NUMBERS[1:2], MOST_RUNS),
 }
-_PERMISSIONS = re.compile(r"[r-][w-][x-][sp]|\?{4}")
-_PLAIN = re.compile(r"[ -~]{0,256}")
-# all that the libraries raise on what is no such file
+_HEADER = re.compile(rb"\{'descr': (.+), 'fortran_order': False, 'shape': \((\d{1,10}),\), \} *\n")
+# all that zipfile and json raise on what is none of theirs
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
     EOFError,
     NotImplementedError,
-    RuntimeError,
     RecursionError,
+    OSError,
     ValueError,
     OverflowError,
-    TypeError,
-    KeyError,
     IndexError,
-    AttributeError,
-    SyntaxError,
 )
 
 Fields = dict[str, Any]
@@ -108,8 +104,41 @@ def encoded(fields: Fields) -> bytes:
         "states": runs["state"].astype("<u2"),
     }
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, (1, 0), allow_pickle=False)
+            archive.writestr(f"{name}.npy", member.getvalue())
     return file.getvalue()
+
+
+def write(path: str, content: bytes) -> None:
+    """Write a file wholly, or leave what is there: beside it first, then renamed."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = 0
+    if mode and not stat.S_ISREG(mode):  # a pipe, a terminal, /dev/null
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    # a link stays one
+    path = os.path.realpath(path)
+    directory, name = os.path.split(path)
+    beside = os.path.join(directory, f".{name[:64]}.{os.urandom(4).hex()}")
+    try:
+        with open(beside, "xb") as file:
+            if mode:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            file.write(content)
+            file.flush()
+            # a full disk may show only now
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 def _plain(capabilities: Capabilities) -> Fields:
@@ -147,164 +176,78 @@ def _decoded(content: bytes) -> Fields:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         fields = _metadata(_array(archive, infos, "metadata").tobytes())
-        _need(tuple(infos) == MEMBERS, f"members {', '.join(infos)}")
-        _need(all(info.file_size < MOST_BYTES * 4 for info in infos.values()), "its size")
-        arrays = {name: _array(archive, infos, name) for name in MEMBERS[1:]}
-    page = fields["page_size"]
-    fields["mappings"] = _mappings(arrays["mappings"], arrays["paths"].tobytes(), page)
-    fields["states"] = _runs(arrays, page)
-    _check_runs(fields["states"], arrays["mappings"], fields["soft_dirty"])
+        need(infos.keys() == _ALLOWED.keys(), f"members {', '.join(map(repr, infos))}"[:199])
+        need(len(archive.infolist()) == len(infos), "members twice")
+        arrays = {name: _array(archive, infos, name) for name in list(_ALLOWED)[1:]}
+    rows = arrays["mappings"]
+    fields["mappings"] = mappings_of(rows, arrays["paths"].tobytes(), fields["page_size"])
+    fields["states"] = runs_from(arrays, rows, fields)
     return fields
-
-
-def _need(good: bool, what: str) -> None:
-    if not good:
-        raise SnapshotError(
-            f"a damaged or forged snapshot ({what}): get it once more from where it came from"
-        )
 
 
 def _check_archive(content: bytes) -> None:
     """Look at the end of the archive before anyone believes it."""
     if not content.startswith(b"PK"):
         raise SnapshotError(
-            "no snapshot: it does not begin as one does. Entries saved from /proc/PID/pagemap are "
-            "read by Snapshot.from_entries"
+            f"no snapshot: it is {'empty' if not content else 'another kind of file'}. Entries "
+            "saved from /proc/PID/pagemap are read by Snapshot.from_entries"
         )
     if len(content) > MOST_BYTES:
         raise SnapshotError(f"no snapshot: larger than {MOST_BYTES >> 20} MiB")
     end = content[-22:]
-    _need(len(end) == 22 and end.startswith(b"PK\5\6"), "its end is missing: it was cut short")
+    need(len(end) == 22 and end.startswith(b"PK\5\6"), "its end is missing: it was cut short")
     *_, entries, size, _offset, comment = struct.unpack("<4s4H2LH", end)
-    _need(entries <= 64 and size < 1 << 16 and not comment, "its directory")
-    _need(not content[-42:].startswith(b"PK\6\7"), "its directory")
+    small = entries <= 64 and size < 1 << 16 and not comment
+    need(small and not content[-42:].startswith(b"PK\6\7"), "its directory")
 
 
 def _array(
     archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name: str
 ) -> npt.NDArray[Any]:
-    """Return a member, whose header says nothing that is not allowed."""
-    _need(name in infos, f"{name} is missing")
-    dtypes, most = _ALLOWED[name]
-    with archive.open(infos[name]) as file:
-        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-        _need(version == (1, 0), f"{name}: npy version {version}")
-        header = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
-        shape, _, dtype = header
-        _need(dtype in dtypes and len(shape) == 1, f"{name}: {dtype} {shape}")
-        _need(0 <= shape[0] <= most, f"{name}: {shape[0]} elements")
-        affordable(shape[0], 4 * max(dtype.itemsize, 8))
-        size = shape[0] * dtype.itemsize
-        raw = file.read(size + 1)
-    _need(len(raw) == size, f"{name}: {len(raw)} bytes of {size}")
-    return np.frombuffer(raw, dtype)
+    """Return a member, read only if its header says what is allowed: no dtype is evaluated."""
+    need(name in infos, f"{name} is missing")
+    info, (dtypes, most) = infos[name], _ALLOWED[name]
+    packed = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    need(packed and not info.flag_bits & 1, f"{name}: how it is packed")
+    with archive.open(info) as file:
+        lead = file.read(10)
+        need(lead[:8] == b"\x93NUMPY\1\0" and len(lead) == 10, f"{name} is no array")
+        header = file.read(int.from_bytes(lead[8:], "little"))
+        found = _HEADER.fullmatch(header)
+        need(found is not None, f"{name}: its header")
+        assert found is not None
+        by_name = {_described(dtype): dtype for dtype in dtypes}
+        need(found[1] in by_name, f"{name}: of {found[1]!r}"[:99])
+        dtype, count = by_name[found[1]], int(found[2])
+        need(count <= most, f"{name}: {count} elements")
+        size = count * dtype.itemsize
+        need(info.file_size == len(lead) + len(header) + size, f"{name}: its size")
+        try:
+            affordable(count, dtype.itemsize + 40)
+        except MemoryError as error:
+            raise SnapshotError(f"too large a snapshot for this machine now: {error}") from None
+        return np.frombuffer(_whole(file.read(size + 1), size, name), dtype)
+
+
+def _whole(raw: bytes, size: int, name: str) -> bytes:
+    need(len(raw) == size, f"{name}: {len(raw)} bytes of {size}")
+    return raw
+
+
+def _described(dtype: np.dtype[Any]) -> bytes:
+    """Return how the header of an array of a dtype names it."""
+    return repr(dtype.descr if dtype.names else dtype.str).encode()
 
 
 def _metadata(text: bytes) -> Fields:
-    fields = json.loads(text.decode("utf-8"), parse_constant=float)
-    _need(isinstance(fields, dict) and fields.pop("format", None) == FORMAT, "its format")
-    version = fields.pop("version", None)
-    _need(type(version) is int and version > 0, f"version {version!r}")
+    metadata = json.loads(text.decode("utf-8"))
+    good = isinstance(metadata, dict) and metadata.pop("format", None) == FORMAT
+    need(good, "its metadata")
+    version = metadata.pop("version", None)
+    need(type(version) is int and version > 0, f"version {version!r}"[:99])
     if version > VERSION:
         raise SnapshotError(
-            f"a snapshot of version {version}; this fastpagemap reads up to version {VERSION}: "
-            "install a newer one"
+            f"a snapshot of version {version}; this fastpagemap reads version {VERSION}: "
+            "a newer fastpagemap is needed"
         )
-    _check_metadata(fields)
-    told = fields["capabilities"]
-    names = [field.name for field in dataclasses.fields(Capabilities)]
-    _need(isinstance(told, dict) and sorted(told) == sorted(names), "capabilities")
-    categories = Category(0)
-    for name in told.pop("categories"):
-        categories |= Category[name]
-    for name, value in told.items():
-        good = value == fields["page_size"] if name == "page_size" else value in (True, False, None)
-        _need(good, f"capabilities: {name} {value!r}"[:99])
-    fields["capabilities"] = Capabilities(categories=categories, **told)
-    return fields
-
-
-def _check_metadata(fields: Fields) -> None:
-    def text(value: Any) -> bool:
-        return isinstance(value, str) and b"\0" not in _raw(value)
-
-    def plain(value: Any) -> bool:
-        return isinstance(value, str) and bool(_PLAIN.fullmatch(value))
-
-    def power(value: Any) -> bool:
-        return type(value) is int and 512 <= value <= 1 << 30 and not value & (value - 1)
-
-    rules = {
-        "pid": lambda value: type(value) is int and 0 <= value < 1 << 31,
-        "name": text,
-        "command": lambda value: value is None or text(value),
-        "time": lambda v: type(v) in (int, float) and math.isfinite(v) and abs(v) < 1e12,
-        "kernel": plain,
-        "machine": plain,
-        "page_size": power,
-        "soft_dirty": lambda value: type(value) is bool,
-        "capabilities": lambda value: type(value) is dict,
-    }
-    _need(fields.keys() == rules.keys(), f"metadata {', '.join(map(repr, fields))}"[:199])
-    for name, good in rules.items():
-        _need(good(fields[name]), f"{name} {fields[name]!r}"[:99])
-    fields["time"] = float(fields["time"])
-
-
-def _mappings(rows: npt.NDArray[np.void], raw: bytes, page: int) -> list[Mapping]:
-    """Return the mappings, in order and apart, with their paths."""
-    starts, ends = rows["start"], rows["end"]
-    aligned = not ((starts | ends) % np.uint64(page)).any()
-    _need(aligned and bool((starts < ends).all()), "mappings: their addresses")
-    _need(bool((starts[1:] >= ends[:-1]).all()), "mappings: their order")
-    paths = raw.decode("utf-8", "surrogateescape").split("\0")
-    _need(paths.pop() == "" and len(paths) == len(rows), f"{len(paths)} paths for {len(rows)}")
-    permissions = [value.decode("ascii") for value in rows["permissions"].tolist()]
-    _need(all(map(_PERMISSIONS.fullmatch, permissions)), "mappings: their permissions")
-    columns = [rows[name].tolist() for name in ("start", "end", "offset", "device", "inode")]
-    start, end, offset, device, inode = columns
-    return list(map(Mapping, start, end, permissions, offset, device, inode, paths))
-
-
-def _runs(arrays: dict[str, npt.NDArray[Any]], page: int) -> Runs:
-    """Return the runs, by their gaps and lengths."""
-    gaps, lengths, states = (arrays[name] for name in ("gaps", "lengths", "states"))
-    _need(len(gaps) == len(lengths) == len(states), "runs: their number")
-    pages = gaps.sum(dtype=np.float64) + lengths.sum(dtype=np.float64)
-    _need(pages * page < 2.0**64 - 2.0**12, "runs: their addresses")
-    if not len(gaps):
-        return np.empty(0, RUN_DTYPE)
-    ends = np.cumsum(gaps, dtype=np.uint64) + np.cumsum(lengths, dtype=np.uint64)
-    starts = ends - lengths
-    return runs_of(starts * np.uint64(page), ends * np.uint64(page), states)
-
-
-def _check_runs(runs: Runs, rows: npt.NDArray[np.void], soft_dirty: bool) -> None:
-    """Check that each run lies in a mapping, and is in a state that a page can be in."""
-    if not len(runs):
-        return
-    _need(bool((runs["start"] < runs["end"]).all()), "runs: empty ones")
-    at = np.searchsorted(rows["start"], runs["start"], "right") - 1
-    inside = (at >= 0) & (runs["end"] <= rows["end"][at]) if len(rows) else np.zeros(1, bool)
-    _need(bool(inside.all()), "runs outside every mapping")
-    touching = (runs["start"][1:] == runs["end"][:-1]) & (at[1:] == at[:-1])
-    same = runs["state"][1:] == runs["state"][:-1]
-    _need(not (touching & same).any(), "runs that are not joined")
-    _need(bool(np.isin(runs["state"], _possible()).all()), "runs: their states")
-    dirty = not soft_dirty and (runs["state"] & State.SOFT_DIRTY).any()
-    _need(not dirty, "runs that are soft-dirty on a kernel that knows of no such")
-
-
-def _possible() -> npt.NDArray[np.uint64]:
-    """Return all states that a page can be in."""
-    states = np.arange(1, 2 * int(State.SWAPPED_SHARED), dtype=np.uint64)
-
-    def having(state: State) -> npt.NDArray[np.bool_]:
-        return (states & state) != 0
-
-    absent = ~having(State.PRESENT)
-    wrong = absent & having(State.SHARED | State.EXCLUSIVE | State.HUGE | State.ZERO)
-    wrong |= ~absent & having(State.SWAPPED | State.UNKNOWN | State.GUARD)
-    wrong |= having(State.SWAPPED_SHARED) & ~having(State.SWAPPED)
-    wrong |= having(State.SWAPPED) & having(State.UNKNOWN)
-    return states[~wrong]
+    return fields_of(metadata)

@@ -5,28 +5,49 @@ page; the entries of what is there tell the rest, each page's bits of one instan
 looked up in its file, page by page, where anything on this machine is swapped.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from . import core, entry, pagecache, scan
+from . import core, entry, pagecache, plans, scan
 from .capabilities import categories
-from .entry import ENTRY_DTYPE, PAGE_SIZE, Category
+from .entry import ENTRY_DTYPE, PAGE_SIZE, REGION_DTYPE, Category
 from .mapping import Mapping, mappings
 from .process import Process
-from .runs import RUN_DTYPE, Addresses, Runs, State, covered, joined, runs_of
+from .runs import (
+    RUN_DTYPE,
+    Addresses,
+    Runs,
+    Spans,
+    State,
+    batches,
+    bounds,
+    common,
+    covered,
+    cut,
+    joined,
+    near,
+    runs_of,
+    union,
+)
 from .shmem import SharedMemory
 from .span import checked
 
 __all__ = ["states"]
 
+Regions = npt.NDArray[np.void]
 Keys = npt.NDArray[np.uint16]
 
 # pages looked at together, less than twice as many
 WINDOW = 1 << 15
-# pages of nothing that cost less to read than to go round
-GAP = 512
+# pages looked at first for whether any of them is anything
+BLOCK = 512
+# bytes between such blocks that cost less to read than to go round
+NEAR = BLOCK * PAGE_SIZE
+# regions whose pages are marked one by one
+FEW = 64
 # bytes between mappings that cost less to scan than to go round
 FAR = 1 << 26
 # where the kernel's half of the address space begins
@@ -63,6 +84,11 @@ def _by_key() -> npt.NDArray[np.uint64]:
 
 
 _STATES = _by_key()
+# the bits of a key by the categories of a region in which either is
+_MARKS = np.zeros(2 * Category.HUGE, np.uint16)
+_MARKS[Category.HUGE :] = EXTRA[State.HUGE]
+_MARKS[Category.PFNZERO :: 2 * Category.PFNZERO] |= EXTRA[State.ZERO]
+_NO_REGIONS = np.empty(0, REGION_DTYPE)
 
 
 def states(process: Process, spans: Iterable[Mapping] | None) -> Runs:
@@ -74,22 +100,42 @@ def states(process: Process, spans: Iterable[Mapping] | None) -> Runs:
     memory = SharedMemory(process)
     settled = _settled(memory, current)
     plain = [mapping for mapping in current if mapping not in settled]
-    borders = np.unique(np.concatenate([*_bounds(current), *_bounds(chosen)]))
-    area = _union(*_bounds(chosen))
-    walls = _bounds(list(settled))[0]
-    found = [np.empty(0, RUN_DTYPE)]
-    found += _plain(process, _common(_bounds(plain), area), walls, borders)
+    borders = np.unique(np.concatenate([*bounds(current), *bounds(chosen)]))
+    area = union(*bounds(chosen))
+    walls = bounds(list(settled))[0]
+    found = list(_plain(process, common(bounds(plain), area), walls, borders))
     for mapping in settled:
-        found += _shared(memory, mapping, _common(_bounds([mapping]), area), borders)
+        found += _shared(memory, mapping, common(bounds([mapping]), area), borders)
     process.check_alive()
-    runs = np.concatenate(found)
-    if settled or len(found) > 2:
-        runs = runs[np.argsort(runs["start"], kind="stable")]
-    runs = runs[covered(runs["start"], *area)]
-    return joined(runs, np.concatenate(_bounds(chosen)))
+    return _put_together([_within(runs, area) for runs in found], np.concatenate(bounds(chosen)))
 
 
-# ---- spans -------------------------------------------------------------------------------------
+def _put_together(found: list[Runs], borders: Addresses) -> Runs:
+    """Return all runs, sorted, and those joined that were looked at apart."""
+    some = [runs for runs in found if len(runs)]
+    if any(next_["start"][0] < runs["end"][-1] for runs, next_ in itertools.pairwise(some)):
+        runs = np.concatenate(some)
+        return joined(runs[np.argsort(runs["start"], kind="stable")], borders)
+    # the rule, and then only the ends of what was looked at together are to be looked at again
+    parts = [np.empty(0, RUN_DTYPE)]
+    for runs in some:
+        last, first = parts[-1][-1:], runs[:1]
+        if len(joined(np.concatenate((last, first)), borders)) < len(last) + 1:
+            last["end"] = first["end"]
+            runs = runs[1:]
+        if len(runs):
+            parts.append(runs)
+    return np.concatenate(parts)
+
+
+def _within(runs: Runs, area: Spans) -> Runs:
+    """Return the runs of a batch that lie in an area: all of them, as a rule."""
+    if len(runs):
+        starts, ends = area
+        at = int(np.searchsorted(starts, runs["start"][0], "right")) - 1
+        if at < 0 or runs["end"][-1] > ends[at]:
+            return runs[covered(runs["start"], *area)]
+    return runs
 
 
 def _settled(memory: SharedMemory, current: list[Mapping]) -> dict[Mapping, None]:
@@ -99,122 +145,59 @@ def _settled(memory: SharedMemory, current: list[Mapping]) -> dict[Mapping, None
     return {mapping: None for mapping in current if memory.holds(mapping)}
 
 
-def _bounds(spans: list[Mapping]) -> tuple[Addresses, Addresses]:
-    """Return starts and ends as arrays."""
-    bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
-    starts, ends = np.ascontiguousarray(bounds.T)
-    return starts, ends
+# ---- what is looked at -------------------------------------------------------------------------
 
 
-def _union(starts: Addresses, ends: Addresses) -> tuple[Addresses, Addresses]:
-    """Return spans that are sorted and apart: all that is in any of those given."""
-    some = ends > starts
-    order = np.argsort(starts[some], kind="stable")
-    starts, ends = starts[some][order], np.maximum.accumulate(ends[some][order])
-    if not len(starts):
-        return starts, ends
-    apart = starts[1:] > ends[:-1]
-    return starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
-
-
-def _common(
-    these: tuple[Addresses, Addresses], those: tuple[Addresses, Addresses]
-) -> tuple[Addresses, Addresses]:
-    """Return what lies in both, sorted."""
-    edges = np.unique(np.concatenate([*these, *those]))
-    both = covered(edges[:-1], *these) & covered(edges[:-1], *those)
-    return edges[:-1][both], edges[1:][both]
-
-
-def _near(
-    starts: Addresses, ends: Addresses, gap: int, walls: Addresses
-) -> tuple[Addresses, Addresses]:
-    """Join spans less than `gap` bytes apart, unless there is a wall between."""
-    if len(starts) < 2:
-        return starts, ends
-    apart = starts[1:] - ends[:-1] >= np.uint64(gap)
-    if len(walls):
-        before, after = (np.searchsorted(walls, edge) for edge in (ends[:-1], starts[1:]))
-        apart |= after > before
-    first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
-    return np.ascontiguousarray(starts[first]), np.ascontiguousarray(ends[last])
-
-
-# ---- pages -------------------------------------------------------------------------------------
-
-
-def _plain(
-    process: Process, area: tuple[Addresses, Addresses], walls: Addresses, borders: Addresses
-) -> Iterator[Runs]:
+def _plain(process: Process, area: Spans, walls: Addresses, borders: Addresses) -> Iterator[Runs]:
     """Yield the runs of what is no shared memory, or nothing of it is swapped."""
-    if not len(area[0]):
+    area = near(*area, FAR, walls)
+    if not categories() or not len(area[0]):
+        for starts, ends in batches(*area, WINDOW):
+            yield _runs(process, starts, ends, _NO_REGIONS, borders)
         return
-    special = np.empty(0, RUN_DTYPE)
-    if categories():
-        area = _near(*area, FAR, walls)
-        there = Category.PRESENT | Category.SWAPPED
-        wanted = there | Category.PFNZERO | Category.HUGE | Category.SOFT_DIRTY & categories()
-        regions = _regions(process, area, there | Category.SOFT_DIRTY & categories(), wanted)
-        told = regions["categories"]
-        filled = regions[(told & there) != 0]
-        extents = _near(filled["start"], filled["end"], GAP * PAGE_SIZE, walls)
-        # never touched, yet dirty as all of a new mapping is: nothing there to read
-        bare = regions[(told & there) == 0]
-        bare = bare[~covered(bare["start"], *extents)]
-        if len(bare):
-            yield _cut(runs_of(bare["start"], bare["end"], int(State.SOFT_DIRTY)), borders)
-        special = regions[(told & (Category.PFNZERO | Category.HUGE)) != 0]
-        area = extents
-    for starts, ends in _batches(*area):
-        yield _runs(process, starts, ends, special, borders)
+    found = scan.extents(process.pagemap, process.path, *area, BLOCK)
+    regions = np.frombuffer(found, REGION_DTYPE)
+    extents = near(regions["start"], regions["end"], NEAR, walls)
+    if Category.SOFT_DIRTY in categories():
+        yield _untouched(process, area, extents, borders)
+    marked = _marked(process, extents)
+    for starts, ends in batches(*extents, WINDOW):
+        yield _runs(process, starts, ends, marked, borders)
 
 
 def _shared(
-    memory: SharedMemory,
-    mapping: Mapping,
-    area: tuple[Addresses, Addresses],
-    borders: Addresses,
+    memory: SharedMemory, mapping: Mapping, area: Spans, borders: Addresses
 ) -> Iterator[Runs]:
-    """Yield the runs of a mapping of shared memory."""
-    special = np.empty(0, RUN_DTYPE)
-    marked = (Category.PFNZERO | Category.HUGE) & categories()
-    if marked:
-        special = _regions(memory.process, area, marked, marked)
-    for starts, ends in _batches(*area):
-        for low, high in zip(starts, ends, strict=True):
-            one = np.array([low]), np.array([high])
-            yield _runs(memory.process, *one, special, borders, (memory, mapping))
+    """Yield the runs of a mapping of shared memory: the file may know something of every page."""
+    marked = _marked(memory.process, area) if categories() else _NO_REGIONS
+    for starts, ends in batches(*area, plans.WINDOW):
+        for span in range(len(starts)):
+            one = starts[span : span + 1], ends[span : span + 1]
+            yield _runs(memory.process, *one, marked, borders, (memory, mapping))
 
 
-def _regions(
-    process: Process, area: tuple[Addresses, Addresses], anyof: int, returns: int
-) -> npt.NDArray[np.void]:
-    found = scan.regions(process.pagemap, process.path, *area, 0, anyof, 0, returns)
-    return np.frombuffer(found, entry.REGION_DTYPE)
+def _regions(process: Process, area: Spans, *asked: int) -> Regions:
+    """Return regions of some spans; asked are `mask`, `anyof`, `inverted` and `returns`."""
+    found = scan.regions(process.pagemap, process.path, *area, *asked)
+    return np.frombuffer(found, REGION_DTYPE)
 
 
-def _cut(runs: Runs, borders: Addresses) -> Runs:
-    """Cut runs at the borders."""
-    edges = np.unique(np.concatenate([runs["start"], runs["end"], borders]))
-    inside = covered(edges[:-1], runs["start"], runs["end"])
-    starts = edges[:-1][inside]
-    at = np.searchsorted(runs["start"], starts, "right") - 1
-    return runs_of(starts, edges[1:][inside], runs["state"][at])
+def _marked(process: Process, area: Spans) -> Regions:
+    """Return where a scan alone tells what the pages are."""
+    marks = Category.HUGE | Category.PFNZERO
+    return _regions(process, area, 0, marks, 0, marks)
 
 
-def _batches(starts: Addresses, ends: Addresses) -> Iterator[tuple[Addresses, Addresses]]:
-    """Yield spans of less than 2 * WINDOW pages together."""
-    step = np.uint64(WINDOW * PAGE_SIZE)
-    parts = ((ends - starts + step - np.uint64(1)) // step).astype(np.intp)
-    which = np.repeat(np.arange(len(parts)), parts)
-    part = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
-    lows = starts[which] + part.astype(np.uint64) * step
-    highs = np.minimum(lows + step, ends[which])
-    before = np.cumsum(highs - lows) - (highs - lows)
-    splits = np.flatnonzero(np.diff(before // step)) + 1
-    for first, last in zip([0, *splits], [*splits, len(lows)], strict=True):
-        if first < last:
-            yield lows[first:last], highs[first:last]
+def _untouched(process: Process, area: Spans, extents: Spans, borders: Addresses) -> Runs:
+    """Return the runs of pages that are soft-dirty as all of a new mapping is, and nothing else."""
+    there = Category.PRESENT | Category.SWAPPED
+    bare = _regions(process, area, there | Category.SOFT_DIRTY, 0, there, 0)
+    runs = runs_of(bare["start"], bare["end"], int(State.SOFT_DIRTY))
+    runs = cut(runs, np.concatenate([borders, *extents]))
+    return runs[~covered(runs["start"], *extents)]
+
+
+# ---- pages -------------------------------------------------------------------------------------
 
 
 class _Pages:
@@ -237,17 +220,19 @@ class _Pages:
         return self.offsets[span] + pages.astype(np.intp)
 
     def addresses(self, index: npt.NDArray[np.intp]) -> Addresses:
-        """Return the addresses of pages."""
-        span = np.searchsorted(self.offsets, index, "right") - 1
-        pages = (index - self.offsets[span]).astype(np.uint64)
-        return self.starts[span] + pages * np.uint64(PAGE_SIZE)
+        """Return the addresses of pages, which are sorted."""
+        first = self.starts - self.offsets.astype(np.uint64) * np.uint64(PAGE_SIZE)
+        each = np.diff(np.searchsorted(index, self.offsets), append=len(index))
+        addresses: Addresses = np.repeat(first, each)
+        addresses += index.astype(np.uint64) * np.uint64(PAGE_SIZE)
+        return addresses
 
 
 def _runs(
     process: Process,
     starts: Addresses,
     ends: Addresses,
-    special: npt.NDArray[np.void],
+    special: Regions,
     borders: Addresses,
     settling: tuple[SharedMemory, Mapping] | None = None,
 ) -> Runs:
@@ -256,24 +241,38 @@ def _runs(
     keys: Keys = pages.words.view(ENTRY_DTYPE)["flags"] >> np.uint16(7)
     if settling:
         _settle(*settling, int(starts[0]), pages.words, keys)
-    elif (keys & SWAP).any():
+    elif np.bitwise_or.reduce(keys) & SWAP:
         keys |= entry.mask(pages.words, "swapped") * EXTRA[State.SWAPPED]
     _mark(pages, special, keys)
+    heads = _heads(pages, keys, borders)
+    found = keys[heads]
+    some = np.flatnonzero(found)
+    heads = np.append(heads, len(keys))
+    first, last = heads[some], heads[some + 1]
+    lows = pages.addresses(first)
+    highs = lows + (last - first).astype(np.uint64) * np.uint64(PAGE_SIZE)
+    runs = runs_of(lows, highs, _STATES[found[some]])
+    # different keys may be of one state, markers even of none
+    if not runs["state"].all():
+        runs = runs[runs["state"] != 0]
+    return joined(runs, borders)
+
+
+def _heads(pages: _Pages, keys: Keys, borders: Addresses) -> npt.NDArray[np.intp]:
+    """Return where another key begins, another span, or another mapping."""
+    starts, ends = pages.starts, pages.ends
     changed = np.empty(len(keys), bool)
+    changed[0] = True
     np.not_equal(keys[1:], keys[:-1], out=changed[1:])
-    changed[pages.offsets] = True
+    changed[pages.offsets[1:][starts[1:] != ends[:-1]]] = True
     near = borders[slice(*np.searchsorted(borders, (starts[0], ends[-1])))]
     changed[pages.index(near[covered(near, starts, ends)])] = True
-    heads = np.flatnonzero(changed)
-    found = _STATES[keys[heads]]
-    lows = pages.addresses(heads)
-    lengths = np.diff(heads, append=len(keys)).astype(np.uint64)
-    some = found != 0
-    lows = lows[some]
-    return runs_of(lows, lows + lengths[some] * np.uint64(PAGE_SIZE), found[some])
+    return np.flatnonzero(changed)
 
 
-def _settle(memory: SharedMemory, mapping: Mapping, start: int, words: Addresses, keys: Keys) -> None:
+def _settle(
+    memory: SharedMemory, mapping: Mapping, start: int, words: Addresses, keys: Keys
+) -> None:
     """Add to the keys what the file tells of each page."""
     swapped = entry.mask(words, "swapped")
     lost = entry.mask(words, memory.lost_question(mapping))
@@ -287,7 +286,7 @@ def _settle(memory: SharedMemory, mapping: Mapping, start: int, words: Addresses
         keys |= mask * EXTRA[state]
 
 
-def _mark(pages: _Pages, special: npt.NDArray[np.void], keys: Keys) -> None:
+def _mark(pages: _Pages, special: Regions, keys: Keys) -> None:
     """Add to the keys what the scan tells of each page."""
     first = np.searchsorted(special["end"], pages.starts[0], "right")
     last = np.searchsorted(special["start"], pages.ends[-1])
@@ -297,7 +296,10 @@ def _mark(pages: _Pages, special: npt.NDArray[np.void], keys: Keys) -> None:
     lows = pages.index(np.maximum(some["start"], pages.starts[0]))
     ends = np.minimum(some["end"], pages.ends[-1])
     counts = pages.index(ends - np.uint64(PAGE_SIZE)) + 1 - lows
-    for category, state in ((Category.HUGE, State.HUGE), (Category.PFNZERO, State.ZERO)):
-        having = (some["categories"] & category) != 0
-        index = np.repeat(lows[having] - np.cumsum(counts[having]) + counts[having], counts[having])
-        keys[index + np.arange(len(index))] |= EXTRA[state]
+    marks = _MARKS[some["categories"]]
+    if len(some) < FEW:
+        for low, count, mark in zip(lows, counts, marks, strict=True):
+            keys[low : low + count] |= mark
+    else:
+        index = np.repeat(lows - np.cumsum(counts) + counts, counts)
+        keys[index + np.arange(len(index))] |= np.repeat(marks, counts)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import click
 
-from fastpagemap.cli import selection, targets
+from fastpagemap.cli import drawing, selection, targets
 from fastpagemap.cli.commands import parsed, raw_options
 from fastpagemap.cli.report import SIZES, Report, collect, collect_all, of_snapshot, processes
 
@@ -106,7 +105,7 @@ def _report(
 
         write_parquet(found, options["parquet"])
     else:
-        yield from _drawn(found, options["form"])
+        yield from drawing.lines(found, options["form"])
     if found.unreadable:
         click.echo(f"fastpagemap: {unread(found)}", err=True)
 
@@ -123,17 +122,6 @@ def _collected(target: str | None, wanted: selection.Selection, options: dict[st
         return of_snapshot(whose)
     with waiting(f"reading process {whose}"):
         return collect(whose)
-
-
-def _drawn(found: Report, form: str | None) -> Iterator[str]:
-    from fastpagemap.cli import formats, tables
-
-    if form:
-        yield from {"json": formats.json_lines, "csv": formats.csv_lines}[form](found)
-    elif sys.stdout is not None and sys.stdout.isatty():
-        yield from tables.for_terminal(found)
-    else:
-        yield from tables.plain(found)
 
 
 def unread(report: Report) -> str:

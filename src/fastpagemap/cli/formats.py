@@ -29,18 +29,28 @@ def when(about: About) -> str:
 
 def header(report: Report) -> dict[str, Any]:
     """Return what is said once: whose memory, when, on which kernel, and the totals in bytes."""
-    about = report.about
+    more = {
+        name: _whose(value) if isinstance(value, About) else value
+        for name, value in report.more.items()
+    }
     return {
         "format": FORMAT,
+        **_whose(report.about),
+        **more,
+        "rows_are": report.by,
+        "totals": {name: report.total(name) for name in report.columns},
+        "unreadable": [entry._asdict() for entry in report.unreadable],
+    }
+
+
+def _whose(about: About) -> dict[str, Any]:
+    return {
         "pid": about.pid or None,
         "name": about.name or None,
         "time": when(about),
         "kernel": about.kernel,
         "page_size": about.page_size,
         "snapshot": about.snapshot,
-        "rows_are": report.by,
-        "totals": {name: report.total(name) for name in report.columns},
-        "unreadable": [entry._asdict() for entry in report.unreadable],
     }
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastpagemap import PAGE_SIZE, Mapping, PageMap, Snapshot
 from fastpagemap.cli.kinds import kinds
+
+if TYPE_CHECKING:
+    from fastpagemap.diff import Diff
 
 Usage = np.ndarray[Any, np.dtype[np.void]]
 Labels = dict[str, list[Any]]
@@ -72,6 +76,8 @@ class Report:
         Structured, the columns of ``SIZES`` that this kernel could fill, row for row.
     unreadable : list of Unreadable
         The processes that are not in it, though they have memory.
+    more : dict
+        What else there is to say: of a comparison, what was compared.
     """
 
     about: About
@@ -79,6 +85,7 @@ class Report:
     labels: Labels
     usage: Usage
     unreadable: list[Unreadable] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -99,7 +106,7 @@ class Report:
         labels = {
             name: [values[row] for row in rows.tolist()] for name, values in self.labels.items()
         }
-        return Report(self.about, self.by, labels, self.usage[rows], self.unreadable)
+        return replace(self, labels=labels, usage=self.usage[rows])
 
 
 def of_mappings(about: About, mappings: Sequence[Mapping], usage: Usage) -> Report:
@@ -121,10 +128,30 @@ def collect(pid: int) -> Report:
 
 def of_snapshot(snapshot: Snapshot) -> Report:
     """Return a report of what a process's memory was."""
-    about = About(
+    return of_mappings(_then(snapshot), snapshot.mappings, snapshot.usage())
+
+
+def of_diff(diff: Diff) -> Report:
+    """Return a report of what has changed, with a row for each mapping in which anything has."""
+    whole = of_mappings(_then(diff.after), diff.rows, diff.usage())
+    changed = np.zeros(len(whole), bool)
+    for name in whole.columns:
+        if name != "size":
+            changed |= whole.usage[name] != 0
+    found = whole.taken(changed)
+    found.more.update(
+        before=_then(diff.before),
+        same_process=diff.same_process,
+        mapped=sum(mapping.end - mapping.start for mapping in diff.mapped),
+        unmapped=sum(mapping.end - mapping.start for mapping in diff.unmapped),
+    )
+    return found
+
+
+def _then(snapshot: Snapshot) -> About:
+    return About(
         snapshot.pid, snapshot.name, snapshot.time, snapshot.kernel, snapshot.page_size, True
     )
-    return of_mappings(about, snapshot.mappings, snapshot.usage())
 
 
 def collect_all(
@@ -141,36 +168,56 @@ def collect_all(
     choose : callable, optional
         Takes the report of one process, gives it back with the mappings that are to count.
     """
-    by = group or "process"
+    found = _whole(pids) if group is None else _of_each(pids, group, choose)
+    return replace(found, about=_now(None, ""))
+
+
+def _whole(pids: Iterable[int]) -> Report:
+    """Return a report with a row for each process: its mappings need not be told apart."""
     unreadable: list[Unreadable] = []
-    keys: list[list[Any]] = []
-    sums: list[Usage] = []
+    labels: Labels = {label: [] for label in LABELS["process"]}
+    sums: list[Any] = []
+    names: Sequence[str] = SIZES
     for pid in pids:
         name = name_of(pid)
-        try:
-            one = choose(collect(pid)) if choose else collect(pid)
-        except ProcessLookupError:  # gone by now, a zombie, or a thread of the kernel
-            pass
-        except OSError as error:
-            unreadable.append(Unreadable(pid, name, error.strerror or str(error)))
-        else:
-            one = total(one) if group is None else grouped(one, group)
-            one.labels.setdefault("pid", [pid])
-            one.labels.setdefault("name", [name])
-            keys.append([one.labels[label] for label in LABELS[by]])
-            sums.append(one.usage)
-    labels = {
-        label: [value for values in keys for value in values[index]]
-        for index, label in enumerate(LABELS[by])
-    }
-    usage = np.concatenate(sums) if sums else np.zeros(0, [(name, np.uint64) for name in SIZES])
-    found = Report(_now(None, ""), by, labels, usage, unreadable)
-    return found if group is None else grouped(found, group)
+        with _noting(unreadable, pid, name), PageMap(pid) as pagemap:
+            usage = pagemap.usage()
+            names = usage.dtype.names or ()
+            # all its columns are uint64
+            sums.append(usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0))
+            for label, value in (("pid", pid), ("mappings", len(usage)), ("name", name)):
+                labels[label].append(value)
+    usage = np.zeros(len(sums), [(name, np.uint64) for name in names])
+    for index, name in enumerate(names):
+        usage[name] = [row[index] for row in sums]
+    return Report(_now(None, ""), "process", labels, _sizes(usage), unreadable)
 
 
-def total(report: Report) -> Report:
-    """Return a report of one row, the sums of all."""
-    return _summed(report, np.zeros(len(report), np.intp), 1, "total", {})
+def _of_each(pids: Iterable[int], group: str, choose: Callable[[Report], Report] | None) -> Report:
+    """Return the sums, over all processes, of the mappings that have a label in common."""
+    unreadable: list[Unreadable] = []
+    labels: Labels = {label: [] for label in LABELS[group]}
+    usages: list[Usage] = [np.zeros(0, [(name, np.uint64) for name in SIZES])]
+    for pid in pids:
+        with _noting(unreadable, pid, name_of(pid)):
+            one = collect(pid)
+            one = grouped(choose(one) if choose else one, group)
+            for label in labels:
+                labels[label] += one.labels[label]
+            usages.append(one.usage)
+    usage = np.concatenate(usages[1:] or usages)
+    return grouped(Report(_now(None, ""), group, labels, usage, unreadable), group)
+
+
+@contextlib.contextmanager
+def _noting(unreadable: list[Unreadable], pid: int, name: str) -> Iterator[None]:
+    """Note why a process could not be read; one that has no memory, or has gone, is left out."""
+    try:
+        yield
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        unreadable.append(Unreadable(pid, name, error.strerror or str(error)))
 
 
 def grouped(report: Report, label: str) -> Report:
@@ -189,7 +236,7 @@ def _summed(report: Report, which: Any, count: int, by: str, labels: Labels) -> 
     mappings = np.zeros(count, np.intp)
     np.add.at(mappings, which, each)
     labels = {"mappings": mappings.tolist(), **labels}
-    return Report(report.about, by, labels, usage, report.unreadable)
+    return replace(report, by=by, labels=labels, usage=usage)
 
 
 def processes() -> list[int]:
@@ -212,7 +259,7 @@ def _now(pid: int | None, name: str) -> About:
 
 def _sizes(usage: Usage) -> Usage:
     """Return the columns of sizes alone."""
-    names = [name for name in SIZES if name in (usage.dtype.names or ())]
+    names = [name for name in usage.dtype.names or () if name not in ("start", "end")]
     return usage[names].astype([(name, np.uint64) for name in names])
 
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastpagemap.cli.report import LABELS, Report, rows
+from fastpagemap.cli.report import LABELS, About, Report, rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +29,7 @@ BEFORE = {
 }
 # What gives way first where there is no room for all.
 LEAST_MISSED = ("soft_dirty", "huge", "exclusive", "shared", "swapped_shared", "unknown", "size")
+LAST_MISSED = ("swapped", "present", "faulted_in", "swapped_out")
 STYLES = {"swapped": "yellow", "swapped_shared": "yellow", "unknown": "magenta"}
 UNKNOWN = (
     "unknown: shared memory that is not present, of which it could not be learnt whether it is "
@@ -145,10 +146,25 @@ def title(report: Report) -> str:
     whose = f"process {about.pid} {name}".rstrip() if about.pid else "entries of a process"
     if not about.snapshot:
         return whose
+    at = _clock(about)
+    if "before" in report.more:
+        return f"{whose}, from {_clock(report.more['before'])} to {at}"
+    return f"{whose}, as it was at {at}" if about.pid else f"{whose}, from a file"
+
+
+def _clock(about: About) -> str:
     import time
 
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.time))
-    return f"{whose}, as it was at {at}" if about.pid else f"{whose}, from a file"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.time))
+
+
+def _changes(report: Report) -> Iterator[str]:
+    """Yield what a comparison has to say that is in no column."""
+    if not report.more:
+        return
+    mapped, unmapped = report.more["mapped"], report.more["unmapped"]
+    if mapped or unmapped:
+        yield f"Newly mapped: {human(mapped)}; unmapped: {human(unmapped)}."
 
 
 def _short(name: str, value: Any, dots: str) -> str:
@@ -232,7 +248,7 @@ def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
     last = report.labels[LABELS[report.by][-1]]
     longest = max((len(printable(text)) for text in last), default=0)
     need = min(longest, PATH_AT_LEAST, max(width // 4, 4))
-    notes = []
+    notes = list(_changes(report))
     if "unknown" in columns and report.total("unknown"):
         notes.append(UNKNOWN)
     fewer = 0
@@ -250,11 +266,12 @@ def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
         if gone:
             notes.append(f"{why}: {', '.join(gone)}.")
 
-    order = [name for name in (*LEAST_MISSED, "swapped", "present") if name in columns]
-    leave_out([name for name in order if not report.total(name)], "Left out, 0 everywhere")
     order = [name for name in LEAST_MISSED if name in columns]
+    order += [name for name in reversed(columns) if name not in order]
+    leave_out([name for name in order if not report.total(name)], "Left out, 0 everywhere")
+    order = [name for name in order if name in columns and name not in LAST_MISSED]
     leave_out(order, "No room here, but in a pipe, for")
     while not fits() and fewer < len(_shape(report, columns, width, 0).before):
         fewer += 1
-    leave_out([name for name in ("swapped", "present") if name in columns], "Nor for")
+    leave_out([name for name in LAST_MISSED if name in columns], "Nor for")
     return _shape(report, columns, width, fewer), notes

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from fastpagemap import Snapshot, SnapshotError
+from fastpagemap import PageMap, Snapshot, SnapshotError
 from fastpagemap.cli.report import name_of, processes
 
 #: Names in an error message: enough to choose from, and still a line.
@@ -107,6 +107,17 @@ def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
     if "/" in text or (_is_file(text) and (_is_snapshot(text) or not any(named(text)))):
         return Snapshot.load(text)
     return process(text)
+
+
+def snapshot(text: str, raw: bool = False, start: int = 0) -> Snapshot:
+    """Return the snapshot that PID|NAME|FILE stands for: of a process, one taken now."""
+    from fastpagemap.cli.progress import waiting
+
+    whose = resolve(text, raw, start)
+    if not isinstance(whose, int):
+        return whose
+    with waiting(f"reading process {whose}"), PageMap(whose) as pagemap:
+        return pagemap.snapshot()
 
 
 def _entries(path: str, start: int) -> Snapshot:

@@ -1,0 +1,320 @@
+"""states(): the state of every page, as runs, next to the slow twin, the masks and smaps."""
+
+import contextlib
+import itertools
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import fastpagemap as fpm
+import judge
+import kinds
+import memory
+import oracle
+import runas
+import steps
+import swap
+from fastpagemap import Category, State, plans, states
+from fastpagemap.capabilities import categories
+from linux import PAGE
+from needs import Absent, need
+from test_properties import PAGES as FEW
+from test_properties import histories
+from victim import Victim
+
+PAGES = 37
+#: What a scan alone tells, and the twin does not see.
+SCANNED = State.HUGE | State.ZERO
+MASKS = {
+    "present": State.PRESENT,
+    "swapped": State.SWAPPED,
+    "unknown": State.UNKNOWN,
+    "shared": State.SHARED,
+    "exclusive": State.EXCLUSIVE,
+}
+
+
+def by_page(runs, start, end):
+    """The state of each page of a span, run by run."""
+    answer = [0] * ((end - start) // PAGE)
+    for low, high, state in runs.tolist():
+        for address in range(max(low, start), min(high, end), PAGE):
+            answer[(address - start) // PAGE] = state
+    return answer
+
+
+def check_form(runs, mappings):
+    """What is promised of the runs, whatever is in them."""
+    assert runs.dtype == fpm.RUN_DTYPE
+    owners = []
+    for low, high, state in runs.tolist():
+        assert low < high
+        assert not (low | high) % PAGE
+        assert state
+        (owner,) = [m for m in mappings if m.start <= low and high <= m.end]
+        owners.append(owner)
+    known = zip(runs.tolist(), owners, strict=True)
+    for (one, owner), (other, its) in itertools.pairwise(known):
+        assert one[1] <= other[0]
+        assert one[1] < other[0] or one[2] != other[2] or owner != its
+
+
+def twin(start, end, pid="self"):
+    """What the entries and the files say of each page, as states; the slow way."""
+    words, files = judge.state_of(start, end, pid)
+    answer = []
+    for word, in_file in zip(words, files, strict=True):
+        told = oracle.meaning(word)
+        state = told.present * State.PRESENT | told.swapped * State.SWAPPED
+        state |= told.shared * State.SHARED | told.exclusive * State.EXCLUSIVE
+        state |= told.soft_dirty * State.SOFT_DIRTY | oracle.decode(word).guard * State.GUARD
+        if in_file is True and not told.present and not told.swapped:
+            state |= State.SWAPPED | State.SWAPPED_SHARED
+        answer.append(int(state))
+    return answer
+
+
+def judge_states(pm, start, end):
+    """Compare with the twin; a span that did not hold still is judged again."""
+    for _ in range(judge.TRIES):
+        before = twin(start, end, pm.pid)
+        mappings = [m for m in pm.mappings() if m.start < end and start < m.end]
+        runs = pm.states(mappings)
+        if twin(start, end, pm.pid) == before:
+            check_form(runs, mappings)
+            told = by_page(runs, start, end)
+            assert [state & ~int(SCANNED) for state in told] == before
+            return told
+    raise AssertionError(f"{start:#x}-{end:#x} never held still")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", sorted(kinds.ALL))
+def test_every_kind(kind, any_swap):
+    with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
+        span = made.start - 3 * PAGE, made.end + 3 * PAGE
+        judge_states(pm, *span)
+        if kind not in kinds.STAYING | {"gap"}:
+            swap.pageout(made.at(5), made.at(23))
+            if kind not in ("guarded", "protected", "poisoned"):
+                made.read(9, 12)
+            judge_states(pm, *span)
+
+
+@settings(max_examples=80)
+@given(histories)
+def live_here(history):
+    with memory.Memory(FEW) as made, fpm.PageMap() as pm:
+        for name, (first, last) in history:
+            steps.carry_out(made, name, first, last)
+        judge_states(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("any_swap")
+def test_any_history():
+    live_here()
+
+
+@pytest.mark.usefixtures("any_swap")
+@pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS))
+def test_the_masks_say_the_same_to_nobody(kind):
+    def ask():
+        with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
+            if kind not in kinds.STAYING | {"gap"}:
+                with contextlib.suppress(Exception):
+                    swap.pageout(made.at(5), made.at(23))
+            told = by_page(pm.states(), made.start, made.end)
+            for name, state in MASKS.items():
+                mask = getattr(pm, name)(made.start, made.end).tolist()
+                assert [bool(one & state) for one in told] == mask, name
+
+    runas.as_nobody(ask)
+
+
+@pytest.mark.root
+def test_sums_are_usage_and_smaps(any_swap):
+    """Every kind in one process, all of it in swap that goes there; and every mapping it has."""
+    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+        for kind in sorted(set(kinds.ALL) - {"merged"}):
+            span = victim.make(kind, PAGES)
+            if kind not in kinds.STAYING:
+                victim.pageout(span)
+        while True:
+            before, usage = oracle.smaps(victim.pid), pm.usage()
+            snapshot = pm.snapshot()
+            if before == oracle.smaps(victim.pid) and (usage == pm.usage()).all():
+                break
+        sums = snapshot.usage()
+        assert sums.dtype == usage.dtype
+        for row, other in zip(sums.tolist(), usage.tolist(), strict=True):
+            assert row == other
+        check_form(snapshot.states, snapshot.mappings)
+        swapped = {(row["start"], row["end"]): int(row["swapped"]) for row in sums}
+        assert any(swapped.values())
+        for span, fields in before.items():
+            assert swapped[span] == fields["Swap"], hex(span[0])
+
+
+def _scans():
+    need(categories(), "PAGEMAP_SCAN (Linux 6.7)", Absent)
+
+
+@pytest.mark.parametrize("kind", ["huge", "huge_zero", "hugetlb"])
+def test_huge(kind):
+    _scans()
+    maker = kinds.ALL[kind]
+    with maker(PAGES if kind != "hugetlb" else 1) as made, fpm.PageMap() as pm:
+        told = by_page(pm.states(), made.start, made.end)
+        assert all(state & State.HUGE for state in told)
+        assert all(bool(state & State.ZERO) == (kind == "huge_zero") for state in told)
+        (row,) = pm.snapshot().usage()[[m.start == made.start for m in pm.mappings()]]
+        assert row["huge"] == (0 if kind == "huge_zero" else made.end - made.start)
+
+
+def test_huge_in_part():
+    """A huge page beside small ones, and one of two that was split."""
+    _scans()
+    each = memory.huge_page_pages()
+    with memory.huge(3 * each) as made, fpm.PageMap() as pm:
+        made.drop(each + 7, each + 8)
+        told = by_page(pm.states(), made.start, made.end)
+        huge = [bool(state & State.HUGE) for state in told]
+        assert huge == [True] * each + [False] * each + [True] * each
+        present = [bool(state & State.PRESENT) for state in told]
+        assert present.count(False) == 1
+        assert not present[each + 7]
+
+
+def test_zero():
+    _scans()
+    with memory.untouched(PAGES) as made, fpm.PageMap() as pm:
+        made.write(step=3).read(step=2)
+        told = by_page(pm.states(), made.start, made.end)
+        for page, state in enumerate(told):
+            assert bool(state & State.ZERO) == (page % 2 == 0 and page % 3 != 0), page
+            assert bool(state & State.PRESENT) == (page % 2 == 0 or page % 3 == 0), page
+
+
+def test_guard_regions():
+    with memory.guarded(PAGES) as made, fpm.PageMap() as pm:
+        need(
+            any(oracle.decode(w).guard for w in oracle.words(made.start, made.end)),
+            "bit 58",
+            Absent,
+        )
+        told = by_page(pm.states(), made.start, made.end)
+        assert [state == State.GUARD for state in told] == [page % 4 == 0 for page in range(PAGES)]
+
+
+def test_many_runs_over_many_windows(monkeypatch):
+    """Windows of any size give the same, also where they cut runs and blocks."""
+    with memory.Memory(3000) as made, fpm.PageMap() as pm:
+        made.write(0, 600).write(600, 1400, 2).write(2500, 2511)
+        chosen = [m for m in pm.mappings() if m.start == made.start]
+        whole = pm.states(chosen)
+        assert len(whole) == 401
+        for window in (1, 7, 512, 600):
+            monkeypatch.setattr(states, "WINDOW", window)
+            assert pm.states(chosen).tolist() == whole.tolist()
+
+
+@pytest.mark.root
+def test_shared_memory_over_many_windows(monkeypatch, any_swap):
+    with kinds.ALL["memfd"](PAGES) as made, fpm.PageMap() as pm:
+        swap.pageout(made.at(3), made.at(30))
+        whole = judge_states(pm, made.start, made.end)
+        assert sum(bool(state & State.SWAPPED_SHARED) for state in whole) > 20
+        for window in (1, 5):
+            monkeypatch.setattr(plans, "WINDOW", window)
+            assert judge_states(pm, made.start, made.end) == whole
+
+
+@pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS))
+def test_without_a_scan(kind, monkeypatch):
+    with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
+        chosen = [m for m in pm.mappings() if made.start <= m.start < made.end]
+        scanned = by_page(pm.states(chosen), made.start, made.end)
+        monkeypatch.setattr(states, "categories", lambda: Category(0))
+        runs = pm.states(chosen)
+        check_form(runs, chosen)
+        told = by_page(runs, made.start, made.end)
+        assert told == [state & ~int(SCANNED) for state in scanned]
+
+
+def test_mappings_chosen():
+    """In any order, twice, gone, overlapping: each page once, and none but those."""
+    with memory.sparse(PAGES) as made, memory.touched(5) as other, fpm.PageMap() as pm:
+        by_start = {m.start: m for m in pm.mappings()}
+        one, two = by_start[made.start], by_start[other.start]
+        runs = pm.states([two, one, two])
+        assert sorted(runs["start"].tolist()) == runs["start"].tolist()
+        assert len(runs) == -(-PAGES // 3) + 1
+        assert pm.states(iter([one])).tolist() == [
+            row for row in runs.tolist() if one.start <= row[0] < one.end
+        ]
+        part = one._replace(start=made.at(3), end=made.at(7))
+        assert pm.states([part])["start"].tolist() == [made.at(3), made.at(6)]
+        assert len(pm.states([])) == 0
+        with pytest.raises(ValueError, match="aligned"):
+            pm.states([one._replace(start=1)])
+    with fpm.PageMap() as pm:
+        assert pm.states([one]).tolist() == []
+
+
+def test_borders_are_never_crossed():
+    with memory.touched(PAGES) as made, fpm.PageMap() as pm:
+        made.protect(memory.READ, 10, 20)
+        runs = pm.states()
+        check_form(runs, pm.mappings())
+        starts = [row["start"] for row in runs if made.start <= row["start"] < made.end]
+        assert starts == [made.start, made.at(10), made.at(20)]
+
+
+def test_reserved_memory_costs_nothing():
+    """16 TiB, of which three pages are there."""
+    pages = 1 << 32
+    try:
+        made = memory.Memory(pages, memory.PRIVATE | memory.linux.MAP_NORESERVE)
+    except OSError:
+        need(False, "16 TiB of addresses to reserve", Absent)
+    with made, fpm.PageMap() as pm:
+        for page in (0, pages // 2 + 1, pages - 1):
+            made.write(page, page + 1)
+        chosen = [m for m in pm.mappings() if m.start == made.start]
+        runs = pm.states(chosen)
+        runs = runs[(runs["state"] & State.PRESENT) != 0]
+        assert runs["start"].tolist() == [made.at(0), made.at(pages // 2 + 1), made.at(pages - 1)]
+
+
+def test_soft_dirty():
+    need(judge.keeps_soft_dirty(), "soft-dirty bits", Absent)
+    with memory.untouched(2000) as made, fpm.PageMap() as pm:
+        made.write(700, 710)
+        for clear in (False, True):
+            if clear:
+                pm.clear_soft_dirty()
+                made.write(701, 703)
+            told = by_page(pm.states(), made.start, made.end)
+            mask = pm.soft_dirty(made.start, made.end).tolist()
+            assert [bool(state & State.SOFT_DIRTY) for state in told] == mask
+
+
+@pytest.mark.parametrize("end", ["kill", "exec", "exit"])
+def test_a_process_that_ends(end):
+    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+        victim.make("touched", PAGES)
+        assert len(pm.states())
+        getattr(victim, end)()
+        with pytest.raises(ProcessLookupError):
+            pm.states()
+        with pytest.raises(ProcessLookupError):
+            pm.snapshot()
+
+
+def test_states_go_with_uint64():
+    runs = np.array([(0, PAGE, 3)], fpm.RUN_DTYPE)
+    assert ((runs["state"] & State.SWAPPED) != 0).tolist() == [True]
+    assert os.fsencode(str(State.PRESENT))
