@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from . import core, entry, maps, pagecache
+from . import entry, maps, pagecache, reading
 from .entry import PAGE_SIZE
 from .files import Files
 from .mapping import Mapping, mappings, within
@@ -183,9 +183,9 @@ class SharedMemory:
         starts, ends = np.array([[mapping.start, end], [start, mapping.end]], np.uint64)
         counts = np.zeros((2, 2), np.uint64)
         questions = (question, "swapped")
-        core.read_counts(process.pagemap, process.path, starts, ends, questions, counts)
+        reading.read_counts(process.pagemap, process.path, starts, ends, questions, counts)
         masks = {question: lost, "swapped": swapped}
-        core.read_masks(process.pagemap, process.path, start, len(lost), masks)
+        reading.read_masks(process.pagemap, process.path, start, len(lost), masks)
         lost_around, swapped_around = map(int, counts.sum(axis=1))
         return lost_around + int(lost.sum()), swapped_around + int(swapped.sum())
 
@@ -194,7 +194,7 @@ class SharedMemory:
         """Whether entries show frame numbers and swap types: seen on a page that is present."""
         for mapping in mappings(self.process):
             words = np.zeros(min(mapping.pages, 64), np.uint64)
-            core.read(self.process.pagemap, self.process.path, mapping.start, words)
+            reading.read(self.process.pagemap, self.process.path, mapping.start, words)
             found = words[entry.mask(words, "present")]
             if len(found):
                 return bool(entry.decode(found)["pfn"][0])
