@@ -1,7 +1,6 @@
 """``fastpagemap watch`` on a screen, driven by textual's own pilot and by a terminal."""
 
 import asyncio
-import contextlib
 import os
 import pty
 import re
@@ -180,7 +179,6 @@ def test_moving_through_the_mappings(victim):
 
 def shown(screen):
     """All text on the screen."""
-    width, height = screen.app.size
     lines = screen.app.screen._compositor.render_strips()
     return "\n".join(strip.text for strip in lines)
 
@@ -384,13 +382,13 @@ def test_a_failure_ends_it(victim):
 class Terminal:
     """The program on a terminal of its own."""
 
-    def __init__(self, *arguments, size=(80, 24), **environment):
+    def __init__(self, *arguments, size=(80, 24), command=COMMAND, **environment):
         self.leader, self.follower = pty.openpty()
         ioctl(self.follower, termios.TIOCSWINSZ, struct.pack("4H", size[1], size[0], 0, 0))
         self.before = termios.tcgetattr(self.follower)
         ends = dict.fromkeys(("stdin", "stdout", "stderr"), self.follower)
         variables = {**os.environ, "TERM": "xterm-256color", **environment}
-        command = [*COMMAND, *map(str, arguments)]
+        command = [*command, *map(str, arguments)]
         self.process = subprocess.Popen(command, env=variables, start_new_session=True, **ends)
         self.written = b""
 
@@ -492,13 +490,29 @@ def test_what_cannot_be_watched_is_one_line(arguments, environment, code):
 
 
 @pytest.mark.root
-def test_a_process_that_may_not_be_read_is_one_line():
-    with Victim(uid=65534) as nobody, Terminal(os.getpid()) as terminal:
-        terminal.read_until(b"whole process")
-        with contextlib.suppress(OSError):
-            os.write(terminal.leader, b"q")
-        assert nobody.pid
-        assert terminal.wait() == 0
+def test_a_process_that_may_not_be_read_is_one_line(victim):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        # now, while the interpreter's own files can be read for certain
+        "import fastpagemap.cli.tables, fastpagemap.cli.command_watch, fastpagemap.cli.watch.app\n"
+        "import runas; runas.become(runas.NOBODY)\n"
+        "sys.exit(fastpagemap.cli.main())"
+    )
+    command = [sys.executable, "-c", program, os.path.dirname(__file__), "watch"]
+    with Terminal(victim.pid, command=command) as terminal:
+        assert terminal.wait() == 1
+        assert b"CAP_SYS_PTRACE" in terminal.written
+        assert terminal.written.count(b"\n") == 1
+        assert b"\x1b" not in terminal.written
+
+
+def test_textual_missing_is_said(victim):
+    program = "import sys; sys.modules['textual'] = None; import fastpagemap.cli as c"
+    command = [sys.executable, "-c", program + "; sys.exit(c.main())", "watch"]
+    with Terminal(victim.pid, command=command) as terminal:
+        assert terminal.wait() == 1
+        assert terminal.written.startswith(b"fastpagemap: textual is not installed: pip install")
+        assert terminal.written.count(b"\n") == 1
 
 
 def test_dirty_bits_are_cleared_only_where_there_are_any(victim):

@@ -51,7 +51,9 @@ def test_an_area_is_what_of_the_mappings_is_in_view():
 
 def test_runs_are_placed_and_cut_off():
     area = Area([100, 500], [200, 800])
-    placed = area.placed(runs((0, 50, 9), (50, 150, 1), (190, 200, 2), (300, 400, 9), (500, 900, 3)))
+    placed = area.placed(
+        runs((0, 50, 9), (50, 150, 1), (190, 200, 2), (300, 400, 9), (500, 900, 3))
+    )
     assert tuples(placed) == [(0, 50, 1), (90, 100, 2), (100, 400, 3)]
     assert len(Area([], []).placed(runs((0, 50, 9)))) == 0
     assert len(area.placed(runs())) == 0
@@ -121,7 +123,9 @@ def test_no_ranges(text):
 
 def test_what_changed_is_counted():
     before = runs((0, 100, PRESENT), (100, 200, SWAPPED), (300, 400, PRESENT | DIRTY))
-    after = runs((0, 50, SWAPPED), (50, 100, PRESENT), (100, 150, PRESENT | DIRTY), (500, 600, DIRTY))
+    after = runs(
+        (0, 50, SWAPPED), (50, 100, PRESENT), (100, 150, PRESENT | DIRTY), (500, 600, DIRTY)
+    )
     # the pages from 500 on are dirty for being new, and nothing was written to them
     assert moved(before, after) == {"faulted_in": 50, "swapped_out": 50, "written": 50}
     assert set(moved(after, after).values()) == set(moved(runs(), runs()).values()) == {0}
@@ -177,7 +181,9 @@ def test_one_cell_a_page():
     drawn = picture(seen, Wish(room=100))
     assert keys(drawn.cells) == ["untouched", "present", "untouched", "swapped", "untouched"]
     assert (drawn.pages, drawn.left_out) == (1, 0)
-    assert drawn.sums == [0x1000 if s in ("present", "swapped") else 0 for s in palette.KEYS[:-1]] + [0x3000]
+    assert drawn.sums == [
+        0x1000 if s in ("present", "swapped") else 0 for s in palette.KEYS[:-1]
+    ] + [0x3000]
     assert keys(picture(seen, Wish(View(0x11000, 0x20000), 100)).cells) == ["present", "untouched"]
 
 
@@ -260,7 +266,9 @@ def test_pages_swapped_out_are_seen(victim, any_swap):
         victim.pageout(span)
         view = View(span.start, span.end)
         seen = look_until(
-            live, View(), lambda seen, view=view: (clipped(seen.runs, view)["state"] & SWAPPED).any()
+            live,
+            View(),
+            lambda seen, view=view: (clipped(seen.runs, view)["state"] & SWAPPED).any(),
         )
         assert seen.rates.swapped_out > 0
 
@@ -305,4 +313,3 @@ def test_what_is_written_needs_dirty_bits(victim):
         span.do("write", 0, 16)
         seen = look_until(live, view, lambda seen: seen.rates.written)
         assert seen.rates.written > 0
-
