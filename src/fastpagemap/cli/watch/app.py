@@ -11,7 +11,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual import events
 from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Footer, Static
@@ -20,6 +20,7 @@ from fastpagemap.cli import INTERRUPTED
 from fastpagemap.cli.watch import dialogs, lines
 from fastpagemap.cli.watch.area import Area, View, parse_range
 from fastpagemap.cli.watch.cells import Cells, Legend, Line
+from fastpagemap.cli.watch.keys import KEYS
 from fastpagemap.cli.watch.looking import Looker, Seen
 from fastpagemap.cli.watch.mappings import Mappings
 from fastpagemap.cli.watch.picture import Wish
@@ -65,24 +66,7 @@ class Watch(App[int]):
     .wide #picture { height: 100%; width: 1fr; margin-right: 1; }
     .wide #mappings { height: 100%; width: 72; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "pause", "Pause"),
-        Binding("plus,equals_sign,z", "zoom(0.5)", "Zoom", key_display="+-"),
-        Binding("minus,Z", "zoom(2)", show=False),
-        Binding("left,h", "shift(-0.25)", "Move", key_display="←→"),
-        Binding("right,l", "shift(0.25)", show=False),
-        Binding("0", "reset", show=False),
-        Binding("g", "range", "Range"),
-        Binding("u", "untouched", show=False),
-        Binding("d", "soft_dirty", show=False),
-        Binding("o", "order", show=False),
-        Binding("c", "characters", show=False),
-        Binding("s", "save", "Save"),
-        Binding("question_mark,f1", "help", "Help", key_display="?"),
-        Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "interrupt", show=False, priority=True, system=True),
-        Binding("ctrl+z", "suspend_process", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = KEYS
 
     class News(Message):
         """The looker has something."""

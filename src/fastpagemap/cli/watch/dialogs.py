@@ -12,32 +12,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from fastpagemap.cli.watch.area import View
+from fastpagemap.cli.watch.keys import HELP
 
 __all__ = ["Help", "Range"]
-
-HELP = """\
-[b]Look at[/b]
-  ↑ ↓ PgUp PgDn   a mapping; Home: the whole process
-  + -             fewer or more pages
-  ← →             the pages before or after
-  0               all of it again
-  g               a range: addresses, or pages by number
-  u               leave out what was never touched, or not
-  d               show soft-dirty pages as such, or not
-  o               order: address, size, present, swapped
-  c               cells as characters, or as colours
-[b]And[/b]
-  space           pause, go on
-  s               save the screen as SVG, here
-  q               quit
-
-A cell with pages of several states shows what most of
-them are; what is swapped or unknown, from one in eight on.
-
-How often the pages are looked at follows from what it
-costs: all of it stays below 1 % of a processor. Their age
-is shown on top.\
-"""
 
 
 class Help(ModalScreen[None]):

@@ -17,6 +17,8 @@ from fastpagemap.cli.watch.sampling import Live, Sample, Still
 __all__ = ["cell", "rates", "title", "what"]
 
 WARNING = "bold reverse"
+#: Of a path, the end: there is more to say.
+PATH = 30
 
 
 def what(source: Live | Still, sample: Sample, paused: bool) -> Text:
@@ -44,7 +46,9 @@ def _ago(seconds: float) -> str:
 
 def rates(source: Live | Still, sample: Sample) -> Text:
     """Say what happens a second."""
-    if not source.live or sample.ended:
+    if isinstance(source, Still):
+        return Text(source.about)
+    if sample.ended:
         return Text()
     rates, text = sample.rates, Text()
     known = source.knows_written
@@ -73,7 +77,9 @@ def title(seen: Seen, mapping: Mapping | None, zoom: View | None) -> Text:
     if zoom:
         text = Text(f" {zoom.start:x}-{zoom.end:x}")
     elif mapping:
-        text = Text(f" {mapping.start:x} {printable(mapping.path) or 'anonymous'}")
+        path = printable(mapping.path) or "anonymous"
+        shown = path if len(path) <= PATH else f"…{path[1 - PATH :]}"
+        text = Text(f" {mapping.start:x} {shown}")
     else:
         text = Text(" whole process")
     text.append(f": {human(picture.area.size)}")

@@ -237,6 +237,8 @@ class Still:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.pid, self.name = snapshot.pid, snapshot.name
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(snapshot.time))
+        self.about = f"of {when}, on Linux {snapshot.kernel} {snapshot.machine}"
         usage = snapshot.usage(("present", "swapped"))
         self._sample = Sample(
             snapshot.mappings,
