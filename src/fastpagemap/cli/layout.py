@@ -160,11 +160,11 @@ def _holes(bounds: npt.NDArray[np.uint64], touched: Runs) -> _Holes:
     owner = np.searchsorted(bounds[:, 0], touched["start"], "right") - 1
     mine = (owner >= 0) & (touched["end"] <= bounds[np.maximum(owner, 0), 1])
     owner, touched = owner[mine], touched[mine]
-    # the spans' own borders are the ends of runs of no length
+    # the spans' own borders are runs of no length; where spans touch, the end of one comes first
     number = np.arange(len(bounds))
-    which = np.concatenate((number, owner, number))
-    lows = np.concatenate((bounds[:, 0], touched["start"], bounds[:, 1]))
-    highs = np.concatenate((bounds[:, 0], touched["end"], bounds[:, 1]))
+    which = np.concatenate((number, number, owner))
+    lows = np.concatenate((bounds[:, 1], bounds[:, 0], touched["start"]))
+    highs = np.concatenate((bounds[:, 1], bounds[:, 0], touched["end"]))
     order = np.lexsort((highs, lows))
     which, lows, highs = which[order], lows[order], highs[order]
     holes = (lows[1:] > highs[:-1]) & (which[1:] == which[:-1])
