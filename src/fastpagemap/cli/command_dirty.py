@@ -19,15 +19,16 @@ WARNING = (
 
 
 @click.command(
+    short_help="How much is written, by soft-dirty bits; clears them.",
     epilog="""
 \b
 Examples:
   fastpagemap dirty 1234 --yes                  a line every second, until Ctrl-C
   fastpagemap dirty postgres --interval 5 --count 12
   fastpagemap dirty 1234 --yes --count 60 --json | jq .rate
-"""
+""",
 )
-@click.argument("target")
+@click.argument("target", shell_complete=targets.complete)
 @click.option(
     "--interval",
     type=click.FloatRange(0.01, 86400),
