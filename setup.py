@@ -1,10 +1,11 @@
 """Build the extension modules; everything else is in pyproject.toml."""
 
+import glob
 import sysconfig
 
 from setuptools import Extension, setup
 
-MODULES = ("decoding", "core", "scan", "maps", "pagecache", "uffd")
+MODULES = ("decoding", "reading", "scan", "maps", "pagecache", "uffd", "core")
 # One wheel serves CPython 3.11 and later; free-threaded builds have no limited API.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
@@ -14,7 +15,7 @@ def extension(name: str) -> Extension:
     return Extension(
         f"fastpagemap.{name}",
         [f"src/fastpagemap/{name}.pyx"],
-        depends=["src/fastpagemap/_uapi.h", "src/fastpagemap/kernel.pxd"],
+        depends=glob.glob("src/fastpagemap/*.h") + glob.glob("src/fastpagemap/*.pxd"),
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
         py_limited_api=LIMITED,
         # -O3: the decoding loops are written to be vectorised by the compiler.

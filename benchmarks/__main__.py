@@ -22,7 +22,7 @@ sys.path.append(str(HERE.parent / "tests"))
 
 #: one module each: bench_<question>.py
 WITHOUT_SWAP = ("swapless",)
-WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls")
+WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "snapshot")
 POLITE = ("polite",)
 QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *POLITE)
 #: above every other area, so that what is swapped here stays where it was put

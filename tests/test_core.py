@@ -1,186 +1,245 @@
-"""The system calls and loops below numpy: chunk borders, ends, signals, threads."""
+"""The C level, as a project sees it that is built against the installed package."""
 
-import itertools
+import ctypes
+import errno
 import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 import threading
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastpagemap as fpm
+import kinds
 import linux
 import memory
 import oracle
+import runas
 from fastpagemap import core
 from linux import PAGE
-from oracle import TWINS
+from needs import Absent, Missing, need
 from victim import Victim
+
+HERE = Path(__file__).parent
+#: The questions by what they are called elsewhere.
+QUESTIONS = {
+    "present": "PRESENT",
+    "swapped": "SWAP_ENTRY",
+    "shared": "SHARED",
+    "exclusive": "EXCLUSIVE",
+    "soft_dirty": "SOFT_DIRTY",
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Where tests/downstream is installed, built here and now."""
+    for program, what in (("cc", "a C compiler"), ("c++", "a C++ compiler")):
+        need(shutil.which(program), what)
+    try:
+        import Cython  # noqa: F401
+        import setuptools  # noqa: F401
+    except ImportError as error:
+        raise Missing(f"{error.name}") from error
+    source = tmp_path_factory.mktemp("downstream") / "source"
+    shutil.copytree(HERE / "downstream", source, ignore=shutil.ignore_patterns("*.c", "build"))
+    target = source.with_name("site")
+    command = f"-m pip install -q --no-deps --no-build-isolation --target {target} {source}"
+    done = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target
 
 
 @pytest.fixture
-def pagemap():
-    """The open entries of this process."""
-    fd = os.open("/proc/self/pagemap", os.O_RDONLY)
-    yield fd
-    os.close(fd)
+def sampler(built, monkeypatch):
+    monkeypatch.syspath_prepend(built)
+    import sampler
+
+    return sampler
 
 
-def read(fd, start, count):
-    entries = np.full(count, 0x5A5A, np.uint64)
-    core.read(fd, "pagemap", start, entries)
-    return entries.tolist()
+def test_the_project_downstream_agrees(built):
+    """From Cython and from C++, in an interpreter of its own."""
+    environment = os.environ | {"PYTHONPATH": str(built)}
+    done = subprocess.run(
+        [sys.executable, "-m", "check"], env=environment, cwd="/", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "all agree" in done.stdout
 
 
-# Around the sizes that code may read or decode at a time: 4096 entries, 256 KiB of them.
-@pytest.mark.parametrize("count", [0, 1, 2, 4095, 4096, 4097, 32767, 32768, 32769, 70001])
-def test_read_gives_every_entry_its_place(pagemap, count):
-    with memory.Memory(max(count, 1)) as made:
-        made.write(step=7)
-        for edge in (4095, 4096, 32767, 32768):
-            if edge < count:
-                made.write(edge, edge + 1)
-        entries = read(pagemap, made.start, count)
-        assert entries == oracle.words(made.start, made.start + count * PAGE)
-        answer = np.full(count, 0xAA, np.uint8)
-        core.read_masks(pagemap, "pagemap", made.start, count, {"present": answer})
-    assert answer.tolist() == [word >> 63 for word in entries]
+def declared():
+    """What core.pxd declares, without comments, and what the compiled module offers."""
+    text = Path(core.__file__).with_name("core.pxd").read_text()
+    text = re.sub(r'""".*?"""', "", text, flags=re.DOTALL)
+    lines = [re.sub(r"\s*#.*", "", line).rstrip() for line in text.splitlines()]
+    name_of = ctypes.pythonapi.PyCapsule_GetName
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    offered = [f"{name}: {name_of(it).decode()}" for name, it in sorted(core.__pyx_capi__.items())]
+    header = Path(core.__file__).with_name("fastpagemap.h").read_text()
+    header = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    code = [line.rstrip() for line in header.splitlines()]
+    return "\n".join([*filter(None, lines), *offered, *filter(None, code)]) + "\n"
 
 
-def test_read_of_several_masks_is_one_answer(pagemap):
-    with memory.guarded(9001) as made:
+def test_nothing_promised_has_changed():
+    """To add to it, add to core_abi.txt; what is there is there to stay."""
+    assert declared() == (HERE / "core_abi.txt").read_text()
+
+
+@pytest.mark.parametrize("kind", ["touched", "sparse", "zero", "huge", "guarded", "memfd"])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_question_against_a_slow_twin(sampler, kind, question):
+    pages = 2 * memory.huge_page_pages() if kind == "huge" else 1500
+    number = getattr(sampler, QUESTIONS[question])
+    files = sampler.Files()
+    with kinds.ALL[kind](pages) as made:
         words = oracle.words(made.start, made.end)
-        answers = {question: np.full(9001, 0xAA, np.uint8) for question in TWINS}
-        core.read_masks(pagemap, "pagemap", made.start, 9001, answers)
-    for question, answer in answers.items():
-        assert answer.tolist() == [int(TWINS[question](word)) for word in words], question
+        wanted = [int(oracle.TWINS[question](word)) for word in words]
+        mask = np.full(pages, 7, np.uint8)
+        entries = np.zeros(pages, np.uint64)
+        assert sampler.entries(files, made.start, entries) == pages
+        assert entries.tolist() == words
+        if question == "soft_dirty" and not fpm.capabilities().soft_dirty:
+            with pytest.raises(OSError, match="not supported") as caught:
+                sampler.mask(files, made.start, mask, number)
+            assert caught.value.errno == errno.EOPNOTSUPP
+            return
+        assert sampler.decode(entries, number, mask) == sum(wanted)
+        assert mask.tolist() == wanted
+        mask.fill(7)
+        assert sampler.mask(files, made.start, mask, number) == sum(wanted)
+        assert mask.tolist() == wanted
+        assert sampler.count(files, made.start, pages, number) == sum(wanted)
+        assert sampler.count(files, made.start, pages, number, False) == sum(wanted)
 
 
-def test_masks_of_a_span_that_takes_several_slabs(pagemap):
-    edges = [(1 << 21) - 1, 1 << 21, (1 << 22) - 1, 1 << 22]
-    count = (1 << 22) + 5
-    with memory.Memory(count, memory.PRIVATE | linux.MAP_NORESERVE) as made:
-        for page in edges:
-            made.write(page, page + 1)
-        answers = {name: np.full(count, 0xAA, np.uint8) for name in ("present", "empty")}
-        core.read_masks(pagemap, "pagemap", made.start, count, answers)
-        assert np.flatnonzero(answers["present"]).tolist() == edges
-        assert (answers["empty"] == 1 - answers["present"]).all()
-        pages = np.zeros(count, fpm.PAGE_DTYPE)
-        core.read_pages(pagemap, "pagemap", made.start, pages)
-        assert np.flatnonzero(pages["present"]).tolist() == edges
+@pytest.mark.root
+def test_swap_entries(sampler, any_swap):
+    """In the page table alone: shared memory has none."""
+    files = sampler.Files()
+    with memory.touched(900) as made, kinds.ALL["memfd"](900) as shared:
+        for each in (made, shared):
+            each.advise(linux.MADV_PAGEOUT)
+        with fpm.PageMap() as pm:
+            mine, theirs = (pm.swapped(each.start, each.end).sum() for each in (made, shared))
+        assert mine
+        assert theirs
+        assert sampler.count(files, made.start, 900, sampler.SWAP_ENTRY) == mine
+        assert sampler.count(files, shared.start, 900, sampler.SWAP_ENTRY) == 0
 
 
-def test_masks_of_another_length_are_refused_before_anything_is_written(pagemap):
-    answers = {"present": np.full(4, 7, np.uint8), "swapped": np.full(5, 7, np.uint8)}
-    with memory.touched(4) as made, pytest.raises(ValueError, match="5 bytes for 4 pages"):
-        core.read_masks(pagemap, "pagemap", made.start, 4, answers)
-    assert set(answers["present"]) == set(answers["swapped"]) == {7}
+def test_of_a_whole_address_space(sampler):
+    """What is not mapped, or mapped and never walked, is not present, however it is asked."""
+    files = sampler.Files()
+    with fpm.PageMap() as pm:
+        mappings = [m for m in pm.mappings() if m.end < 1 << 63]
+    for mapping in mappings:
+        before = oracle.many_words(mapping.start, mapping.end)
+        got = sampler.count(files, mapping.start, mapping.pages, sampler.PRESENT)
+        wanted = (np.frombuffer(before, np.uint64) >> np.uint64(63)).sum()
+        if mapping.path.startswith("[v") or not mapping.writable:
+            assert got == wanted, mapping
+    last = mappings[-1].end
+    assert sampler.count(files, last, 5000, sampler.PRESENT) == 0
+    assert sampler.count(files, 1 << 63, 5000, sampler.PRESENT) == 0
 
 
-def test_the_end_of_the_address_space_reads_as_empty_pages(pagemap):
-    top = max(line.end for line in oracle.maps() if line.start < 1 << 63)
-    start = top - 2 * PAGE
-    count = (2**64 - start) // PAGE
-    entries = read(pagemap, start, min(count, 100_000))
-    assert entries[:2] == oracle.words(start, top)
-    last = read(pagemap, 2**64 - 3 * PAGE, 3)
-    assert last == [0, 0, 0]
+@pytest.mark.parametrize("room", [1, 2, 7, 64])
+def test_regions_a_few_at_a_time(sampler, room):
+    need(fpm.capabilities().scan, "PAGEMAP_SCAN (Linux 6.7)", Absent)
+    files = sampler.Files()
+    with memory.sparse(2000) as made:
+        made.write(500, 900)
+        with fpm.PageMap() as pm:
+            wanted = pm.regions(
+                made.start, made.end, anyof=fpm.Category.PRESENT, returns=fpm.Category.PRESENT
+            )
+        found = sampler.regions(files, made.start, made.end, fpm.Category.PRESENT, room)
+    # what goes on in the next call is told in two pieces
+    joined = []
+    for start, end, categories in found:
+        if joined and joined[-1][1:] == (start, categories):
+            joined[-1] = (joined[-1][0], end, categories)
+        else:
+            joined.append((start, end, categories))
+    assert joined == wanted.tolist()
 
 
-def test_errno_comes_with_its_class_and_what_was_asked():
-    entries = np.zeros(4, np.uint64)
-    with pytest.raises(OSError, match="the thing") as caught:
-        core.read(-1, "the thing", 0, entries)
-    assert caught.value.errno == 9
-    reader, writer = os.pipe()
-    with pytest.raises(OSError, match="the pipe") as caught:
-        core.read(reader, "the pipe", 0, entries)
-    assert caught.value.errno == 29  # ESPIPE
-    os.close(reader)
-    os.close(writer)
-
-
-def test_a_process_that_exited_is_no_process(pagemap):
+def test_bad_input(sampler):
+    files = sampler.Files()
+    mask = np.zeros(4, np.uint8)
+    for start, count, question in (
+        (PAGE + 1, 4, 0),
+        (PAGE, 4, -1),
+        (PAGE, 4, 5),
+        (2**64 - PAGE, 4, 0),
+        (PAGE, 2**63, 0),
+    ):
+        with pytest.raises(OSError, match="Invalid argument"):
+            sampler.count(files, start, count, question)
+    with pytest.raises(OSError, match="Invalid argument"):
+        sampler.entries(files, 3, np.zeros(2, np.uint64))
+    with pytest.raises(OSError, match="Invalid argument"):
+        sampler.decode(np.zeros(4, np.uint64), 77, mask)
     with Victim() as victim:
-        span = victim.make("touched", 8)
-        fd = os.open(f"/proc/{victim.pid}/pagemap", os.O_RDONLY)
-        assert read(fd, span.start, 8) == oracle.words(span.start, span.end, victim.pid)
-        victim.kill()
-        with pytest.raises(ProcessLookupError):
-            read(fd, span.start, 8)
-        with pytest.raises(ProcessLookupError):
-            core.read_masks(fd, "pagemap", span.start, 8, {"present": np.zeros(8, np.uint8)})
-        os.close(fd)
+        span = victim.make("touched", 600)
+        files = sampler.Files(victim.pid)
+        assert sampler.count(files, span.start, 600, sampler.PRESENT) == 600
+        victim.exec()
+        for question in (sampler.PRESENT, sampler.EXCLUSIVE):
+            with pytest.raises(ProcessLookupError):
+                sampler.count(files, span.start, 600, question)
 
 
-def test_signals_interrupt_nothing_and_are_not_kept_waiting(pagemap):
-    """Handlers run during a long read, and the read is whole all the same."""
-    ticks = []
-    before = signal.signal(signal.SIGALRM, lambda *_: ticks.append(time.monotonic()))
-    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-    try:
-        with memory.Memory(1 << 15) as made:
-            made.write(step=5)
-            words = read(pagemap, made.start, made.pages)
-            large = np.empty(1 << 24, np.uint64)  # 64 GiB of addresses, nearly all of them empty
-            started = time.monotonic()
-            core.read(pagemap, "pagemap", made.start, large)
-            ended = time.monotonic()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert [word >> 63 for word in words] == [int(page % 5 == 0) for page in range(1 << 15)]
-    assert large[: 1 << 15].tolist() == words
-    assert sum(started < tick < ended for tick in ticks) >= 2
+def test_a_child_opens_its_own(sampler):
+    """As it is written: an inherited descriptor shows the parent."""
+    files = sampler.Files()
+    with memory.untouched(600) as made:
+
+        def child():
+            made.write()
+            return [
+                sampler.count(which, made.start, 600, sampler.PRESENT)
+                for which in (files, sampler.Files())
+            ]
+
+        assert runas.in_child(child) == [0, 600]
 
 
-def test_an_exception_in_a_handler_ends_a_long_read(pagemap):
-    def handler(*_):
-        raise InterruptedError("enough")
+def test_from_eight_threads(sampler):
+    files = sampler.Files()
+    with memory.sparse(30_000) as made:
+        answers = []
 
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
-    try:
-        with pytest.raises(InterruptedError, match="enough"):
-            core.read(pagemap, "pagemap", 0, np.empty(1 << 26, np.uint64))
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        def ask(number):
+            mask = np.zeros(30_000, np.uint8)
+            answers.extend(sampler.mask(files, made.start, mask, number) for _ in range(10))
 
-
-def test_other_threads_run_while_the_kernel_works(pagemap):
-    entries = np.empty(1 << 24, np.uint64)
-    going = threading.Event()
-    steps = 0
-
-    def count():
-        nonlocal steps
-        while going.is_set():
-            steps += 1
-            time.sleep(0.0001)
-
-    going.set()
-    thread = threading.Thread(target=count)
-    thread.start()
-    core.read(pagemap, "pagemap", 1 << 30, entries)
-    during = steps
-    going.clear()
-    thread.join()
-    assert during > 10
+        threads = [threading.Thread(target=ask, args=(0,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [10_000] * 80
 
 
-def test_counts_are_the_sums_of_the_masks(pagemap):
-    questions = ("present", "empty", "guard")
-    with memory.guarded(5000) as made:
-        edges = [0, 0, 1, 4095, 4097, 5000]
-        spans = [(made.at(first), made.at(last)) for first, last in itertools.pairwise(edges)]
-        spans.append((made.start, made.end))  # a second time, whole
-        starts, ends = np.array(spans, np.uint64).T.copy()
-        counts = np.zeros((len(questions), len(spans)), np.uint64)
-        core.read_counts(pagemap, "pagemap", starts, ends, questions, counts)
-        for row, question in enumerate(questions):
-            for column, (start, end) in enumerate(spans):
-                expected = sum(TWINS[question](word) for word in oracle.words(start, end))
-                assert counts[row, column] == expected
+def test_in_a_signal_handler(sampler):
+    """A thousand times a second, wherever the program is interrupted."""
+    files = sampler.Files()
+    before = signal.getsignal(signal.SIGPROF)
+    with memory.sparse(3000) as made:
+        try:
+            sampler.start_profile(files, made.start, 3000, 1000)
+            total = sum(len(str(i)) for i in range(1_000_000))
+        finally:
+            samples, last = sampler.stop_profile()
+            signal.signal(signal.SIGPROF, before)
+    assert total == 5_888_890
+    assert samples > 10
+    assert last == 1000

@@ -12,7 +12,7 @@ import fastpagemap as fpm
 import kinds
 import memory
 import steps
-from fastpagemap import core, plans, scan
+from fastpagemap import plans, reading, scan
 from fastpagemap.capabilities import categories
 from judge import judge
 from linux import PAGE
@@ -34,7 +34,7 @@ def from_entries(pm, start, end):
     """Every mask the way it is got without a scan."""
     masks = {name: np.zeros((end - start) // PAGE, bool) for name in ASKED}
     process = pm._process()
-    core.read_masks(process.pagemap, process.path, start, (end - start) // PAGE, masks)
+    reading.read_masks(process.pagemap, process.path, start, (end - start) // PAGE, masks)
     return masks
 
 
@@ -67,7 +67,7 @@ def compare(pm, start, end, allowed):
     words = np.ones((end - start) // PAGE, fpm.ENTRY_DTYPE)
     process = pm._process()
     plain = np.zeros(len(words), np.uint64)
-    core.read(process.pagemap, process.path, start, plain)
+    reading.read(process.pagemap, process.path, start, plain)
     assert (pm.read(start, end, out=words).entries["value"] == plain).all()
 
 

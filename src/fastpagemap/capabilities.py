@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import core, entry, maps, pagecache, scan, uffd
+from . import entry, maps, pagecache, reading, scan, uffd
 from .entry import PAGE_SIZE, Category
 from .errors import UnsupportedError
 from .mapping import Mapping, mappings
@@ -148,7 +148,7 @@ def _pfn() -> bool:
         page[0] = 1
         held = Process()
         found = np.zeros(1, np.uint64)
-        core.read(held.pagemap, held.path, span(page)[0], found)
+        reading.read(held.pagemap, held.path, span(page)[0], found)
     return bool(entry.decode(found)["pfn"][0])
 
 
@@ -173,15 +173,7 @@ def soft_dirty() -> bool:
     Probed, not read from a configuration: a page of a new mapping that was just written has the
     bit where it exists. Nothing is cleared, so nobody's tracking is disturbed.
     """
-    with mmap.mmap(-1, entry.PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        page[0] = 1
-        fd = os.open("/proc/self/pagemap", os.O_RDONLY)
-        try:
-            found = np.zeros(1, np.uint64)
-            core.read(fd, "/proc/self/pagemap", span(page)[0], found)
-        finally:
-            os.close(fd)
-    return bool(entry.mask(found, "soft_dirty")[0])
+    return reading.soft_dirty()
 
 
 def need_soft_dirty() -> None:

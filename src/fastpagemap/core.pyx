@@ -1,197 +1,194 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, embedsignature=False, auto_pickle=False
-"""/proc/PID/pagemap read without the GIL, from the kernel into the caller's memory."""
+"""The C level: what is promised to other extension modules; the rooms below do the work."""
 
-from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, ESRCH, errno
-from libc.stdint cimport uint64_t
+from cpython.pycapsule cimport PyCapsule_New
+from libc.errno cimport EFAULT, EINVAL, ENOTTY, EOPNOTSUPP
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
-from fastpagemap cimport kernel
-from fastpagemap.decoding cimport BATCH, QUESTIONS, Sinks, decode_batch, decoded_t, page_t
+from fastpagemap cimport decoding, kernel, reading, scan
+from fastpagemap.decoding cimport decoded_t
+from fastpagemap.scan cimport cursor_t, match_t, plan_t
 
-from .decoding import QUESTION_NUMBERS
-from .errors import failure
-
-PAGE_SIZE = kernel.sysconf(kernel._SC_PAGESIZE)
+cdef extern from "fastpagemap.h" nogil:
+    const char *FASTPAGEMAP_CAPSULE
+    ctypedef struct fastpagemap_region:
+        pass
+    ctypedef struct fastpagemap_api:
+        int version
+        ssize_t (*read_entries)(int, uint64_t, size_t, uint64_t *) noexcept
+        ssize_t (*decode)(const uint64_t *, size_t, int, uint8_t *) noexcept
+        ssize_t (*fill_mask)(int, int, uint64_t, size_t, int, uint8_t *) noexcept
+        ssize_t (*count_pages)(int, int, uint64_t, size_t, int) noexcept
+        ssize_t (*scan_regions)(int, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
+                                fastpagemap_region *, size_t, uint64_t *) noexcept
 
 cdef enum:
-    # Bytes a pread: the kernel gains nothing from more, and drops its lock in between anyway.
-    CHUNK = 256 * 1024
-    # Pages between two looks for a pending signal: 50 ms of touched memory.
-    SLAB = 1 << 21
+    # Regions a scan can give at a time: what the kernel collects.
+    REGIONS = 512
 
-PAGE_SHIFT = PAGE_SIZE.bit_length() - 1
-
-
-cdef ssize_t read_entries(int fd, uint64_t start, uint64_t *entries, size_t count) noexcept nogil:
-    """Read one entry a page. Pages past the end of the address space read 0."""
-    cdef char *buffer = <char *> entries
-    cdef size_t size = count * sizeof(uint64_t), done = 0
-    cdef uint64_t offset = (start >> PAGE_SHIFT) * sizeof(uint64_t), first
-    cdef ssize_t got
-    while done < size:
-        got = kernel.pread(fd, buffer + done, min(size - done, <size_t> CHUNK), offset + done)
-        if got > 0:
-            done += got
-        elif got == 0:
-            break
-        elif errno != EINTR:
-            return -errno
-    if done == size:
-        return count
-    # Nothing more to read: either the address space ends here, or the process is gone. The page
-    # at address 0 is inside every address space, mapped or not.
-    while True:
-        got = kernel.pread(fd, &first, sizeof(first), 0)
-        if got > 0:
-            memset(buffer + done, 0, size - done)
-            return count
-        if got == 0:
-            return -ESRCH
-        if errno != EINTR:
-            return -errno
+# Tried out once, as this module is imported: see reading.sees_soft_dirty.
+cdef bint SOFT_DIRTY_KEPT = reading.sees_soft_dirty()
 
 
-cdef ssize_t read_decoded(int fd, uint64_t start, size_t count,
-                          const decoded_t *into, size_t at) noexcept nogil:
-    """Decode while reading: each batch of entries goes everywhere it is wanted, and is dropped."""
-    cdef uint64_t[BATCH] scratch
-    cdef uint64_t *entries
-    cdef size_t done = 0, batch
-    cdef ssize_t got
-    if into.entries is not NULL and not into.answers and into.pages is NULL:
-        return read_entries(fd, start, into.entries + at, count)
-    while done < count:
-        batch = min(count - done, <size_t> BATCH)
-        entries = &scratch[0] if into.entries is NULL else into.entries + at + done
-        got = read_entries(fd, start + (done << PAGE_SHIFT), entries, batch)
-        if got < 0:
-            return got
-        decode_batch(entries, batch, at + done, into)
-        done += batch
-    return count
+cdef int question_of(int asked) noexcept nogil:
+    """Return the number that decoding has for a question, or -errno."""
+    if asked == PAGE_PRESENT:
+        return decoding.PRESENT
+    if asked == PAGE_SWAP_ENTRY:
+        return decoding.SWAPPED
+    if asked == PAGE_SHARED:
+        return decoding.SHARED
+    if asked == PAGE_EXCLUSIVE:
+        return decoding.EXCLUSIVE
+    if asked == PAGE_SOFT_DIRTY:
+        return decoding.SOFT_DIRTY if SOFT_DIRTY_KEPT else -EOPNOTSUPP
+    return -EINVAL
 
 
-cdef ssize_t count_spans(int fd, const uint64_t *starts, const uint64_t *ends, size_t spans,
-                         decoded_t *into, size_t *span, uint64_t *at) noexcept nogil:
-    """Count some of the spans, each into its own place, from where `span` and `at` stand.
-
-    Comes back after a slab's worth of pages with both moved on, so that the caller can look for
-    signals. Each span costs at least one read, whatever its length: that counts as well.
-    """
-    cdef ssize_t budget = SLAB, pages, got
-    cdef int question
-    while span[0] < spans and budget > 0:
-        pages = (ends[span[0]] - at[0]) >> PAGE_SHIFT
-        pages = min(pages, budget)
-        got = read_decoded(fd, at[0], pages, into, 0)
-        if got < 0:
-            return got
-        budget -= pages + 64
-        at[0] += <uint64_t> pages << PAGE_SHIFT
-        if at[0] == ends[span[0]]:
-            span[0] += 1
-            at[0] = starts[span[0]] if span[0] < spans else 0
-            for question in range(<int> QUESTIONS):
-                if into.counts[question] is not NULL:
-                    into.counts[question] += 1
-    return 0
+cdef void plan_for(int question, plan_t *plan) noexcept nogil:
+    """Plan a scan that knows nothing of the mappings; what `plans` does for those who know."""
+    cdef match_t *yes = &plan.yes[question]
+    memset(plan, 0, sizeof(plan[0]))
+    plan.answers = 1
+    plan.answered[0] = question
+    plan.unseen = True
+    if question == decoding.SOFT_DIRTY:
+        plan.anyof = kernel.PAGE_IS_SOFT_DIRTY
+        plan.empties = True
+    elif question == decoding.SWAPPED:
+        plan.anyof = kernel.PAGE_IS_SWAPPED
+    else:
+        plan.anyof = kernel.PAGE_IS_PRESENT
+    plan.returns = yes.bits = yes.value = plan.anyof
+    if question == decoding.PRESENT:
+        plan.complement = True
+    elif question != decoding.SOFT_DIRTY:
+        # only the entries tell: none is sure before it is read
+        plan.verify[0] = yes[0]
+        plan.verifies = 1
+        yes.bits = 0
 
 
-# ---- for Python --------------------------------------------------------------------------------
-
-def read(int fd, object path, uint64_t start, uint64_t[::1] entries):
-    """Read one entry a page from `start` on, as many as `entries` holds."""
-    cdef size_t count = entries.shape[0], done = 0, slab
-    cdef ssize_t got
-    while done < count:
-        slab = min(count - done, <size_t> SLAB)
-        with nogil:
-            got = read_entries(fd, start + (done << PAGE_SHIFT), &entries[done], slab)
-        if got < 0:
-            raise failure(-got, path)
-        done += slab
-        PyErr_CheckSignals()
-
-
-def read_masks(int fd, object path, uint64_t start, size_t count, dict masks):
-    """Fill `masks`, arrays of `count` bytes by the question's name, from one pass."""
-    cdef Sinks sinks = Sinks(masks, count)
-    cdef size_t done = 0, slab
-    cdef ssize_t got
-    while done < count:
-        slab = min(count - done, <size_t> SLAB)
-        with nogil:
-            got = read_decoded(fd, start + (done << PAGE_SHIFT), slab, &sinks.into, done)
-        if got < 0:
-            raise failure(-got, path)
-        done += slab
-        PyErr_CheckSignals()
-
-
-def read_pages(int fd, object path, uint64_t start, page_t[::1] pages):
-    """Read and decode a page of every field, as many as `pages` holds."""
+cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int asked,
+                    uint8_t *mask) noexcept nogil:
+    """Answer a question about a span into a mask, if there is one; return how many are in it."""
+    cdef int question = question_of(asked)
+    cdef uint64_t first = start >> reading.PAGE_SHIFT, found = 0
+    cdef uint64_t pages = (~<uint64_t> 0 >> reading.PAGE_SHIFT) - first
+    cdef ssize_t got = 0
     cdef decoded_t into
-    cdef size_t count = pages.shape[0], done = 0, slab
-    cdef ssize_t got
-    memset(&into, 0, sizeof(into))
-    while done < count:
-        slab = min(count - done, <size_t> SLAB)
-        into.pages = &pages[0]
-        with nogil:
-            got = read_decoded(fd, start + (done << PAGE_SHIFT), slab, &into, done)
-        if got < 0:
-            raise failure(-got, path)
-        done += slab
-        PyErr_CheckSignals()
-
-
-def read_counts(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
-                tuple questions, uint64_t[:, ::1] counts):
-    """Count pages: `counts[i, j]` grows by how often question i is answered yes in span j."""
-    cdef decoded_t into
-    cdef size_t spans = starts.shape[0], span = 0
-    cdef uint64_t at
-    cdef ssize_t got
-    cdef int row
-    if ends.shape[0] != starts.shape[0] or counts.shape[1] != starts.shape[0]:
-        raise ValueError("starts, ends and the rows of counts differ in length")
-    if counts.shape[0] != len(questions):
-        raise ValueError(f"{counts.shape[0]} rows of counts for {len(questions)} questions")
-    if not spans or not questions:
-        return
+    cdef cursor_t cursor
+    cdef plan_t plan
+    if question < 0:
+        return question
+    if first << reading.PAGE_SHIFT != start or count > pages:
+        return -EINVAL
     memset(&into, 0, sizeof(into))
     into.answers = True
-    for row, name in enumerate(questions):
-        into.counts[<int> QUESTION_NUMBERS[name]] = &counts[row, 0]
-    at = starts[0]
-    while span < spans:
-        with nogil:
-            got = count_spans(fd, &starts[0], &ends[0], spans, &into, &span, &at)
+    into.masks[question] = mask
+    into.counts[question] = &found
+    plan_for(question, &plan)
+    scan.rewind(&cursor, maps, start, start + (<uint64_t> count << reading.PAGE_SHIFT))
+    while cursor.at < cursor.end and got >= 0:
+        got = scan.advance(pagemap, &cursor, &plan, &into)
+    # no such call, not of this category, or not of these addresses, where nothing can be mapped
+    if got == -ENOTTY or got == -EINVAL or got == -EFAULT:
+        count = (cursor.end - cursor.at) >> reading.PAGE_SHIFT
+        first = (cursor.at - start) >> reading.PAGE_SHIFT
+        got = reading.read_decoded(pagemap, cursor.at, count, &into, first)
+    if got >= 0:
+        got = alive(pagemap)
+    return got if got < 0 else <ssize_t> found
+
+
+cdef ssize_t alive(int pagemap) noexcept nogil:
+    """Return -ESRCH if the process has gone: a scan finds less and less, and does not say why."""
+    cdef uint64_t entry
+    return reading.read_entries(pagemap, 0, &entry, 1)
+
+
+cdef ssize_t read_entries(int pagemap, uint64_t start, size_t count,
+                          uint64_t *entries) noexcept nogil:
+    if start & ((<uint64_t> 1 << reading.PAGE_SHIFT) - 1):
+        return -EINVAL
+    return reading.read_entries(pagemap, start, entries, count)
+
+
+cdef ssize_t decode(const uint64_t *entries, size_t count, int question,
+                    uint8_t *mask) noexcept nogil:
+    cdef int number = question_of(question)
+    cdef uint64_t found = 0
+    cdef decoded_t into
+    if number < 0:
+        return number
+    memset(&into, 0, sizeof(into))
+    into.answers = True
+    into.masks[number] = mask
+    into.counts[number] = &found
+    decoding.decode_entries(entries, count, &into)
+    return found
+
+
+cdef ssize_t fill_mask(int pagemap, int maps, uint64_t start, size_t count, int question,
+                       uint8_t *mask) noexcept nogil:
+    return answer(pagemap, maps, start, count, question, mask)
+
+
+cdef ssize_t count_pages(int pagemap, int maps, uint64_t start, size_t count,
+                         int question) noexcept nogil:
+    return answer(pagemap, maps, start, count, question, NULL)
+
+
+cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t mask,
+                          uint64_t anyof, uint64_t inverted, uint64_t returns,
+                          region_t *regions, size_t room, uint64_t *reached) noexcept nogil:
+    cdef kernel.scan_arg asked
+    cdef kernel.page_region *into = <kernel.page_region *> regions
+    cdef kernel.page_region *more
+    cdef cursor_t cursor
+    cdef size_t found = 0
+    cdef ssize_t got, i
+    memset(&asked, 0, sizeof(asked))
+    asked.category_mask = mask
+    asked.category_anyof_mask = anyof
+    asked.category_inverted = inverted
+    asked.return_mask = returns
+    scan.rewind(&cursor, -1, start, end)
+    while cursor.at < cursor.end and found < room:
+        more = into + found
+        got = scan.scan_next(pagemap, &cursor, &asked, more, min(room - found, <size_t> REGIONS))
         if got < 0:
-            raise failure(-got, path)
-        PyErr_CheckSignals()
-
-
-def extent(object buffer):
-    """Return the addresses of the first byte of a buffer and of the one after its last."""
-    cdef Py_buffer view
-    cdef Py_ssize_t reach
-    cdef uint64_t first, last
-    cdef int axis
-    PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO)
-    first = last = <uint64_t> view.buf
-    if view.strides is NULL:  # ctypes leaves them out, asked for or not
-        last += view.len
-    elif view.len:
-        last += view.itemsize
-        for axis in range(view.ndim):
-            reach = (view.shape[axis] - 1) * view.strides[axis]
-            if reach < 0:
-                first += reach
+            return got
+        for i in range(got):
+            # what goes on where the last one ended joins it
+            if found and into[found - 1].end == more[i].start and (
+                    into[found - 1].categories == more[i].categories):
+                into[found - 1].end = more[i].end
             else:
-                last += reach
-    PyBuffer_Release(&view)
-    return first, last
+                into[found] = more[i]
+                found += 1
+    reached[0] = cursor.at
+    got = alive(pagemap)
+    return got if got < 0 else <ssize_t> found
+
+
+# ---- for C and C++: fastpagemap.h --------------------------------------------------------------
+
+cdef ssize_t scan_regions_c(int pagemap, uint64_t start, uint64_t end, uint64_t mask,
+                            uint64_t anyof, uint64_t inverted, uint64_t returns,
+                            fastpagemap_region *regions, size_t room,
+                            uint64_t *reached) noexcept nogil:
+    return scan_regions(pagemap, start, end, mask, anyof, inverted, returns,
+                        <region_t *> regions, room, reached)
+
+
+cdef fastpagemap_api API
+API.version = 1
+API.read_entries = read_entries
+API.decode = decode
+API.fill_mask = fill_mask
+API.count_pages = count_pages
+API.scan_regions = scan_regions_c
+_C_API = PyCapsule_New(&API, FASTPAGEMAP_CAPSULE, NULL)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import core, decoding
+from . import decoding, reading
 
 __all__ = [
     "ENTRY_DTYPE",
@@ -23,7 +23,7 @@ __all__ = [
     "mask",
 ]
 
-PAGE_SIZE: int = core.PAGE_SIZE
+PAGE_SIZE: int = reading.PAGE_SIZE
 """Bytes per page of the running kernel."""
 
 ENTRY_DTYPE = np.dtype(

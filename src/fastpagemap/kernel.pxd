@@ -14,8 +14,12 @@ cdef extern from "<unistd.h>" nogil:
     off_t lseek(int fd, off_t offset, int whence)
 
 cdef extern from "<sys/mman.h>" nogil:
+    enum: MAP_ANONYMOUS
+    enum: MAP_PRIVATE
     enum: MAP_SHARED
     enum: PROT_NONE
+    enum: PROT_READ
+    enum: PROT_WRITE
     void *MAP_FAILED
     void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
     int munmap(void *address, size_t size)

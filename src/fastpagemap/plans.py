@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import core, pagecache, scan
+from . import pagecache, reading, scan
 from .capabilities import categories
 from .entry import PAGE_SIZE, Category
 from .mapping import Mapping, within
@@ -207,11 +207,11 @@ def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
     """Read one entry a page, from `start` on; where a scan shows nothing, there is none to read."""
     if len(entries) < SMALL:
         if len(entries):
-            core.read(process.pagemap, process.path, start, entries)
+            reading.read(process.pagemap, process.path, start, entries)
         return
     scanned = entries_plan()
     if scanned is None:
-        core.read(process.pagemap, process.path, start, entries)
+        reading.read(process.pagemap, process.path, start, entries)
         return
     end = start + len(entries) * PAGE_SIZE
     for piece in pieces(SharedMemory(process), start, end, settling=False):
@@ -221,7 +221,7 @@ def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
         elif len(window) >= SMALL:
             scan.read(process.pagemap, process.path, piece.start, window, scanned)
         else:
-            core.read(process.pagemap, process.path, piece.start, window)
+            reading.read(process.pagemap, process.path, piece.start, window)
 
 
 def _fill(
@@ -237,7 +237,7 @@ def _fill(
     if scanned:
         scan.fill(process.pagemap, process.maps, process.path, start, count, masks, scanned)
     elif masks:
-        core.read_masks(process.pagemap, process.path, start, count, masks)
+        reading.read_masks(process.pagemap, process.path, start, count, masks)
 
 
 def _fill_windows(memory: SharedMemory, piece: Piece, masks: dict[str, Mask]) -> None:
@@ -292,7 +292,7 @@ def count(
     large = ends - starts >= np.uint64(SMALL * PAGE_SIZE)
     scanned = plan(kind, frozenset(questions))
     ways: list[tuple[npt.NDArray[np.bool_], Callable[..., None]]] = []
-    ways.append((~large if scanned else np.ones_like(large), core.read_counts))
+    ways.append((~large if scanned else np.ones_like(large), reading.read_counts))
     if scanned:
         ways.append((large, functools.partial(scan.count, maps=process.maps, plan=scanned)))
     for rows, count_them in ways:

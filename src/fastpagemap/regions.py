@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from . import core, scan
+from . import reading, scan
 from .capabilities import categories, need_soft_dirty, soft_dirty
 from .entry import PAGE_SIZE, REGION_DTYPE, Category, Flag
 from .errors import UnsupportedError
@@ -104,7 +104,7 @@ def _from_entries(
         for at in range(low, high, _WINDOW * PAGE_SIZE):
             stop = min(at + _WINDOW * PAGE_SIZE, high)
             words = np.empty((stop - at) // PAGE_SIZE, np.uint64)
-            core.read(process.pagemap, process.path, at, words)
+            reading.read(process.pagemap, process.path, at, words)
             found.append(_runs(at, words, *asked))
     return _merged(np.concatenate(found) if found else np.empty(0, REGION_DTYPE))
 

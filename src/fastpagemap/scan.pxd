@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from fastpagemap cimport kernel
 from fastpagemap.decoding cimport QUESTIONS, decoded_t
 
 # Pages whose categories match: (categories & bits) == value.
@@ -20,6 +21,7 @@ ctypedef struct plan_t:
     int[QUESTIONS] answered  # the questions the plan answers
     int answers
     bint empties            # whether the plan asks for pages that are not there, too
+    bint unseen             # whether nobody has looked yet at what is mapped
 
 ctypedef enum mode_t:
     READ            # read the entries
@@ -37,5 +39,8 @@ ctypedef struct cursor_t:
     uint64_t read_pages     # how many to read the next time that reading is the better way
     bint void               # whether the last pages seem to have had no page table at all
 
+cdef void rewind(cursor_t *cursor, int maps, uint64_t start, uint64_t end) noexcept nogil
+cdef ssize_t scan_next(int fd, cursor_t *cursor, const kernel.scan_arg *asked,
+                       kernel.page_region *regions, int room) noexcept nogil
 cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan,
                      decoded_t *into) noexcept nogil

@@ -7,10 +7,10 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, EINVAL, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memset
+from libc.string cimport memset, strcmp, strncmp
 
 from fastpagemap cimport kernel
-from fastpagemap.core cimport PAGE_SHIFT, read_decoded, read_entries
+from fastpagemap.reading cimport PAGE_SHIFT, read_decoded, read_entries
 from fastpagemap.decoding cimport Sinks
 
 from .decoding import QUESTION_NUMBERS
@@ -42,6 +42,8 @@ cdef enum:
     SLOW = 25_000
     # Pages of one's own memory looked at, and protected again, at a time: whole huge pages.
     SWEEP = 1 << 14
+    # Bytes for the longest name of an anonymous mapping, [anon:...]; what does not fit is none.
+    NAME = 128
     # ns after which a loop lets its caller look for signals.
     SLICE = 20_000_000
 
@@ -209,19 +211,34 @@ cdef ssize_t put_regions(int fd, const cursor_t *cursor, const plan_t *plan, dec
     return read
 
 
-cdef bint covered(int maps, uint64_t start, uint64_t end) noexcept nogil:
+cdef bint is_anonymous(const kernel.procmap_query *query, const char *name) noexcept nogil:
+    """Return whether no file is behind a mapping, nor the kernel itself, as behind [vdso]."""
+    if query.inode or query.dev_major or query.dev_minor:
+        return False
+    return (query.vma_name_size == 0 or strcmp(name, b"[heap]") == 0
+            or strcmp(name, b"[stack]") == 0 or strncmp(name, b"[anon:", 6) == 0)
+
+
+cdef bint covered(int maps, uint64_t start, uint64_t end, bint anonymous) noexcept nogil:
     """Return whether a span is all mapped: asked afterwards, as the process may have unmapped it.
 
-    A scan for pages that are not present does not report what is not mapped either.
+    A scan for pages that are not present does not report what is not mapped either, nor what is
+    mapped and not walked: those who have not seen what is mapped have to ask for `anonymous`.
     """
     cdef kernel.procmap_query query
+    cdef char[NAME] name
     while start < end:
         memset(&query, 0, sizeof(query))
         query.size = sizeof(query)
         query.query_addr = start
+        if anonymous:
+            query.vma_name_addr = <uint64_t> &name[0]
+            query.vma_name_size = NAME
         while kernel.ioctl(maps, kernel.PROCMAP_QUERY, &query) < 0:
             if errno != EINTR:
                 return False
+        if anonymous and not is_anonymous(&query, name):
+            return False
         start = query.vma_end
     return True
 
@@ -248,7 +265,8 @@ cdef ssize_t scan_range(int fd, cursor_t *cursor, const plan_t *plan, decoded_t 
         return count
     took = now() - began
     reached = arg.start
-    if cursor.mode == COMPLEMENT and not covered(cursor.maps, cursor.at, reached):
+    if cursor.mode == COMPLEMENT and not covered(
+            cursor.maps, cursor.at, reached, plan.unseen):
         cursor.mode = DIRECT
         cursor.maps = -1
         return 0
@@ -455,6 +473,32 @@ def read(int fd, object path, uint64_t start, uint64_t[::1] entries, Plan plan):
 
 # ---- regions -----------------------------------------------------------------------------------
 
+cdef ssize_t scan_next(int fd, cursor_t *cursor, const kernel.scan_arg *asked,
+                       kernel.page_region *regions, int room) noexcept nogil:
+    """Scan some pages from where the cursor stands, and move it; return how many regions."""
+    cdef kernel.scan_arg arg = asked[0]
+    cdef uint64_t began = now(), pages = min((cursor.end - cursor.at) >> PAGE_SHIFT, cursor.pages)
+    cdef ssize_t count
+    arg.max_pages = MOST_MATCHED if cursor.pages < VOID_SEEN else VOID_SEEN
+    if cursor.void:
+        count = void_ahead(fd, cursor)
+        if count < 0:
+            return count
+        # what is not there is told at no cost, however much it is
+        if count > 0:
+            pages = count
+            arg.max_pages = 0
+    arg.start = cursor.at
+    arg.end = cursor.at + (pages << PAGE_SHIFT)
+    count = scan_once(fd, &arg, regions, min(room, <int> REGIONS))
+    if count < 0:
+        return count
+    pages = (arg.start - cursor.at) >> PAGE_SHIFT
+    cursor.at = max(arg.start, cursor.at + (<uint64_t> 1 << PAGE_SHIFT))
+    pace(cursor, pages, now() - began)
+    return count
+
+
 ctypedef struct found_t:
     kernel.page_region *regions
     size_t count
@@ -487,34 +531,16 @@ cdef ssize_t collect(int fd, cursor_t *cursor, const kernel.scan_arg *asked,
                      found_t *found) noexcept nogil:
     """Collect the regions of a span from where the cursor stands, for some time or to its end."""
     cdef kernel.page_region[REGIONS] regions
-    cdef kernel.scan_arg arg
-    cdef uint64_t began = now(), last = began, pages
+    cdef uint64_t began = now()
     cdef ssize_t count
     cdef int problem
-    while cursor.at < cursor.end and last - began < SLICE:
-        arg = asked[0]
-        pages = min((cursor.end - cursor.at) >> PAGE_SHIFT, cursor.pages)
-        arg.max_pages = MOST_MATCHED if cursor.pages < VOID_SEEN else VOID_SEEN
-        if cursor.void:
-            count = void_ahead(fd, cursor)
-            if count < 0:
-                return count
-            # what is not there is told at no cost, however much it is
-            if count > 0:
-                pages = count
-                arg.max_pages = 0
-        arg.start = cursor.at
-        arg.end = cursor.at + (pages << PAGE_SHIFT)
-        count = scan_once(fd, &arg, regions, REGIONS)
+    while cursor.at < cursor.end and now() - began < SLICE:
+        count = scan_next(fd, cursor, asked, regions, REGIONS)
         if count < 0:
             return count
         problem = keep(found, regions, count)
         if problem < 0:
             return problem
-        pages = (arg.start - cursor.at) >> PAGE_SHIFT
-        cursor.at = max(arg.start, cursor.at + (<uint64_t> 1 << PAGE_SHIFT))
-        pace(cursor, pages, now() - last)
-        last = now()
     return 0
 
 

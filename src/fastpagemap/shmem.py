@@ -5,16 +5,18 @@ a page never touched. Only the file behind the mapping knows.
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from . import core, entry, maps, pagecache
+from . import entry, maps, pagecache, reading
 from .entry import PAGE_SIZE
 from .files import Files
 from .mapping import Mapping, mappings, within
@@ -94,6 +96,19 @@ class SharedMemory:
         ]
 
     # ---- which pages ----
+
+    @contextlib.contextmanager
+    def data(self, mapping: Mapping) -> Iterator[Callable[[int], int] | None]:
+        """Give a function from an address to the first from there on of which the file has a page.
+
+        In RAM or in swap; None where there is no one to ask.
+        """
+        with contextlib.closing(self._files.opened(mapping)) as opened:
+            for fd in opened:
+                if pagecache.file_system(fd) == pagecache.TMPFS_MAGIC:
+                    yield functools.partial(_next_data, fd, mapping)
+                    return
+            yield None
 
     @staticmethod
     def lost_question(mapping: Mapping) -> str:
@@ -183,9 +198,9 @@ class SharedMemory:
         starts, ends = np.array([[mapping.start, end], [start, mapping.end]], np.uint64)
         counts = np.zeros((2, 2), np.uint64)
         questions = (question, "swapped")
-        core.read_counts(process.pagemap, process.path, starts, ends, questions, counts)
+        reading.read_counts(process.pagemap, process.path, starts, ends, questions, counts)
         masks = {question: lost, "swapped": swapped}
-        core.read_masks(process.pagemap, process.path, start, len(lost), masks)
+        reading.read_masks(process.pagemap, process.path, start, len(lost), masks)
         lost_around, swapped_around = map(int, counts.sum(axis=1))
         return lost_around + int(lost.sum()), swapped_around + int(swapped.sum())
 
@@ -194,7 +209,7 @@ class SharedMemory:
         """Whether entries show frame numbers and swap types: seen on a page that is present."""
         for mapping in mappings(self.process):
             words = np.zeros(min(mapping.pages, 64), np.uint64)
-            core.read(self.process.pagemap, self.process.path, mapping.start, words)
+            reading.read(self.process.pagemap, self.process.path, mapping.start, words)
             found = words[entry.mask(words, "present")]
             if len(found):
                 return bool(entry.decode(found)["pfn"][0])
@@ -228,6 +243,17 @@ class SharedMemory:
             else:
                 totals[mapping] = int(line[1]) * 1024
         return totals
+
+
+def _next_data(fd: int, mapping: Mapping, address: int) -> int:
+    """Return the first address from one on that shows data of the file, or the mapping's end."""
+    try:
+        at = os.lseek(fd, mapping.offset + address - mapping.start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return mapping.end
+    return mapping.start + at // PAGE_SIZE * PAGE_SIZE - mapping.offset
 
 
 def _shmem_huge() -> bool:

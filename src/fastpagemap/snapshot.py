@@ -274,12 +274,13 @@ def _file_format() -> ModuleType:
 
 def taken(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
-    spans = mappings(process)
-    able = capabilities(process.pid)
-    name = process.read_own("comm").removesuffix(b"\n")
-    command = process.read_own("cmdline")[:LONGEST].removesuffix(b"\0").replace(b"\0", b" ")
     about = os.uname()
-    found = states(process, spans)
+    with process.outlived():
+        spans = mappings(process)
+        able = capabilities(process.pid)
+        name = process.read_own("comm").removesuffix(b"\n")
+        command = process.read_own("cmdline")[:LONGEST].rstrip(b"\0").replace(b"\0", b" ")
+        found = states(process, spans)
     return Snapshot(
         pid=process.pid,
         name=os.fsdecode(name),

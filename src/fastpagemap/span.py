@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import core
+from . import reading
 from .entry import PAGE_SIZE
 
 __all__ = ["checked", "span"]
@@ -36,7 +36,7 @@ def span(buffer: Any) -> tuple[int, int]:
     Keep the object alive: the addresses are those of its memory, and do not hold it.
     """
     try:
-        first, last = core.extent(buffer)
+        first, last = reading.extent(buffer)
     except (TypeError, BufferError, ValueError) as error:
         interface = getattr(buffer, "__array_interface__", None)
         if interface is None or interface.get("data") is None:

@@ -1,0 +1,44 @@
+"""Compare what the extensions here count with what fastpagemap's Python says: run by the tests."""
+
+import mmap
+import sys
+
+import native
+import numpy as np
+import sampler
+
+import fastpagemap as fpm
+
+PAGES = 3000
+
+
+def main() -> None:
+    """Exit with 0 if all agree."""
+    memory = mmap.mmap(-1, PAGES * fpm.PAGE_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for page in range(0, PAGES, 3):
+        memory[page * fpm.PAGE_SIZE] = 1
+    start, end = fpm.span(memory)
+    files = sampler.Files()
+    with fpm.PageMap() as pm:
+        for name in ("present", "shared", "exclusive"):
+            question = getattr(sampler, name.upper())
+            wanted = getattr(pm, name)(start, end)
+            mask = np.full(PAGES, 7, np.uint8)
+            assert sampler.mask(files, start, mask, question) == wanted.sum(), name
+            assert (mask == wanted).all(), name
+            assert sampler.count(files, start, PAGES, question) == wanted.sum(), name
+            entries = np.zeros(PAGES, np.uint64)
+            assert sampler.entries(files, start, entries) == PAGES
+            assert sampler.decode(entries, question, mask) == wanted.sum(), name
+            assert (mask == wanted).all(), name
+        assert sampler.count(files, start, PAGES, sampler.SWAP_ENTRY) == 0
+    assert native.present(start, PAGES) == PAGES // 3
+    samples = np.zeros(5, np.int64)
+    sampler.sample(files, start, PAGES, samples, 1000)
+    assert (samples == PAGES // 3).all()
+    print(f"Python {sys.version_info[0]}.{sys.version_info[1]}: {PAGES // 3} pages, all agree")
+
+
+if __name__ == "__main__":
+    main()
