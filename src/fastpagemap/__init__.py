@@ -6,6 +6,7 @@ from .errors import SnapshotError, UnsupportedError
 from .mapping import Mapping
 from .pagemap import PageMap
 from .pages import Masks, Pages
+from .residency import RESIDENCY_DTYPE
 from .runs import RUN_DTYPE, State
 from .snapshot import Snapshot
 from .span import span
@@ -17,6 +18,7 @@ __all__ = [
     "PAGE_SIZE",
     "REGION_DTYPE",
     "RUN_DTYPE",
+    "RESIDENCY_DTYPE",
     "Capabilities",
     "Category",
     "Flag",
