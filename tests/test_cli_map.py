@@ -12,6 +12,7 @@ import fastpagemap as fpm
 import oracle
 from fastpagemap import Mapping, State
 from fastpagemap.cli import layout, palette, picture
+from fastpagemap.cli.spans import spans_of
 from test_cli import run
 from victim import Victim
 
@@ -69,7 +70,7 @@ def test_every_page_has_its_cell():
 
 def test_neighbours_of_one_path_are_one_span():
     mappings = [mapping(0, 2, "/lib/a"), mapping(2, 4, "/lib/a", "r-xp"), mapping(4, 6, "/lib/b")]
-    spans = layout.spans_of(mappings)
+    spans = spans_of(mappings)
     assert [(span.path, span.mappings, span.size) for span in spans] == [
         ("/lib/a", 2, 4 * PAGE),
         ("/lib/b", 1, 2 * PAGE),

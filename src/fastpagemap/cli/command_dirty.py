@@ -125,8 +125,7 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
 
 
 def _as_text(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
-    from fastpagemap.cli.picture import name_of
-    from fastpagemap.cli.tables import human
+    from fastpagemap.cli.text import human, name_of
 
     yield "time      written  per second  where"
     for at, seconds, sums in samples:

@@ -40,7 +40,7 @@ def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
 
 def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
     from fastpagemap.cli.output import replacing
-    from fastpagemap.cli.tables import human, printable
+    from fastpagemap.cli.text import human, printable
 
     found = targets.snapshot(target, raw, start)
     with replacing(output) as file:
@@ -104,7 +104,7 @@ def _diff(
 ) -> Iterator[str]:
     from fastpagemap.cli import drawing, selection
     from fastpagemap.cli.report import of_diff
-    from fastpagemap.cli.tables import printable
+    from fastpagemap.cli.text import printable
 
     old, new = (targets.snapshot(text, raw, start) for text in pair)
     if old.page_size != new.page_size:
