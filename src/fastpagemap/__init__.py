@@ -6,6 +6,7 @@ from .errors import SnapshotError, UnsupportedError
 from .mapping import Mapping
 from .pagemap import PageMap
 from .pages import Masks, Pages
+from .residency import RESIDENCY_DTYPE
 from .runs import RUN_DTYPE, State
 from .snapshot import Snapshot
 from .span import span
@@ -16,6 +17,7 @@ __all__ = [
     "PAGE_DTYPE",
     "PAGE_SIZE",
     "REGION_DTYPE",
+    "RESIDENCY_DTYPE",
     "RUN_DTYPE",
     "Capabilities",
     "Category",

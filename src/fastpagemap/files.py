@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from .mapping import Mapping
@@ -66,7 +66,7 @@ class Files:
         same = (about.st_dev, about.st_ino) == (mapping.device, mapping.inode)
         return same and stat.S_ISCHR(about.st_mode)
 
-    def opened(self, mapping: Mapping) -> Iterator[int]:
+    def opened(self, mapping: Mapping) -> Generator[int, None, None]:
         """Yield descriptors of a mapping's file, opened in one way after the other.
 
         Each is closed when the next one is asked for.

@@ -21,7 +21,18 @@ from .mapping import Mapping, within
 from .process import Process
 from .shmem import SharedMemory
 
-__all__ = ["Kind", "Piece", "count", "count_shared", "fill", "kind_of", "part", "pieces", "plan"]
+__all__ = [
+    "Kind",
+    "Piece",
+    "count",
+    "count_shared",
+    "fill",
+    "fill_in",
+    "kind_of",
+    "part",
+    "pieces",
+    "plan",
+]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -180,6 +191,12 @@ def part(origin: int, start: int, end: int) -> slice:
 
 def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None:
     """Fill the masks, by their names, of the pages of a span."""
+    fill_in(SharedMemory(process), start, end, masks)
+
+
+def fill_in(memory: SharedMemory, start: int, end: int, masks: dict[str, Mask]) -> None:
+    """Fill the masks of one of several spans: what is found out of files is kept for the others."""
+    process = memory.process
     settling = not SETTLED.isdisjoint(masks)
     if settling and not pagecache.swap_in_use():
         # nothing is swapped, whatever it is
@@ -194,7 +211,6 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
     if small and not (settling and within(process, start, end, files=True)):
         _fill(process, Kind.OTHER, start, end, masks)
         return
-    memory = SharedMemory(process)
     for piece in pieces(memory, start, end, settling):
         window = _sliced(masks, part(start, piece.start, piece.end))
         if piece.shared is not None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import operator
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from . import maps
@@ -139,6 +140,15 @@ class Process:
             os.write(fd, content)
         finally:
             os.close(fd)
+
+    @contextlib.contextmanager
+    def outlived(self) -> Iterator[None]:
+        """Turn whatever fails in here, if the process is gone, into ProcessLookupError."""
+        try:
+            yield
+        except OSError:
+            self.check_alive()
+            raise
 
     def check_alive(self) -> None:
         """Raise ProcessLookupError if the memory that ``pagemap`` was opened for is gone."""

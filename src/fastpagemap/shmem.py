@@ -5,10 +5,12 @@ a page never touched. Only the file behind the mapping knows.
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,19 @@ class SharedMemory:
         ]
 
     # ---- which pages ----
+
+    @contextlib.contextmanager
+    def data(self, mapping: Mapping) -> Iterator[Callable[[int], int] | None]:
+        """Give a function from an address to the first from there on of which the file has a page.
+
+        In RAM or in swap; None where there is no one to ask.
+        """
+        with contextlib.closing(self._files.opened(mapping)) as opened:
+            for fd in opened:
+                if pagecache.file_system(fd) == pagecache.TMPFS_MAGIC:
+                    yield functools.partial(_next_data, fd, mapping)
+                    return
+            yield None
 
     @staticmethod
     def lost_question(mapping: Mapping) -> str:
@@ -228,6 +243,17 @@ class SharedMemory:
             else:
                 totals[mapping] = int(line[1]) * 1024
         return totals
+
+
+def _next_data(fd: int, mapping: Mapping, address: int) -> int:
+    """Return the first address from one on that shows data of the file, or the mapping's end."""
+    try:
+        at = os.lseek(fd, mapping.offset + address - mapping.start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return mapping.end
+    return mapping.start + at // PAGE_SIZE * PAGE_SIZE - mapping.offset
 
 
 def _shmem_huge() -> bool:

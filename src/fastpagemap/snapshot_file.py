@@ -161,6 +161,8 @@ def _smallest(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
 
 def decoded(content: bytes) -> Fields:
     """Return the attributes of a snapshot; SnapshotError for whatever is not one, and checked."""
+    if not isinstance(content, bytes):
+        raise TypeError(f"{type(content).__name__} in place of bytes: open the file as binary")
     try:
         return _decoded(content)
     except SnapshotError:

@@ -114,7 +114,7 @@ def _encodable(text: str, out: TextIO) -> str:
 
 
 def _fail(message: str, code: int = FAILURE) -> int:
-    from fastpagemap.cli.tables import printable
+    from fastpagemap.cli.text import printable
 
     if sys.stderr is not None:
         line = f"fastpagemap: {printable(' '.join(message.split()))}\n"

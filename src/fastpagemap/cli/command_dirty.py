@@ -19,15 +19,16 @@ WARNING = (
 
 
 @click.command(
+    short_help="How much is written, by soft-dirty bits; clears them.",
     epilog="""
 \b
 Examples:
   fastpagemap dirty 1234 --yes                  a line every second, until Ctrl-C
   fastpagemap dirty postgres --interval 5 --count 12
   fastpagemap dirty 1234 --yes --count 60 --json | jq .rate
-"""
+""",
 )
-@click.argument("target")
+@click.argument("target", shell_complete=targets.complete)
 @click.option(
     "--interval",
     type=click.FloatRange(0.01, 86400),
@@ -124,8 +125,7 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
 
 
 def _as_text(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
-    from fastpagemap.cli.picture import name_of
-    from fastpagemap.cli.tables import human
+    from fastpagemap.cli.text import human, name_of
 
     yield "time      written  per second  where"
     for at, seconds, sums in samples:

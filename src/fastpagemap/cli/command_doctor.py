@@ -11,15 +11,16 @@ from fastpagemap.cli import targets
 
 
 @click.command(
+    short_help="What this kernel and this user can be asked.",
     epilog="""
 \b
 Examples:
   fastpagemap doctor                 of one's own processes
   sudo fastpagemap doctor postgres   of that process, by root
   fastpagemap doctor before.fpm      when and where that file was made
-"""
+""",
 )
-@click.argument("target", required=False)
+@click.argument("target", shell_complete=targets.complete, required=False)
 def doctor(target: str | None) -> Iterable[str]:
     """Show what this kernel, and this user, can be asked of TARGET, or of any process of one's own.
 
@@ -33,13 +34,14 @@ def doctor(target: str | None) -> Iterable[str]:
 
 
 @click.command(
+    short_help="Complete commands and options in a shell.",
     epilog="""
 \b
 Examples:
   fastpagemap completion bash > ~/.local/share/bash-completion/completions/fastpagemap
   fastpagemap completion zsh > ~/.zfunc/_fastpagemap
   fastpagemap completion fish > ~/.config/fish/completions/fastpagemap.fish
-"""
+""",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> Iterable[str]:

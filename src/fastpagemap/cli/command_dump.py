@@ -12,6 +12,7 @@ from fastpagemap.cli.commands import raw_options
 
 
 @click.command(
+    short_help="Save all of it to a file that every command takes.",
     epilog="""
 \b
 Examples:
@@ -20,9 +21,9 @@ Examples:
   fastpagemap map before.fpm -o before.png
   fastpagemap diff before.fpm 1234                what has changed since
   fastpagemap dump entries --raw --start 7f0000000000 -o entries.fpm
-"""
+""",
 )
-@click.argument("target")
+@click.argument("target", shell_complete=targets.complete)
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write.")
 @raw_options
 def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
@@ -39,7 +40,7 @@ def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
 
 def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
     from fastpagemap.cli.output import replacing
-    from fastpagemap.cli.tables import human, printable
+    from fastpagemap.cli.text import human, printable
 
     found = targets.snapshot(target, raw, start)
     with replacing(output) as file:
@@ -51,6 +52,7 @@ def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
 
 
 @click.command(
+    short_help="What was swapped out, faulted in, written since.",
     epilog="""
 \b
 Examples:
@@ -58,10 +60,10 @@ Examples:
   fastpagemap diff before.fpm 1234                from then until now
   fastpagemap diff before.fpm after.fpm --group path
   fastpagemap diff before.fpm after.fpm --json | jq .totals
-"""
+""",
 )
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=targets.complete)
+@click.argument("after", shell_complete=targets.complete)
 @click.option("--path", metavar="PATTERN", help="Only mappings of paths like that.")
 @click.option("--group", type=click.Choice(["path", "kind"]), help="Add up mappings.")
 @click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")
@@ -102,7 +104,7 @@ def _diff(
 ) -> Iterator[str]:
     from fastpagemap.cli import drawing, selection
     from fastpagemap.cli.report import of_diff
-    from fastpagemap.cli.tables import printable
+    from fastpagemap.cli.text import printable
 
     old, new = (targets.snapshot(text, raw, start) for text in pair)
     if old.page_size != new.page_size:

@@ -29,8 +29,8 @@ def _suffix(ctx: click.Context, parameter: click.Parameter, path: str) -> str:
     return path
 
 
-@click.command(epilog=EXAMPLES)
-@click.argument("target")
+@click.command(short_help="The address space as a picture.", epilog=EXAMPLES)
+@click.argument("target", shell_complete=targets.complete)
 @click.option(
     "-o", "--output", metavar="FILE", required=True, callback=_suffix,
     help="The picture to write: .png, .svg or .pdf.",

@@ -25,8 +25,10 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
-@click.argument("target", required=False)
+@click.command(
+    short_help="Bytes present, swapped, shared ... by mapping or process.", epilog=EXAMPLES
+)
+@click.argument("target", shell_complete=targets.complete, required=False)
 @click.option("--all", "everyone", is_flag=True, help="One row for each process that has memory.")
 @click.option(
     "--sort",
@@ -72,11 +74,15 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
 
     \b
-    size      of the mapping             shared      present, of a file or of shared memory
-    present   in RAM                     exclusive   present, and mapped nowhere else
-    swapped   in swap, and of that in    soft_dirty  written since someone cleared the bits
-              shared memory              huge        mapped as huge pages
-    unknown   in swap or never touched: it could not be learnt
+    size            of the mapping
+    present         in RAM
+    swapped         in swap
+    swapped_shared  of that: in shared memory, of which the page table knows nothing
+    unknown         in swap or never touched: it could not be learnt
+    shared          present, of a file or of shared memory
+    exclusive       present, and mapped nowhere else
+    soft_dirty      written since someone cleared the bits
+    huge            mapped as huge pages
 
     Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
     file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With

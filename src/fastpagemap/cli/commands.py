@@ -21,6 +21,7 @@ COMMANDS = {
     "dirty": "command_dirty",
     "doctor": "command_doctor",
     "completion": "command_doctor",
+    "manual": "command_manual",
 }
 EXAMPLES = """
 \b

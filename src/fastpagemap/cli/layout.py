@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fastpagemap import Mapping
 from fastpagemap.cli import palette
+from fastpagemap.cli.spans import KERNEL, Holes, Runs, Span, holes_of, spans_of
 
 #: cells that the mark for a long stretch of untouched pages takes
 BREAK = 8
@@ -21,14 +22,12 @@ BREAK = 8
 LONG = 2
 #: cells after which another mapping of the same row begins
 APART = 1
-_KERNEL = 1 << 63
 
 #: spans above which the small ones share cells
 MANY = 4096
 
-Runs = npt.NDArray[np.void]
 #: a span, and the addresses that are kept of it
-Piece = tuple["Span", list[tuple[int, int]]]
+Piece = tuple[Span, list[tuple[int, int]]]
 
 
 class Part(NamedTuple):
@@ -39,20 +38,6 @@ class Part(NamedTuple):
     first: int
     width: int
     cut: int = 0
-
-
-class Span(NamedTuple):
-    """Mappings side by side of one path."""
-
-    start: int
-    end: int
-    path: str
-    mappings: int
-
-    @property
-    def size(self) -> int:
-        """Its size in bytes."""
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -94,20 +79,6 @@ class Layout:
     shown: npt.NDArray[np.uint8]
 
 
-def spans_of(mappings: Sequence[Mapping]) -> list[Span]:
-    """Join mappings of the same path that lie side by side: the parts of a library, of a heap."""
-    spans: list[Span] = []
-    for mapping in mappings:
-        if mapping.start >= _KERNEL:  # [vsyscall], of which nothing can be known
-            continue
-        last = spans[-1] if spans else None
-        if last and (last.end, last.path) == (mapping.start, mapping.path):
-            spans[-1] = Span(last.start, mapping.end, last.path, last.mappings + 1)
-        else:
-            spans.append(Span(mapping.start, mapping.end, mapping.path, 1))
-    return spans
-
-
 def lay_out(
     mappings: Sequence[Mapping],
     runs: Runs,
@@ -125,9 +96,9 @@ def lay_out(
     """
     spans = spans_of(mappings)
     shown = palette.display(runs["state"], soft_dirty=soft_dirty)
-    touched = runs[(shown != palette.UNTOUCHED) & (runs["start"] < np.uint64(_KERNEL))]
+    touched = runs[(shown != palette.UNTOUCHED) & (runs["start"] < np.uint64(KERNEL))]
     bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
-    holes = _holes(bounds, touched)
+    holes = holes_of(bounds, touched)
     if len(spans) <= MANY:  # each begins in a cell of its own
         most_rows = max(most_rows, 2 * len(spans) * (1 + APART) // columns)
     cell = page_size
@@ -144,34 +115,7 @@ def lay_out(
     return Layout(cell, columns, flow.rows, flow.blocks, flow.parts, table, palette.chosen(table))
 
 
-class _Holes(NamedTuple):
-    """Stretches without a touched page: the index of their span, and their ends."""
-
-    span: npt.NDArray[np.intp]
-    start: npt.NDArray[np.uint64]
-    end: npt.NDArray[np.uint64]
-
-
-def _holes(bounds: npt.NDArray[np.uint64], touched: Runs) -> _Holes:
-    """Return all stretches of spans that no run covers."""
-    if not len(bounds):
-        empty = np.empty(0, np.uint64)
-        return _Holes(np.empty(0, np.intp), empty, empty)
-    owner = np.searchsorted(bounds[:, 0], touched["start"], "right") - 1
-    mine = (owner >= 0) & (touched["end"] <= bounds[np.maximum(owner, 0), 1])
-    owner, touched = owner[mine], touched[mine]
-    # the spans' own borders are the ends of runs of no length
-    number = np.arange(len(bounds))
-    which = np.concatenate((number, owner, number))
-    lows = np.concatenate((bounds[:, 0], touched["start"], bounds[:, 1]))
-    highs = np.concatenate((bounds[:, 0], touched["end"], bounds[:, 1]))
-    order = np.lexsort((highs, lows))
-    which, lows, highs = which[order], lows[order], highs[order]
-    holes = (lows[1:] > highs[:-1]) & (which[1:] == which[:-1])
-    return _Holes(which[1:][holes], highs[:-1][holes], lows[1:][holes])
-
-
-def _estimate(bounds: npt.NDArray[np.uint64], holes: _Holes, row: int) -> float:
+def _estimate(bounds: npt.NDArray[np.uint64], holes: Holes, row: int) -> float:
     """Return how many rows it will take, about."""
     sizes = (bounds[:, 1] - bounds[:, 0]).astype(np.float64)
     lengths = (holes.end - holes.start).astype(np.float64)
@@ -190,7 +134,7 @@ class _Flow:
         self,
         spans: list[Span],
         bounds: npt.NDArray[np.uint64],
-        holes: _Holes,
+        holes: Holes,
         cell: int,
         columns: int,
     ) -> None:
@@ -209,7 +153,7 @@ class _Flow:
         self.rows = self._row + 1
 
     def _pieces(
-        self, spans: list[Span], bounds: npt.NDArray[np.uint64], holes: _Holes
+        self, spans: list[Span], bounds: npt.NDArray[np.uint64], holes: Holes
     ) -> Iterator[Piece]:
         """Yield each span, and what of it is kept."""
         cut = holes.end - holes.start > np.uint64(LONG * self.columns * self.cell)

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastpagemap.cli.report import LABELS, About, Report, rows
+from fastpagemap.cli.text import human, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+__all__ = ["counted", "for_terminal", "human", "plain", "printable", "title"]
 
 WIDEST_SIZE = len("1023Ki")
 ADDRESS = len("7fffffffffff")  # what is longer, [vsyscall] on x86-64, is shortened
@@ -35,35 +38,6 @@ UNKNOWN = (
     "unknown: shared memory that is not present, of which it could not be learnt whether it is "
     "swapped or was never touched."
 )
-
-
-def human(size: int) -> str:
-    """Return a size in binary units, in at most six characters: ``0``, ``4Ki``, ``1.5Gi``."""
-    value, unit = float(size), ""
-    for bigger in "KMGTPE":
-        if round(value) < 1024:  # as it would be printed, so that nothing reads "1024Ki"
-            break
-        value, unit = value / 1024, bigger + "i"
-    digits = f"{value:.1f}" if round(value, 1) < 100 else f"{value:.0f}"
-    return digits.removesuffix(".0") + unit
-
-
-def printable(text: str) -> str:
-    r"""Escape what a terminal might act upon: control characters, bytes that are not UTF-8.
-
-    >>> print(printable("[heap] \x1b[31m \udcff"))
-    [heap] \x1b[31m \xff
-    """
-    return text if text.isprintable() else "".join(map(_escape, text))
-
-
-def _escape(char: str) -> str:
-    if char.isprintable():
-        return char
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's stand-in for a byte that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def plain(report: Report) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -139,3 +140,13 @@ def _is_file(text: str) -> bool:
 def _is_snapshot(path: str) -> bool:
     with open(path, "rb") as file:
         return file.read(4) == b"PK\3\4"
+
+
+def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Return what a shell may complete a target to: names of processes, and files."""
+    from click.shell_completion import CompletionItem
+
+    names = {name_of(pid) for pid in processes() if _has_memory(pid)}
+    fitting = sorted(name for name in names if incomplete and name.startswith(incomplete))
+    # the file first: bash forgets what came before it
+    return [CompletionItem(incomplete, type="file"), *map(CompletionItem, fitting)]
