@@ -93,4 +93,4 @@ class Looker:
 
 def _same(one: Sample, other: Sample) -> bool:
     """Whether both show the same pages."""
-    return one.runs is other.runs and one.mappings is other.mappings
+    return one.runs is other.runs and one.mappings == other.mappings

@@ -46,10 +46,14 @@ class Mappings(ScrollView, can_focus=True):
         self.order = "address"
         self._rows: list[tuple[Mapping | None, tuple[int, int, int]]] = [(None, (0, 0, 0))]
         self._cursor = 0
+        self._shown: tuple[float, str] | None = None
 
     def show(self, sample: Sample) -> None:
         """Show other mappings or sizes; the selected one stays selected, or what is next to it."""
-        spans = sample.mappings
+        shown = sample.summed, self.order
+        if shown == self._shown:
+            return
+        self._shown, spans = shown, sample.mappings
         sizes = np.array([m.end - m.start for m in spans], np.uint64)
         columns = {"size": sizes, "present": sample.present, "swapped": sample.swapped}
         order: Sequence[int] = range(len(spans))
