@@ -5,7 +5,17 @@ import sysconfig
 
 from setuptools import Extension, setup
 
-MODULES = ("decoding", "reading", "scan", "maps", "pagecache", "uffd", "allocations", "core")
+MODULES = (
+    "decoding",
+    "reading",
+    "scan",
+    "maps",
+    "buffers",
+    "pagecache",
+    "uffd",
+    "allocations",
+    "core",
+)
 # One wheel serves CPython 3.11 and later; free-threaded builds have no limited API.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 

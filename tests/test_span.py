@@ -3,6 +3,7 @@
 import array
 import ctypes
 import mmap
+from multiprocessing import shared_memory
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import fastpagemap as fpm
 import memory
 from linux import PAGE
+from needs import Missing
 
 
 def pages_of(first, last):
@@ -142,3 +144,99 @@ def test_the_buffer_is_not_held():
     values = bytearray(100)
     fpm.span(values)
     values.extend(b"x" * 1000)  # a BufferError if it were
+
+
+def test_shared_memory():
+    """Its .buf is the memory; closed, there is none."""
+    held = shared_memory.SharedMemory(create=True, size=3 * PAGE)
+    try:
+        start, end = fpm.span(held)
+        assert end - start == 3 * PAGE
+        held.buf[PAGE] = 1
+        with fpm.PageMap() as pm:
+            assert pm.present(start, end).tolist() == [False, True, False]
+        held.close()
+        with pytest.raises(TypeError, match="no memory to ask about"):
+            fpm.span(held)
+    finally:
+        held.unlink()
+
+
+class Tensor:
+    """Tells of its memory by DLPack alone, as torch's do; numpy writes the capsule."""
+
+    def __init__(self, values, requires_grad=False):
+        self.values, self.requires_grad = values, requires_grad
+
+    def __dlpack__(self, **options):
+        if self.requires_grad:
+            raise BufferError("Can't export tensors that require gradient")
+        return self.values.__dlpack__(**options)
+
+    def detach(self):
+        return Tensor(self.values)
+
+
+class OldTensor(Tensor):
+    """One from before there were versions of it."""
+
+    def __dlpack__(self):
+        return super().__dlpack__()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        BASE,
+        BASE[::7],
+        BASE[::-1],
+        BASE.reshape(300, 200)[20:, 100:50:-2],
+        BASE.reshape(300, 200).T,
+        np.ones((3, 1, 4), np.complex128),
+        np.ones((), np.float16),
+        np.ones((5, 0, 3)),
+    ],
+    ids=lambda values: f"{values.shape} {values.strides}",
+)
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("kind", [Tensor, OldTensor])
+def test_dlpack(values, requires_grad, kind):
+    told = fpm.span(kind(values, requires_grad))
+    if values.size:
+        assert told == around(values)
+    else:
+        assert told[0] == told[1]
+
+
+def test_dlpack_of_another_device():
+    """What a capsule says is in memory of another kind is nowhere here."""
+
+    class OnDevice:
+        def __dlpack__(self):
+            capsule = BASE.__dlpack__()
+            get = ctypes.pythonapi.PyCapsule_GetPointer
+            get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+            ctypes.c_int32.from_address(get(capsule, b"dltensor") + 8).value = 2
+            return capsule
+
+    with pytest.raises(TypeError, match=r"on a device .*number 2"):
+        fpm.span(OnDevice())
+
+
+def test_a_tensor_that_will_not_tell():
+    tensor = Tensor(BASE, requires_grad=True)
+    tensor.detach = lambda: tensor
+    with pytest.raises(TypeError, match="require gradient"):
+        fpm.span(tensor)
+
+
+def test_pyarrow():
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise Missing("pyarrow") from error
+    values = pyarrow.array(range(10_000), pyarrow.int32())
+    buffer = values.buffers()[1]
+    assert fpm.span(buffer) == pages_of(buffer.address, buffer.address + buffer.size)
+    assert fpm.span(buffer.slice(5000, 100))[0] == (buffer.address + 5000) // PAGE * PAGE
+    assert fpm.span(values) == pages_of(buffer.address, buffer.address + 40_000)

@@ -2,7 +2,6 @@
 # cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """/proc/PID/pagemap read without the GIL, from the kernel into the caller's memory."""
 
-from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, ESRCH, errno
 from libc.stdint cimport uint64_t
@@ -203,25 +202,3 @@ def read_counts(int fd, object path, const uint64_t[::1] starts, const uint64_t[
         if got < 0:
             raise failure(-got, path)
         PyErr_CheckSignals()
-
-
-def extent(object buffer):
-    """Return the addresses of the first byte of a buffer and of the one after its last."""
-    cdef Py_buffer view
-    cdef Py_ssize_t reach
-    cdef uint64_t first, last
-    cdef int axis
-    PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO)
-    first = last = <uint64_t> view.buf
-    if view.strides is NULL:  # ctypes leaves them out, asked for or not
-        last += view.len
-    elif view.len:
-        last += view.itemsize
-        for axis in range(view.ndim):
-            reach = (view.shape[axis] - 1) * view.strides[axis]
-            if reach < 0:
-                first += reach
-            else:
-                last += reach
-    PyBuffer_Release(&view)
-    return first, last

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import reading
+from . import buffers
 from .entry import PAGE_SIZE
 
 __all__ = ["checked", "span"]
@@ -17,8 +17,11 @@ def span(buffer: Any) -> tuple[int, int]:
     Parameters
     ----------
     buffer : object
-        Anything with the buffer protocol (bytes, bytearray, memoryview, mmap, array.array, numpy
-        arrays of any strides and dtype) or with ``__array_interface__``; read-only ones too.
+        Anything with the buffer protocol (bytes, bytearray, memoryview, mmap, array.array, ctypes
+        arrays, pyarrow buffers, numpy arrays of any strides and dtype), with
+        ``__array_interface__``, or with ``__dlpack__`` (torch and jax tensors on the CPU, also
+        those that require a gradient); or that holds such memory as its ``buf``
+        (``multiprocessing.shared_memory.SharedMemory``). Read-only ones too.
 
     Returns
     -------
@@ -29,24 +32,59 @@ def span(buffer: Any) -> tuple[int, int]:
     Raises
     ------
     TypeError
-        The object has no memory to ask about.
+        The object has no memory to ask about, or it is on another device.
 
     Notes
     -----
-    Keep the object alive: the addresses are those of its memory, and do not hold it.
+    Keep the object alive: the addresses are those of its memory, and do not hold it. Nothing is
+    copied, and no library imported.
+
+    Source: https://docs.python.org/3/c-api/buffer.html,
+    https://numpy.org/doc/stable/reference/arrays.interface.html, https://dmlc.github.io/dlpack.
     """
-    try:
-        first, last = reading.extent(buffer)
-    except (TypeError, BufferError, ValueError) as error:
-        interface = getattr(buffer, "__array_interface__", None)
-        if interface is None or interface.get("data") is None:
-            raise TypeError(
-                f"{type(buffer).__name__!r} has no memory to ask about: "
-                f"a buffer or __array_interface__ is needed ({error})"
-            ) from None
-        first, last = _interface_extent(interface)
+    first, last = _extent(buffer)
     start = first // PAGE_SIZE * PAGE_SIZE
     return start, (-(-last // PAGE_SIZE) * PAGE_SIZE if last > first else start)
+
+
+def _extent(buffer: Any) -> tuple[int, int]:
+    """Return the addresses of an object's first byte and of the one after the last."""
+    try:
+        return buffers.extent(buffer)
+    except (TypeError, BufferError, ValueError) as error:
+        why: Exception = error
+    interface = getattr(buffer, "__array_interface__", None)
+    if interface is not None and interface.get("data") is not None:
+        return _interface_extent(interface)
+    try:
+        if hasattr(buffer, "__dlpack__"):
+            return buffers.dlpack_extent(_dlpack(buffer))
+        if isinstance(getattr(buffer, "buf", None), memoryview):
+            return buffers.extent(buffer.buf)
+    except (TypeError, BufferError, ValueError, RuntimeError) as error:
+        why = error
+    raise TypeError(
+        f"{type(buffer).__name__!r} has no memory to ask about: a buffer, __array_interface__ or "
+        f"__dlpack__ is needed ({why})"
+    ) from None
+
+
+def _dlpack(tensor: Any) -> Any:
+    """Return the capsule of a tensor; one that requires a gradient gives it detached alone."""
+    try:
+        return _capsule(tensor)
+    except (BufferError, RuntimeError):
+        if not hasattr(tensor, "detach"):
+            raise
+        return _capsule(tensor.detach())
+
+
+def _capsule(tensor: Any) -> Any:
+    """Return the capsule, in the newer form if the exporter knows it."""
+    try:
+        return tensor.__dlpack__(max_version=(1, 0))
+    except TypeError:
+        return tensor.__dlpack__()
 
 
 def _interface_extent(interface: dict[str, Any]) -> tuple[int, int]:
