@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+import backed
 import fastpagemap as fpm
 import judge
 import kinds
@@ -318,3 +319,34 @@ def test_states_go_with_uint64():
     runs = np.array([(0, PAGE, 3)], fpm.RUN_DTYPE)
     assert ((runs["state"] & State.SWAPPED) != 0).tolist() == [True]
     assert os.fsencode(str(State.PRESENT))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["memfd", "shared_anonymous", "sysv", "tmpfs", "overlay"])
+def test_shared_memory_of_which_nothing_is_present(kind, any_swap, monkeypatch):
+    """Only its file knows of it; few pages, far apart, and windows that cut them anyhow."""
+    with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
+        swap.pageout(made.start, made.end)
+        expected = [int(State.SWAPPED | State.SWAPPED_SHARED)] * PAGES
+        for window in (states.WINDOW, 4):
+            monkeypatch.setattr(states, "WINDOW", window)
+            assert judge_states(pm, made.start, made.end) == expected
+
+
+@pytest.mark.root
+def test_shared_memory_that_is_nearly_empty(any_swap):
+    """16 TiB of a file, of which three pages are swapped."""
+    pages = 1 << 32
+    try:
+        fd = backed.sized_memfd(pages)
+        made = backed.mapped(fd, pages)
+    except OSError:
+        need(False, "16 TiB of addresses to reserve", Absent)
+    with made, fpm.PageMap() as pm:
+        rare = (7, pages // 2 + 1, pages - 1)
+        for page in rare:
+            made.write(page, page + 1)
+            swap.pageout(made.at(page), made.at(page + 1))
+        runs = pm.states([m for m in pm.mappings() if m.start == made.start])
+        assert runs["start"].tolist() == [made.at(page) for page in rare]
+        assert set(runs["state"].tolist()) == {int(State.SWAPPED | State.SWAPPED_SHARED)}
