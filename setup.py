@@ -13,6 +13,7 @@ MODULES = (
     "buffers",
     "pagecache",
     "uffd",
+    "writes",
     "allocations",
     "core",
 )

@@ -23,9 +23,10 @@ sys.path.append(str(HERE.parent / "tests"))
 #: one module each: bench_<question>.py
 WITHOUT_SWAP = ("swapless",)
 WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "snapshot")
+WRITES = ("writes",)
 POLITE = ("polite",)
 COMMANDS = ("cli",)
-QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *POLITE, *COMMANDS)
+QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE, *COMMANDS)
 #: above every other area, so that what is swapped here stays where it was put
 PRIORITY = 32767
 
@@ -71,6 +72,7 @@ def measure(scale: Scale, wanted: list[str]) -> tuple[list[Result], dict[str, An
     if not set(WITH_SWAP).isdisjoint(wanted):
         with swap(scale.size // 2 + 64 * MIB):
             ask(WITH_SWAP)
+    ask(WRITES)
     ask(POLITE)
     ask(COMMANDS)
     return results, shown

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 
 
 def main() -> int:
@@ -18,6 +20,12 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     try:
-        return run()
-    except KeyboardInterrupt:  # in the moment before run() looks out for it
-        return INTERRUPTED
+        code = run()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # run() has said what there is to say
+                if stream is not None:
+                    stream.flush()
+    except KeyboardInterrupt:  # in the moments when run() does not look out for it
+        code = INTERRUPTED
+    # All is written and closed. To take numpy down, piece by piece, would cost 20 ms more.
+    os._exit(code)

@@ -334,3 +334,24 @@ def test_plot(tmp_path):
     figure.savefig(tmp_path / "a.png")
     some = [mapping for mapping in snapshot.mappings if "libc" in mapping.path]
     assert snapshot.plot(some).get_figheight() < figure.get_figheight()
+
+
+def test_what_counts_as_written():
+    """Soft-dirty pages that are there, by path; not those of a new mapping, never touched."""
+    from fastpagemap.cli.command_dirty import _written
+
+    mappings = [
+        fpm.Mapping(PAGE * 10 * at, PAGE * 10 * (at + 1), "rw-p", 0, 0, 0, path)
+        for at, path in enumerate(["/a", "/b", "/a"], 1)
+    ]
+    state = fpm.State
+    runs = [
+        (10, 12, state.PRESENT | state.SOFT_DIRTY),
+        (12, 13, state.PRESENT),
+        (14, 20, state.SOFT_DIRTY),
+        (20, 25, state.SWAPPED | state.SOFT_DIRTY),
+        (30, 31, state.PRESENT | state.SOFT_DIRTY | state.SHARED),
+    ]
+    words = [(low * PAGE, high * PAGE, int(word)) for low, high, word in runs]
+    found = _written(mappings, np.array(words, fpm.RUN_DTYPE))
+    assert list(found.items()) == [("/b", 5 * PAGE), ("/a", 3 * PAGE)]

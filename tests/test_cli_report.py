@@ -256,10 +256,10 @@ def test_a_process_that_ends_meanwhile(victim, monkeypatch):
     """It is left out of all, quietly; asked for by its pid, one line says that it has gone."""
 
     class Ending(fpm.PageMap):
-        def mappings(self):
+        def usage(self, *arguments, **options):
             if self.pid == mortal.pid:
                 mortal.kill()
-            return super().mappings()
+            return super().usage(*arguments, **options)
 
     monkeypatch.setattr(reports, "PageMap", Ending)
     with Victim() as mortal:

@@ -1,5 +1,7 @@
 """Which pages of a Linux process are present, swapped, soft-dirty or shared, page by page."""
 
+from typing import TYPE_CHECKING, Any
+
 from .capabilities import Capabilities, capabilities
 from .entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
 from .errors import SnapshotError, UnsupportedError
@@ -8,7 +10,6 @@ from .pagemap import PageMap
 from .pages import Masks, Pages
 from .residency import RESIDENCY_DTYPE
 from .runs import RUN_DTYPE, State
-from .snapshot import Snapshot
 from .span import span
 from .tracking import WriteTracker
 
@@ -37,8 +38,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    # looking the version up costs more than all the rest of the import
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
+
+
+def __getattr__(name: str) -> Any:
+    # what not everyone needs, and would add a third to the time that the import takes
+    if name == "Snapshot":
+        from .snapshot import Snapshot
+
+        return Snapshot
     if name == "__version__":
         from importlib.metadata import version
 

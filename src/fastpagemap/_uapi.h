@@ -49,6 +49,7 @@ struct fpm_procmap_query {
 #define FPM_PROCMAP_READABLE 0x01
 #define FPM_PROCMAP_WRITABLE 0x02
 #define FPM_PROCMAP_EXECUTABLE 0x04
+#define FPM_PROCMAP_WRITABLE 0x02
 #define FPM_PROCMAP_SHARED 0x08
 #define FPM_PROCMAP_COVERING_OR_NEXT 0x10
 #define FPM_PROCMAP_FILE_BACKED 0x20
@@ -98,5 +99,12 @@ struct fpm_uffdio_register {
 #define FPM_UFFDIO_REGISTER _IOWR(0xAA, 0x00, struct fpm_uffdio_register)
 #define FPM_UFFDIO_UNREGISTER _IOR(0xAA, 0x01, struct fpm_uffdio_range)
 #define FPM_UFFDIO_REGISTER_MODE_WP 2
+
+struct fpm_uffdio_writeprotect {
+    struct fpm_uffdio_range range;
+    uint64_t mode;
+};
+
+#define FPM_UFFDIO_WRITEPROTECT _IOWR(0xAA, 0x06, struct fpm_uffdio_writeprotect)
 
 #endif

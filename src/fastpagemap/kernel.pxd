@@ -71,6 +71,7 @@ cdef extern from "_uapi.h" nogil:
         uint64_t nr_evicted
 
     const unsigned long PROCMAP_QUERY "FPM_PROCMAP_QUERY"
+    const uint64_t PROCMAP_WRITABLE "FPM_PROCMAP_WRITABLE"
     const uint64_t PROCMAP_SHARED "FPM_PROCMAP_SHARED"
     const uint64_t PROCMAP_COVERING_OR_NEXT "FPM_PROCMAP_COVERING_OR_NEXT"
     const uint64_t PROCMAP_FILE_BACKED "FPM_PROCMAP_FILE_BACKED"
@@ -129,5 +130,9 @@ cdef extern from "_uapi.h" nogil:
         uint64_t start
         uint64_t len
     ctypedef struct uffdio_register "struct fpm_uffdio_register":
+        uffdio_range range
+        uint64_t mode
+    const unsigned long UFFDIO_WRITEPROTECT "FPM_UFFDIO_WRITEPROTECT"
+    ctypedef struct uffdio_writeprotect "struct fpm_uffdio_writeprotect":
         uffdio_range range
         uint64_t mode

@@ -1,9 +1,11 @@
 """PageMap: thin, over the rooms below."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +19,12 @@ from .regions import regions
 from .residency import residency
 from .runs import Runs
 from .shmem import SharedMemory
-from .snapshot import Snapshot, taken
 from .span import affordable, checked
 from .states import states
 from .usage import usage
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
 
 __all__ = ["PageMap"]
 
@@ -348,6 +352,8 @@ class PageMap:
         page that comes, goes or moves while it is looked at may be missed. If the process exits
         or calls exec, there is no snapshot, but a ``ProcessLookupError``.
         """
+        from .snapshot import taken
+
         return taken(self._process())
 
     def residency(

@@ -17,7 +17,7 @@ from .mapping import mappings, within
 from .process import Process
 from .span import checked
 
-__all__ = ["regions"]
+__all__ = ["known", "regions"]
 
 Regions = npt.NDArray[np.void]
 
@@ -45,18 +45,7 @@ def regions(
 ) -> Regions:
     """Return the regions of a span; see ``PageMap.regions``."""
     start, end, _ = checked(start, 1 << 64 if end is None else end)
-    known = categories() or _told_by_entries()
-    wanted = int(known) if returns is None else int(returns)
-    asked = int(mask) | int(anyof) | int(inverted) | wanted
-    if asked & Category.SOFT_DIRTY:
-        need_soft_dirty()
-    missing = Category(asked & ~int(known))
-    if missing:
-        raise UnsupportedError(
-            errno.EOPNOTSUPP,
-            f"this kernel does not tell {missing!r}, only {known!r}: PAGEMAP_SCAN came with "
-            "Linux 6.7, SOFT_DIRTY, GUARD (6.16) and ACCESSED after it",
-        )
+    wanted = known(mask, anyof, inverted, returns)
     if categories():
         starts, ends = _areas(process, start, end)
         found = scan.regions(
@@ -64,6 +53,23 @@ def regions(
         )
         return np.frombuffer(bytearray(found), REGION_DTYPE)
     return _from_entries(process, start, end, (mask, anyof, inverted, wanted))
+
+
+def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
+    """Return the categories to return, all for None; UnsupportedError if one asked is not told."""
+    told = categories() or _told_by_entries()
+    wanted = int(told) if returns is None else int(returns)
+    asked = int(mask) | int(anyof) | int(inverted) | wanted
+    if asked & Category.SOFT_DIRTY:
+        need_soft_dirty()
+    missing = Category(asked & ~int(told))
+    if missing:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            f"this kernel does not tell {missing!r}, only {told!r}: PAGEMAP_SCAN came with "
+            "Linux 6.7, SOFT_DIRTY, GUARD (6.16) and ACCESSED after it",
+        )
+    return wanted
 
 
 def _told_by_entries() -> Category:

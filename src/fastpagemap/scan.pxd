@@ -5,6 +5,17 @@ from libc.stdint cimport uint64_t
 from fastpagemap cimport kernel
 from fastpagemap.decoding cimport QUESTIONS, decoded_t
 
+cdef enum:
+    # Regions asked for at a time. The kernel collects 512: asked for more, it may give some twice.
+    REGIONS = 512
+    # ns after which a loop lets its caller look for signals.
+    SLICE = 20_000_000
+
+cdef inline uint64_t now() noexcept nogil:
+    cdef kernel.timespec time
+    kernel.clock_gettime(kernel.CLOCK_MONOTONIC, &time)
+    return <uint64_t> time.tv_sec * 1_000_000_000 + time.tv_nsec
+
 # Pages whose categories match: (categories & bits) == value.
 ctypedef struct match_t:
     uint64_t bits
@@ -44,3 +55,16 @@ cdef ssize_t scan_next(int fd, cursor_t *cursor, const kernel.scan_arg *asked,
                        kernel.page_region *regions, int room) noexcept nogil
 cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan,
                      decoded_t *into) noexcept nogil
+
+# Regions, collected.
+ctypedef struct found_t:
+    kernel.page_region *regions
+    size_t count
+    size_t room
+
+cdef ssize_t scan_once(int fd, kernel.scan_arg *arg, kernel.page_region *regions,
+                       int room) noexcept nogil
+
+cdef bint covered(int maps, uint64_t start, uint64_t end, bint anonymous) noexcept nogil
+
+cdef int keep(found_t *found, const kernel.page_region *regions, int count) noexcept nogil

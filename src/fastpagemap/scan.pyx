@@ -4,7 +4,7 @@
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, EINVAL, ENOMEM, errno
+from libc.errno cimport EINTR, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset, strcmp, strncmp
@@ -17,8 +17,6 @@ from .decoding import QUESTION_NUMBERS
 from .errors import failure
 
 cdef enum:
-    # Regions asked for at a time. The kernel collects 512: asked for more, it may give some twice.
-    REGIONS = 512
     # Pages a call looks at: few at first, to see what the memory is like...
     FIRST = 512
     # ...more and more while calls are quick, at most what would take under 1 ms at the worst
@@ -40,18 +38,8 @@ cdef enum:
     # the process waits no longer for its lock than it does when entries are read.
     QUICK = 10_000
     SLOW = 25_000
-    # Pages of one's own memory looked at, and protected again, at a time: whole huge pages.
-    SWEEP = 1 << 14
     # Bytes for the longest name of an anonymous mapping, [anon:...]; what does not fit is none.
     NAME = 128
-    # ns after which a loop lets its caller look for signals.
-    SLICE = 20_000_000
-
-
-cdef inline uint64_t now() noexcept nogil:
-    cdef kernel.timespec time
-    kernel.clock_gettime(kernel.CLOCK_MONOTONIC, &time)
-    return <uint64_t> time.tv_sec * 1_000_000_000 + time.tv_nsec
 
 
 cdef inline bint matches(const match_t *match, uint64_t categories) noexcept nogil:
@@ -499,12 +487,6 @@ cdef ssize_t scan_next(int fd, cursor_t *cursor, const kernel.scan_arg *asked,
     return count
 
 
-ctypedef struct found_t:
-    kernel.page_region *regions
-    size_t count
-    size_t room
-
-
 cdef int keep(found_t *found, const kernel.page_region *regions, int count) noexcept nogil:
     """Append regions; those that go on where the last one of the same categories ended, join it."""
     cdef kernel.page_region *last
@@ -621,69 +603,3 @@ def extents(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1]
                                          found.count * sizeof(kernel.page_region))
     finally:
         free(found.regions)
-
-
-# ---- one's own writes --------------------------------------------------------------------------
-
-cdef ssize_t sweep(int fd, uint64_t at, uint64_t end, bint protect, uint8_t *mask) noexcept nogil:
-    """Mark the pages of a span that were written, and protect them again: both at one instant.
-
-    Without a mask, protect them only. Nothing may come in between: what was protected, but not
-    told, is lost.
-    """
-    cdef kernel.page_region[REGIONS] regions
-    cdef kernel.scan_arg arg
-    cdef match_t written
-    cdef uint64_t step = <uint64_t> SWEEP << PAGE_SHIFT
-    cdef ssize_t count
-    written.bits = written.value = kernel.PAGE_IS_WRITTEN
-    while at < end:
-        memset(&arg, 0, sizeof(arg))
-        arg.flags = kernel.PM_SCAN_CHECK_WPASYNC
-        if protect:
-            arg.flags |= kernel.PM_SCAN_WP_MATCHING
-        arg.start = at
-        # a huge page is not to be cut by a range that ends within it
-        arg.end = min(end, (at // step + 1) * step)
-        arg.category_mask = kernel.PAGE_IS_WRITTEN
-        if mask is NULL:
-            count = scan_once(fd, &arg, NULL, 0)
-        else:
-            arg.return_mask = kernel.PAGE_IS_WRITTEN
-            count = scan_once(fd, &arg, regions, REGIONS)
-        if count < 0:
-            return count
-        if arg.start <= at:
-            # a huge page that is larger than the range is left out
-            if arg.end >= end:
-                return -EINVAL
-            step *= 8
-            continue
-        if mask is not NULL:
-            put_mask(mask, &written, 0, at, (arg.start - at) >> PAGE_SHIFT, regions, count)
-            mask += (arg.start - at) >> PAGE_SHIFT
-        at = arg.start
-    return 0
-
-
-def protect(int fd, object path, uint64_t start, uint64_t end):
-    """Protect the pages of a span that is registered with userfaultfd."""
-    cdef ssize_t got
-    with nogil:
-        got = sweep(fd, start, end, True, NULL)
-    if got < 0:
-        raise failure(-got, path)
-
-
-def written(int fd, object path, uint64_t start, uint64_t end, uint8_t[::1] mask, bint protect):
-    """Fill the mask of the pages that were written since they were protected.
-
-    EPERM: part of the span is not registered with userfaultfd (any more).
-    """
-    cdef ssize_t got
-    if <uint64_t> mask.shape[0] != (end - start) >> PAGE_SHIFT:
-        raise ValueError(f"a mask of {mask.shape[0]} pages for {start:#x}-{end:#x}")
-    with nogil:
-        got = sweep(fd, start, end, protect, &mask[0])
-    if got < 0:
-        raise failure(-got, path)

@@ -7,11 +7,9 @@ a page never touched. Only the file behind the mapping knows.
 import contextlib
 import errno
 import functools
-import glob
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +24,7 @@ __all__ = ["SharedMemory"]
 
 Mask = npt.NDArray[np.bool_]
 
+_THP = "/sys/kernel/mm/transparent_hugepage"
 _HUGE = re.compile(r"\[(always|within_size|advise|force)\]")
 _SMAPS = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ .*$|^Swap: +(\d+) kB$", re.MULTILINE)
 # devtmpfs is a tmpfs that the kernel fills
@@ -217,10 +216,7 @@ class SharedMemory:
 
     def _uncut(self, mapping: Mapping) -> bool:
         """Return whether no huge page of the file can reach over the edges of a mapping."""
-        try:
-            size = int(Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").read_text())
-        except FileNotFoundError:
-            return True
+        size = int(_setting("hpage_pmd_size") or PAGE_SIZE)
         first, last = mapping.offset, mapping.offset + mapping.end - mapping.start
         if first % size == 0 and last % size == 0:
             return True
@@ -258,5 +254,15 @@ def _next_data(fd: int, mapping: Mapping, address: int) -> int:
 
 def _shmem_huge() -> bool:
     """Return whether the kernel's own tmpfs may have huge pages."""
-    names = glob.glob("/sys/kernel/mm/transparent_hugepage/**/shmem_enabled", recursive=True)
-    return any(_HUGE.search(Path(name).read_text()) for name in names)
+    names = [name for name in os.listdir(_THP) if name.startswith("hugepages-")]
+    settings = ["shmem_enabled", *(f"{name}/shmem_enabled" for name in names)]
+    return any(_HUGE.search(_setting(name)) for name in settings)
+
+
+def _setting(name: str) -> str:
+    """Return a setting of transparent huge pages; empty, if this kernel does not have it."""
+    try:
+        with open(f"{_THP}/{name}") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""

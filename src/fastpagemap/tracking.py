@@ -1,6 +1,5 @@
 """The writes of this process itself, without soft-dirty: userfaultfd write protection."""
 
-import contextlib
 import errno
 import os
 import threading
@@ -10,12 +9,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from . import entry, scan, uffd
-from .entry import PAGE_SIZE
+from . import entry, uffd, writes
+from .entry import PAGE_SIZE, REGION_DTYPE, Category
 from .errors import UnsupportedError
 from .mapping import Mapping, within
 from .process import Process
-from .regions import regions
+from .regions import known
 from .span import affordable, checked
 
 __all__ = ["WriteTracker"]
@@ -24,6 +23,8 @@ Mask = npt.NDArray[np.bool_]
 
 # memory that the kernel shows: no one writes it
 _KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
+# what may be mapped of devices and of the kernel's own files, and have no struct page
+_DEVICES = ("/dev/", "/sys/", "/proc/", "anon_inode:", "socket:")
 
 
 class WriteTracker:
@@ -47,46 +48,55 @@ class WriteTracker:
         The span is not all mapped, not writable, or begins or ends within a hugetlb page.
     OSError
         EBUSY: part of it is tracked already, here or by another user of userfaultfd. EMFILE: four
-        descriptors are needed.
+        descriptors are needed. ENOMEM: the edges would make more mappings than vm.max_map_count.
+    MemoryError
+        The page tables for memory not touched yet would not fit.
 
     Notes
     -----
     Tracked until it is closed, or collected; the memory is then as it was before. Memory that is
     unmapped, mapped anew or moved meanwhile is tracked no more, and `written` says so. A child
-    after fork has a copy of the memory that is not tracked, and needs a tracker of its own.
+    after fork has a copy of the memory that is not tracked, and needs a tracker of its own. Many
+    threads may ask one tracker, while others write; each page written is told to one of them.
 
     Pages that MADV_DONTNEED has emptied count as written: their content has changed. The first
     write to a transparent huge page has the kernel map it as small pages from then on, and only the
-    page written is told; a page of hugetlb is written as a whole. Writes through another mapping of
-    the same shared memory are not told.
+    page written is told; MADV_COLLAPSE makes it huge again once tracking is over. A page of hugetlb
+    is written as a whole. Not told are writes through another mapping of the same shared memory,
+    and those of devices to pages that were pinned before (io_uring's registered buffers, O_DIRECT
+    on its way, RDMA).
+
+    Memory never touched gets page tables by it, which remain until it is unmapped: 8 bytes a page,
+    2 MiB for each GiB of 4 KiB pages.
 
     Source: Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst, UFFD_FEATURE_WP_ASYNC and
     PM_SCAN_WP_MATCHING.
     """
 
     def __init__(self, start: int, end: int) -> None:
-        self._fd: int | None = None
+        self._watch: uffd.Userfaultfd | None = None
         self.start, self.end, self._count = checked(start, end)
-        self._lock = threading.Lock()
+        # a signal's handler may ask, too, in the middle of an answer
+        self._lock = threading.RLock()
         self._owner = os.getpid()
         self._process: Process | None = Process()
         try:
-            _check(self._process, self.start, self.end)
-            self._fd = _opened()
+            if not writes.plain(self._process.maps, self.start, self.end):
+                _check(self._process, self.start, self.end)
+            self._watch = _opened()
             if self._count:
-                self._arm()
+                self._arm(self._process, self._watch)
         except BaseException:
             self.close()
             raise
 
-    def _arm(self) -> None:
-        assert self._fd is not None
-        assert self._process is not None
+    def _arm(self, process: Process, watch: uffd.Userfaultfd) -> None:
+        _check_tables(process, self._count)
         try:
-            uffd.register(self._fd, self.start, self.end)
+            watch.register(self.start, self.end)
         except OSError as error:
-            raise self._refusal(self._process, error) from None
-        scan.protect(self._process.pagemap, self._process.path, self.start, self.end)
+            raise self._refusal(process, error) from None
+        writes.protect(process.pagemap, process.path, self.start, self.end)
 
     def _refusal(self, process: Process, error: OSError) -> Exception:
         """Return the exception for a span that the kernel does not take."""
@@ -95,6 +105,12 @@ class WriteTracker:
             return OSError(
                 errno.EBUSY,
                 f"part of {where} is tracked already, by a WriteTracker or another userfaultfd",
+            )
+        if error.errno == errno.ENOMEM:
+            return OSError(
+                errno.ENOMEM,
+                f"no memory to track {where}, or too many mappings (vm.max_map_count): "
+                "an edge within a mapping makes two of it",
             )
         if error.errno == errno.EINVAL and self._cuts_hugetlb(process):
             return ValueError(f"{where} begins or ends within a hugetlb page")
@@ -122,12 +138,8 @@ class WriteTracker:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_fd", None) is not None:
-            self._release()
-
     def __repr__(self) -> str:
-        state = "closed" if self._fd is None else f"{self._count} pages"
+        state = "closed" if self._watch is None else f"{self._count} pages"
         return f"<WriteTracker {self.start:#x}-{self.end:#x}: {state}>"
 
     def __reduce__(self) -> str:
@@ -146,27 +158,35 @@ class WriteTracker:
             self._release()
 
     def _release(self) -> None:
-        fd, self._fd, self._process = self._fd, None, None
-        if fd is None:
-            return
-        # A child has a descriptor of its parent's memory: that is the parent's to let go.
-        if self._owner == os.getpid() and self._count:
-            # without it the memory is let go with the last descriptor, which a child may have
-            with contextlib.suppress(OSError):
-                uffd.unregister(fd, self.start, self.end)
-        os.close(fd)
+        watch, self._watch, self._process = self._watch, None, None
+        if watch is not None:
+            watch.close()
 
-    def _held(self) -> Process:
-        """Return the process to read from, or raise ValueError if nothing is tracked by it here."""
-        process = self._process
-        if process is None:
+    def _held(self) -> tuple[Process, uffd.Userfaultfd]:
+        """Return what to ask, or raise ValueError if nothing is tracked by it here."""
+        process, watch = self._process, self._watch
+        if process is None or watch is None:
             raise ValueError("this WriteTracker is closed")
         if self._owner != os.getpid():
             raise ValueError(
                 f"this WriteTracker is of process {self._owner}, of which this one is forked: "
                 "make another here"
             )
-        return process
+        return process, watch
+
+    def _check_mapped(self, process: Process) -> None:
+        """Raise ValueError if part of the span is not mapped any more: a scan passes over it."""
+        if not writes.mapped(process.maps, self.start, self.end):
+            _check(process, self.start, self.end, writable=False)
+
+    def _lost(self, error: Exception) -> OSError:
+        """Return the exception for a span of which part is refused now."""
+        self._held()  # a signal's handler may have closed it
+        return OSError(
+            errno.EFAULT,
+            f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
+            f"not tracked any more ({error})",
+        )
 
     def written(self, *, reset: bool = True, out: Mask | None = None) -> Mask:
         """Return which pages were written since they were last reset, or tracking began.
@@ -190,42 +210,89 @@ class WriteTracker:
             The tracker is closed, or another process's.
         OSError
             EFAULT: part of the span was unmapped or mapped anew, and is not tracked any more.
+
+        Notes
+        -----
+        Where it raises, a signal's exception included, nothing is lost: what was reset already
+        counts as written again. What was written in the rest of a span of which part is gone, is
+        told by ``PageMap().regions(start, end, mask=Category.WPALLOWED | Category.WRITTEN)``.
         """
+        zeroed = out is None
         if out is None:
             affordable(self._count, 1)
+            # not np.empty: where nothing was written the result's own pages are not touched
+            out = np.zeros(self._count, bool)
         out = entry.output(out, (self._count,), np.dtype(bool))
         self._held()
         with self._lock:
-            process = self._held()
-            if not self._count:
-                return out
+            process, watch = self._held()
             try:
-                _check(process, self.start, self.end, writable=False)
-                scan.written(
-                    process.pagemap, process.path, self.start, self.end, out.view(np.uint8), reset
-                )
+                self._check_mapped(process)
+                writes.written(
+                    process.pagemap, watch, process.path, self.start, out.view(np.uint8), reset,
+                    zeroed,
+                )  # fmt: skip
             except (ValueError, PermissionError) as error:
-                raise OSError(
-                    errno.EFAULT,
-                    f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
-                    f"not tracked any more ({error})",
-                ) from None
+                raise self._lost(error) from None
         return out
 
     def regions(
-        self, *, mask: int = 0, anyof: int = 0, inverted: int = 0, returns: int | None = None
+        self,
+        *,
+        reset: bool = False,
+        mask: int = Category.WRITTEN,
+        anyof: int = 0,
+        inverted: int = 0,
+        returns: int | None = Category.WRITTEN,
     ) -> npt.NDArray[np.void]:
-        """Return the regions of the span: as ``PageMap.regions``, and WRITTEN means what it says.
+        """Return the regions written, or those of other categories, as ``PageMap.regions`` does.
 
-        Nothing is reset.
+        It costs no memory for what was not written: the better way for large spans.
+
+        Parameters
+        ----------
+        reset : bool, optional
+            Protect the pages of these regions again, as `written` does; only looked at by default.
+        mask, anyof, inverted, returns : Category, optional
+            As for ``PageMap.regions``. WRITTEN means what it says here. None `returns` all.
+
+        Returns
+        -------
+        ndarray of REGION_DTYPE
+            Sorted; neighbours of equal categories are merged.
+
+        Raises
+        ------
+        ValueError
+            As for `written`; or pages would be reset that are not told to be written: `mask` and
+            `returns` must have WRITTEN, and `inverted` must not.
+        UnsupportedError
+            A category is asked for that this kernel does not tell.
+        OSError
+            As for `written`.
         """
-        return regions(self._held(), self.start, self.end, mask, anyof, inverted, returns)
+        asked = (int(mask), int(anyof), int(inverted), known(mask, anyof, inverted, returns))
+        if reset and not Category.WRITTEN & asked[0] & asked[3] & ~asked[2]:
+            raise ValueError(
+                "reset=True would lose writes: mask and returns must have WRITTEN, inverted not"
+            )
+        self._held()
+        with self._lock:
+            process, watch = self._held()
+            try:
+                self._check_mapped(process)
+                found = writes.regions(
+                    process.pagemap, watch, process.path, self.start, self.end, asked, reset
+                )
+            except (ValueError, PermissionError) as error:
+                raise self._lost(error) from None
+        return np.frombuffer(bytearray(found), REGION_DTYPE)
 
 
-def _opened() -> int:
+def _opened() -> uffd.Userfaultfd:
     """Return a userfaultfd that protects asynchronously."""
     try:
-        return uffd.open_async()
+        return uffd.Userfaultfd()
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
@@ -245,28 +312,50 @@ def _check(process: Process, start: int, end: int, *, writable: bool = True) -> 
         if mapping.start > at:
             break
         if writable:
-            _check_writable(mapping)
+            _check_writable(process, mapping)
         at = mapping.end
     if at < end:
         raise ValueError(f"nothing is mapped at {at:#x}")
 
 
-def _check_writable(mapping: Mapping) -> None:
+def _check_writable(process: Process, mapping: Mapping) -> None:
     where = f"{mapping.start:#x}-{mapping.end:#x}"
     if mapping.path.startswith(_KERNELS):
         raise ValueError(f"{where} is the kernel's {mapping.path}: no one writes there")
     if not mapping.writable:
         raise ValueError(f"{where} may not be written ({mapping.permissions})")
+    if mapping.path.startswith(_DEVICES) and b"pf" in _smaps(process, mapping.start)[b"VmFlags"]:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            f"{where} is the memory of {mapping.path}: the kernel does not look at such pages",
+        )
+
+
+def _check_tables(process: Process, count: int) -> None:
+    """Raise MemoryError if the page tables that protection needs do not fit into free memory."""
+    if count * 8 < 1 << 26:
+        return
+    status = process.read("status").split()
+    affordable(count - (int(status[status.index(b"VmPTE:") + 1]) << 7), 8)
 
 
 def _page_size(process: Process, address: int) -> int:
     """Return the size of the pages of the mapping at an address, as smaps has it."""
-    at = None
+    fields = _smaps(process, address)
+    return int(fields[b"KernelPageSize"][0]) * 1024 if fields else PAGE_SIZE
+
+
+def _smaps(process: Process, address: int) -> dict[bytes, list[bytes]]:
+    """Return what smaps says of the mapping at an address; nothing where there is none."""
+    fields: dict[bytes, list[bytes]] = {}
+    inside = False
     for line in process.read_own("smaps").splitlines():
-        first, _, rest = line.partition(b" ")
-        if b"-" in first:
+        first, *rest = line.split()
+        if not first.endswith(b":"):
+            if inside:
+                break
             low, high = (int(bound, 16) for bound in first.split(b"-"))
-            at = low <= address < high
-        elif at and first == b"KernelPageSize:":
-            return int(rest.split()[0]) * 1024
-    return PAGE_SIZE
+            inside = low <= address < high
+        elif inside:
+            fields[first[:-1]] = rest
+    return fields

@@ -247,10 +247,15 @@ def processes() -> list[int]:
 def name_of(pid: int) -> str:
     """Return the name ps shows, or nothing where it cannot be read: only the title needs it."""
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
+        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY)
     except OSError:
         return ""
+    try:
+        return os.fsdecode(os.read(fd, 256)).removesuffix("\n")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
 
 
 def _now(pid: int | None, name: str) -> About:

@@ -155,6 +155,8 @@ def _painter(console: Console) -> Callable[[str, str], str]:
         return captured.get().split("x")
 
     def paint(text: str, style: str) -> str:
+        if not style or not text.strip():
+            return text
         before, after = codes(style)
         return before + text + after
 
@@ -221,6 +223,7 @@ def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
     columns = list(report.columns)
     last = report.labels[LABELS[report.by][-1]]
     longest = max((len(printable(text)) for text in last), default=0)
+    longest = max(longest, len(counted(report)))
     need = min(longest, PATH_AT_LEAST, max(width // 4, 4))
     notes = list(_changes(report))
     if "unknown" in columns and report.total("unknown"):
