@@ -26,7 +26,7 @@ Runs = npt.NDArray[np.void]
 Column = npt.NDArray[np.uint64]
 
 #: Shares of one processor: for the sums of all mappings, and for the pages that are shown.
-SUMS, PAGES = 0.003, 0.008
+SUMS, PAGES = 0.003, 0.006
 
 
 class Rates(NamedTuple):
