@@ -14,13 +14,16 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-kernels lint bench dist clean
+.PHONY: help demo postgres test test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
 
 demo: $(VENV)/.core ## make every kind of memory in a child process, and show it (root: swap, too)
 	@PYTHONPATH=tests $(BIN)/python examples/demo.py
+
+postgres: $(VENV)/.test ## swap PostgreSQL's shared buffers out, and draw docs/postgres.png (root)
+	@PYTHONPATH=tests $(BIN)/python examples/postgres.py
 
 test: $(VENV)/.test ## run the tests (ARGS="-k maps -x" goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)

@@ -25,7 +25,8 @@ WITHOUT_SWAP = ("swapless",)
 WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "residency", "snapshot")
 WRITES = ("writes",)
 POLITE = ("polite", "sampling")
-QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE)
+COMMANDS = ("cli",)
+QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE, *COMMANDS)
 #: above every other area, so that what is swapped here stays where it was put
 PRIORITY = 32767
 
@@ -73,6 +74,7 @@ def measure(scale: Scale, wanted: list[str]) -> tuple[list[Result], dict[str, An
             ask(WITH_SWAP)
     ask(WRITES)
     ask(POLITE)
+    ask(COMMANDS)
     return results, shown
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastpagemap as fpm
-from fastpagemap.cli.report import Report
+from fastpagemap.cli.report import About, of_mappings
 from fastpagemap.cli.tables import human, plain, printable
 from victim import Victim
 
@@ -51,7 +51,7 @@ def on_terminal(*arguments, width):
 def made_up(path="/lib/a.so", columns=COLUMNS, value=4096):
     mapping = fpm.Mapping(0x7F0000000000, 0x7F0000001000, "r-xp", 0, 1, 2, path)
     usage = np.full(1, value, [(name, np.uint64) for name in ("start", "end", *columns)])
-    return Report(1, "name", [mapping], usage)
+    return of_mappings(About(1, "name", 0.0, "6.18", 4096), [mapping], usage)
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +105,13 @@ def test_columns_that_are_absent_are_not_drawn():
     assert "soft_dirty" in next(plain(made_up(columns=("size", "soft_dirty"))))
 
 
-@pytest.mark.parametrize("width", [40, 80, 120, 200])
+@pytest.mark.parametrize("width", [10, 20, 40, 80, 120, 200])
 def test_a_terminal_line_is_never_too_wide(victim, width):
     lines = on_terminal("report", victim.pid, width=width)
     assert max(map(len, lines)) <= width
-    assert sum("r-xp" in line for line in lines) > 3
-    assert any(line.lstrip().startswith("total") for line in lines)
+    assert sum("r-xp" in line for line in lines) > 3 or width < 60
+    assert any(line.lstrip().startswith("total") for line in lines) or width < 40
+    assert any("mappings" in line for line in lines)
 
 
 def test_what_is_left_out_of_a_narrow_terminal_is_named(victim):
@@ -143,7 +144,26 @@ def test_totals_are_those_of_usage(victim):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["0"], ["-1"], ["report"], ["report", "x"], ["1", "2"], ["1_0"]]
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["0"],
+        ["-1"],
+        ["1_0"],
+        ["1", "2"],
+        ["report"],
+        ["report", "-1"],
+        ["report", ""],
+        ["report", "1", "--all"],
+        ["report", "1", "--sort", "colour"],
+        ["report", "1", "--min", "much"],
+        ["report", "1", "--filter", "colour>1"],
+        ["report", "1", "--group", "size"],
+        ["report", "1", "--json", "--parquet", "x"],
+        ["report", "1", "--start", "1000"],
+        ["completion", "tcsh"],
+    ],
 )
 def test_misuse_is_one_line_and_exit_code_2(arguments):
     answer = run(*arguments)
@@ -159,15 +179,26 @@ def test_failure_is_one_line_and_exit_code_1(pid):
     assert answer.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("module", ["click", "rich"])
-def test_a_missing_extra_is_named(module):
+MISSING = {
+    "click": ("cli", ["1"]),
+    "pyarrow": ("arrow", ["report", str(os.getpid()), "--parquet", "never.parquet"]),
+    "matplotlib": ("plot", ["map", str(os.getpid()), "-o", "never.png"]),
+}
+
+
+@pytest.mark.parametrize("module", MISSING)
+def test_a_missing_extra_is_named(module, tmp_path):
+    extra, arguments = MISSING[module]
     program = f"import sys; sys.modules['{module}'] = None; import fastpagemap.cli as c"
     answer = subprocess.run(
-        [sys.executable, "-c", f"{program}; sys.exit(c.main(['1']))"], capture_output=True
+        [sys.executable, "-c", f"{program}; sys.exit(c.main({arguments}))"],
+        capture_output=True,
+        cwd=tmp_path,
     )
     assert answer.returncode == 1
-    assert b"pip install 'fastpagemap[cli]'" in answer.stderr
+    assert f"pip install 'fastpagemap[{extra}]'".encode() in answer.stderr
     assert answer.stderr.count(b"\n") == 1
+    assert not os.listdir(tmp_path)
 
 
 def test_a_reader_that_leaves_is_no_error(victim):
@@ -187,7 +218,7 @@ def test_a_full_disk_is_said(victim):
 
 def test_ctrl_c_is_quiet():
     program = (
-        "import fastpagemap.cli.commands as c, fastpagemap.cli as m, sys, time\n"
+        "import fastpagemap.cli.command_report as c, fastpagemap.cli as m, sys, time\n"
         "def slow(pid):\n    print('started', flush=True)\n    time.sleep(60)\n"
         "c.collect = slow\n"
         "sys.exit(m.main(['1']))"

@@ -81,6 +81,15 @@ class PageMap:
         state = "closed" if self._held is None else f"process {self._held.pid}"
         return f"<PageMap: {state}>"
 
+    def _repr_html_(self) -> str | None:
+        """Return the usage of the process, for notebooks; none, if it has ended."""
+        from .cli import notebook
+
+        try:
+            return notebook.of_pagemap(self)
+        except (OSError, ValueError):
+            return None
+
     def close(self) -> None:
         """Let go of the process; calls under way in other threads end as if it were open still."""
         self._held = None

@@ -44,6 +44,12 @@ class Masks:
     def __repr__(self) -> str:
         return f"<Masks of {len(self)} pages, {self.start:#x}-{self.end:#x}>"
 
+    def _repr_html_(self) -> str:
+        """Return how many pages are in each mask, for notebooks."""
+        from .cli import notebook
+
+        return notebook.of_masks(self)
+
     @property
     def soft_dirty(self) -> Mask:
         """As ``PageMap.soft_dirty``: ``UnsupportedError`` on a kernel without it."""

@@ -24,6 +24,7 @@ from .usage import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow
+    from matplotlib.figure import Figure
 
 __all__ = ["Snapshot", "SnapshotError", "taken"]
 
@@ -81,6 +82,12 @@ class Snapshot:
             f"<Snapshot of {self.name!r}, process {self.pid}, {when} UTC: "
             f"{len(self.mappings)} mappings, {len(self.states)} runs>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the usage by mapping, for notebooks."""
+        from .cli import notebook
+
+        return notebook.of_snapshot(self)
 
     def usage(self, fields: Iterable[str] | None = None) -> npt.NDArray[np.void]:
         """Return bytes by mapping, in the columns of ``PageMap.usage``, which see.
@@ -251,6 +258,43 @@ class Snapshot:
         )
 
     # ---- elsewhere ----
+
+    def plot(
+        self,
+        mappings: Iterable[Mapping] | None = None,
+        *,
+        width: int = 1200,
+        soft_dirty: bool = False,
+    ) -> "Figure":
+        """Return a picture of the address space, as ``fastpagemap map`` draws it.
+
+        Parameters
+        ----------
+        mappings : iterable of Mapping, optional
+            Those to draw, all by default.
+        width : int, optional
+            In pixels.
+        soft_dirty : bool, optional
+            Colour the pages that are soft-dirty.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Unknown to pyplot: notebooks show it, ``savefig`` saves it.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from .cli import picture
+
+        try:
+            return picture.draw(self, mappings, width=width, soft_dirty=soft_dirty)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                "pictures need matplotlib: pip install 'fastpagemap[plot]'"
+            ) from error
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return a table of the runs: start, end, state, and their mapping's columns.

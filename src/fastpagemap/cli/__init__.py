@@ -12,6 +12,14 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 MISUSE, FAILURE, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
+#: Which extra brings a library that is missing.
+EXTRAS = {
+    "click": "cli",
+    "rich": "cli",
+    "textual": "cli",
+    "matplotlib": "plot",
+    "pyarrow": "arrow",
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -38,7 +46,19 @@ def main(args: Sequence[str] | None = None) -> int:
     except OSError as error:
         _discard_output()
         return _fail(_explain(error))
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        _discard_output()
+        return _fail(f"{library} is not installed: pip install 'fastpagemap[{EXTRAS[library]}]'")
+    except MemoryError as error:
+        _discard_output()
+        return _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
     except Exception as error:
+        if type(error).__name__ == "SnapshotError":  # ValueError's, and imported with numpy alone
+            _discard_output()
+            return _fail(str(error))
         if os.environ.get("FASTPAGEMAP_TRACEBACK"):
             raise
         _discard_output()
@@ -49,25 +69,21 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str]) -> int:
-    try:
-        import click
-        import rich  # noqa: F401  (the tables need it: say so before any work is done)
+    import click
 
-        from fastpagemap.cli.commands import cli
-    except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
-            raise
-        return _fail(f"{error.name} is not installed: pip install 'fastpagemap[cli]'")
+    from fastpagemap.cli.commands import cli
+
     try:
         result = cli.main(list(args), prog_name="fastpagemap", standalone_mode=False)
+        if isinstance(result, int):  # the exit code of --help, --version
+            _write(())
+            return result
+        _write(result or ())
     except click.ClickException as error:
+        _discard_output()
         return _fail(f"{error.format_message()} (see 'fastpagemap --help')", MISUSE)
     except click.Abort:
         return INTERRUPTED
-    if isinstance(result, int):  # the exit code of --help, --version
-        _write(())
-        return result
-    _write(result or ())
     return 0
 
 
@@ -98,7 +114,7 @@ def _encodable(text: str, out: TextIO) -> str:
 
 
 def _fail(message: str, code: int = FAILURE) -> int:
-    from fastpagemap.cli.tables import printable
+    from fastpagemap.cli.text import printable
 
     if sys.stderr is not None:
         line = f"fastpagemap: {printable(' '.join(message.split()))}\n"

@@ -1,0 +1,153 @@
+"""``fastpagemap dirty``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+
+from fastpagemap.cli import targets
+
+WARNING = (
+    "this clears the soft-dirty bits of process {pid}: whoever else tracks it by them (CRIU's "
+    "pre-dump) loses what was written until now, and each page faults once more when it is "
+    "written next"
+)
+
+
+@click.command(
+    short_help="How much is written, by soft-dirty bits; clears them.",
+    epilog="""
+\b
+Examples:
+  fastpagemap dirty 1234 --yes                  a line every second, until Ctrl-C
+  fastpagemap dirty postgres --interval 5 --count 12
+  fastpagemap dirty 1234 --yes --count 60 --json | jq .rate
+""",
+)
+@click.argument("target", shell_complete=targets.complete)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.01, 86400),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="How long each line is about.",
+)
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N", help="Stop after N lines; on Ctrl-C, if absent."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before the bits are cleared.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line, in bytes.")
+def dirty(target: str, interval: float, count: int | None, yes: bool, as_json: bool) -> Any:
+    """Show how much memory process TARGET writes, and where, by the kernel's soft-dirty bits.
+
+    TARGET is a process id, or the name of a process.
+
+    It CHANGES the process it looks at: to know what is written from now on, the bits are cleared
+    (4 is written to /proc/PID/clear_refs), for everyone who tracks the process by them, such as
+    CRIU. So it asks first, or needs --yes. The process itself notices only that each page faults
+    once when it is written next.
+
+    A page written many times within an interval counts once; what is written in the moment between
+    reading and clearing is missed; one write to a huge page counts for all of it. Needs a kernel
+    with CONFIG_MEM_SOFT_DIRTY ('fastpagemap doctor' shows it).
+    """
+    return _dirty(target, interval, count, yes, as_json)
+
+
+def _dirty(
+    target: str, interval: float, count: int | None, yes: bool, as_json: bool
+) -> Iterator[str]:
+    from fastpagemap import PageMap
+    from fastpagemap.capabilities import need_soft_dirty
+
+    pid = targets.resolve(target)
+    if not isinstance(pid, int):
+        raise click.UsageError("a snapshot is not written to: give a process id or a name")
+    need_soft_dirty()
+    with PageMap(pid) as pagemap:
+        _confirm(pid, yes)
+        lines = _as_json if as_json else _as_text
+        yield from lines(_samples(pagemap, interval, count))
+
+
+def _confirm(pid: int, yes: bool) -> None:
+    warning = WARNING.format(pid=pid)
+    if yes:
+        click.echo(f"fastpagemap: {warning}", err=True)
+    elif sys.stdin is not None and sys.stdin.isatty():
+        click.confirm(f"{warning}. Go on?", abort=True, err=True)
+    else:
+        raise click.UsageError(f"{warning}; to go on, say --yes")
+
+
+def _samples(
+    pagemap: Any, interval: float, count: int | None
+) -> Iterator[tuple[float, float, dict[str, int]]]:
+    """Yield the time, the seconds, and the bytes written by path, interval by interval."""
+    pagemap.clear_soft_dirty()
+    began = time.monotonic()
+    number = 0
+    while count is None or number < count:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # in a pipe, too, a line is to be seen when it is new
+        time.sleep(interval)
+        mappings = pagemap.mappings()
+        runs = pagemap.states(mappings)
+        pagemap.clear_soft_dirty()
+        now = time.monotonic()
+        yield time.time(), now - began, _written(mappings, runs)
+        began, number = now, number + 1
+
+
+def _written(mappings: Any, runs: Any) -> dict[str, int]:
+    """Return the bytes that were written, by path, the most first.
+
+    Pages that are not there do not count: all of a new mapping are soft-dirty, touched or not.
+    """
+    import numpy as np
+
+    from fastpagemap import State
+
+    there = (runs["state"] & np.uint64(State.PRESENT | State.SWAPPED)) != 0
+    dirty = runs[there & ((runs["state"] & np.uint64(State.SOFT_DIRTY)) != 0)]
+    starts = np.array([mapping.start for mapping in mappings], np.uint64)
+    rows = np.searchsorted(starts, dirty["start"], "right") - 1
+    sums: dict[str, int] = {}
+    for row, size in zip(rows.tolist(), (dirty["end"] - dirty["start"]).tolist(), strict=True):
+        path = mappings[row].path
+        sums[path] = sums.get(path, 0) + size
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def _as_text(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
+    from fastpagemap.cli.text import human, name_of
+
+    yield "time      written  per second  where"
+    for at, seconds, sums in samples:
+        total = sum(sums.values())
+        clock = time.strftime("%H:%M:%S", time.localtime(at))
+        where = ", ".join(f"{name_of(path)} {human(size)}" for path, size in [*sums.items()][:4])
+        more = f" and {len(sums) - 4} more" if len(sums) > 4 else ""
+        rate = human(round(total / seconds))
+        yield f"{clock}  {human(total):>7}  {rate:>10}  {where}{more}".rstrip()
+
+
+def _as_json(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
+    import json
+
+    for at, seconds, sums in samples:
+        total = sum(sums.values())
+        yield json.dumps(
+            {
+                "time": at,
+                "seconds": seconds,
+                "written": total,
+                "rate": total / seconds,
+                "paths": sums,
+            }
+        )

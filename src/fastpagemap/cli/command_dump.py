@@ -1,0 +1,119 @@
+"""``fastpagemap dump`` and ``fastpagemap diff``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import click
+
+from fastpagemap.cli import targets
+from fastpagemap.cli.commands import raw_options
+
+
+@click.command(
+    short_help="Save all of it to a file that every command takes.",
+    epilog="""
+\b
+Examples:
+  fastpagemap dump 1234 -o before.fpm
+  fastpagemap report before.fpm --sort swapped    what was in it, on any machine
+  fastpagemap map before.fpm -o before.png
+  fastpagemap diff before.fpm 1234                what has changed since
+  fastpagemap dump entries --raw --start 7f0000000000 -o entries.fpm
+""",
+)
+@click.argument("target", shell_complete=targets.complete)
+@click.option("-o", "--output", metavar="FILE", required=True, help="The file to write.")
+@raw_options
+def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
+    """Save what is known of TARGET's memory to a file that every command takes in place of a PID.
+
+    TARGET is a process id, or the name of a process.
+
+    In it are the mappings and the state of every page, when, on which kernel, and what that could
+    tell; none of the memory's content. It is small, as runs of pages of the same state are one
+    entry: kilobytes for most. It is safe to open one from a stranger.
+    """
+    return _dump(target, output, raw, start)
+
+
+def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
+    from fastpagemap.cli.output import replacing
+    from fastpagemap.cli.text import human, printable
+
+    found = targets.snapshot(target, raw, start)
+    with replacing(output) as file:
+        found.save(file)
+    whose = f"process {found.pid} {found.name}" if found.pid else "entries"
+    size = human(sum(mapping.end - mapping.start for mapping in found.mappings))
+    about = f"{size} in {len(found.mappings)} mappings"
+    yield printable(f"{output}: {whose}, {about}; {human(os.path.getsize(output))}")
+
+
+@click.command(
+    short_help="What was swapped out, faulted in, written since.",
+    epilog="""
+\b
+Examples:
+  fastpagemap diff before.fpm after.fpm
+  fastpagemap diff before.fpm 1234                from then until now
+  fastpagemap diff before.fpm after.fpm --group path
+  fastpagemap diff before.fpm after.fpm --json | jq .totals
+""",
+)
+@click.argument("before", shell_complete=targets.complete)
+@click.argument("after", shell_complete=targets.complete)
+@click.option("--path", metavar="PATTERN", help="Only mappings of paths like that.")
+@click.option("--group", type=click.Choice(["path", "kind"]), help="Add up mappings.")
+@click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")
+@click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a header.")
+@raw_options
+def diff(
+    before: str,
+    after: str,
+    path: str | None,
+    group: str | None,
+    form: str | None,
+    raw: bool,
+    start: int,
+) -> Iterable[str]:
+    """Show what has changed from BEFORE to AFTER: one row for each mapping in which anything has.
+
+    Both are files that 'fastpagemap dump' wrote, or AFTER is a process id or the name of a process,
+    as it is now.
+
+    \b
+    swapped_out   was present, and is in swap      dropped    was there, and is not any more
+    faulted_in    is present, and was not          written    soft-dirty, and was not (where known)
+    swapped_in    of that: was in swap             unshared   became this process's own: a copy
+
+    Pages of mappings that are new, or show another file than before, are faulted in if they are
+    present; those of mappings that are gone are dropped.
+    """
+    return _diff((before, after), path, group, form, raw, start)
+
+
+def _diff(
+    pair: tuple[str, str],
+    path: str | None,
+    group: str | None,
+    form: str | None,
+    raw: bool,
+    start: int,
+) -> Iterator[str]:
+    from fastpagemap.cli import drawing, selection
+    from fastpagemap.cli.report import of_diff
+    from fastpagemap.cli.text import printable
+
+    old, new = (targets.snapshot(text, raw, start) for text in pair)
+    if old.page_size != new.page_size:
+        raise click.UsageError(
+            f"pages of {pair[0]} are {old.page_size} bytes, of {pair[1]} {new.page_size}: "
+            "they cannot be compared"
+        )
+    found = of_diff(old.diff(new))
+    if not found.more["same_process"]:
+        whose = " and ".join(printable(f"{one.pid} {one.name}".rstrip()) for one in (old, new))
+        click.echo(f"fastpagemap: these are not of the same process: {whose}", err=True)
+    yield from drawing.lines(selection.select(found, selection.Selection(group, path)), form)

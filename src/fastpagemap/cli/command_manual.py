@@ -1,0 +1,110 @@
+"""``fastpagemap manual``: docs/cli.md, from the same source as ``--help``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+
+import click
+
+FORMATS = """
+## JSON, CSV and Parquet
+
+`report --json` prints one object. All sizes and addresses are in bytes.
+
+| key | type | what |
+| --- | --- | --- |
+| `format` | int | 1; it grows when a reader of the old one would stumble |
+| `pid`, `name` | int, string | the process; null with `--all`, or where it is not known |
+| `time` | string | when, ISO 8601, UTC |
+| `kernel`, `page_size` | string, int | where |
+| `snapshot` | bool | whether it is from a file |
+| `rows_are` | string | `mapping`, `process`, `path` or `kind` |
+| `totals` | object | the sum of each column of sizes, over the rows that are shown |
+| `unreadable` | array | with `--all`: `pid`, `name` and `reason` of each process that could not be read |
+| `rows` | array | an object a row |
+
+A row has the columns of `PageMap.usage`, unsigned 64-bit numbers in bytes: `size`, `present`,
+`swapped`, `swapped_shared`, `unknown`, `shared`, `exclusive`, `soft_dirty`, `huge`. A column that the
+kernel cannot fill is absent. Beside them it has, by what rows are:
+
+| `rows_are` | columns |
+| --- | --- |
+| `mapping` | `start`, `end` (addresses), `permissions`, `offset`, `device` (as `st_dev`), `inode`, `kind`, `path` |
+| `process` | `pid`, `mappings` (how many), `name` |
+| `path`, `kind` | `mappings` (how many), and `path` or `kind` |
+
+`diff --json` has the same, and in the rows the bytes of each change in place of the columns of
+`usage`; `before` says what was compared with, `same_process` whether both are of one process,
+`mapped` and `unmapped` the bytes that are newly mapped, and not any more.
+
+CSV has the same columns, with a header. Parquet has them typed (uint64, and string), and what JSON
+has above `rows` as JSON in the metadata of the schema, under `fastpagemap`. Bytes of a path that are
+not UTF-8 are lone surrogates in JSON (`os.fsencode` gives them back), and `\\xff` in the others.
+
+## Exit codes
+
+0, or 1 for a failure, 2 for misuse, 130 after Ctrl-C, 141 when the reader of the output went away.
+A failure is one line on stderr, which says what to do where that is known.
+"""  # noqa: E501
+
+
+@click.command(hidden=True)
+def manual() -> Iterable[str]:
+    """Print the page of documentation that docs/cli.md is: fastpagemap manual > docs/cli.md."""
+    from fastpagemap.cli.commands import cli
+
+    context = click.Context(cli, info_name="fastpagemap")
+    yield "# The command line"
+    yield ""
+    yield "Made by `fastpagemap manual`, from what `--help` says. Do not edit it."
+    yield ""
+    yield from _text(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        arguments = [_argument(one) for one in command.params if isinstance(one, click.Argument)]
+        yield f"## {' '.join(['fastpagemap', name, *arguments])}"
+        yield ""
+        yield from _text(command)
+        options = [one for one in command.params if isinstance(one, click.Option)]
+        if options:
+            yield "| option | |"
+            yield "| --- | --- |"
+            yield from map(_option, options)
+            yield ""
+    yield from FORMATS.strip().splitlines()
+
+
+def _argument(argument: click.Argument) -> str:
+    name = (argument.name or "").upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _option(option: click.Option) -> str:
+    value = ""
+    if not option.is_flag:
+        metavar = "|".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
+        value = " " + (option.metavar or metavar or "N")
+    names = ", ".join(f"`{name}{value}`" for name in option.opts)
+    default = f" Default: {option.default}." if option.show_default else ""
+    cell = f"{option.help}{default}".replace("|", "\\|")
+    return f"| {names.replace('|', chr(92) + '|')} | {cell} |"
+
+
+def _text(command: click.Command) -> Iterator[str]:
+    """Yield a command's help, and its examples; what click is to leave as it is, as code."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    paragraphs += (command.epilog or "").strip("\n").split("\n\n")
+    for paragraph in paragraphs:
+        if paragraph.startswith("\b\n"):
+            lines = paragraph.removeprefix("\b\n").splitlines()
+            if lines[0] == "Examples:":
+                lines = [line.removeprefix("  ") for line in lines[1:]]
+            yield "```"
+            yield from lines
+            yield "```"
+        else:
+            yield from paragraph.splitlines()
+        yield ""

@@ -1,0 +1,143 @@
+"""``fastpagemap report``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import click
+
+from fastpagemap.cli import drawing, selection, targets
+from fastpagemap.cli.commands import parsed, raw_options
+from fastpagemap.cli.report import SIZES, Report, collect, collect_all, of_snapshot, processes
+
+EXAMPLES = """
+\b
+Examples:
+  fastpagemap report 1234 --sort swapped --min 1M
+  fastpagemap report postgres --path '/usr/lib/*' --group path
+  fastpagemap report 1234 --filter swapped_shared --filter 'size>=64M'
+  fastpagemap report --all --group kind
+  fastpagemap report --all --json | jq '.rows | max_by(.swapped) | .name'
+  fastpagemap report before.fpm --csv > before.csv
+  fastpagemap 1234 | awk '$6 != 0'
+"""
+
+
+@click.command(
+    short_help="Bytes present, swapped, shared ... by mapping or process.", epilog=EXAMPLES
+)
+@click.argument("target", shell_complete=targets.complete, required=False)
+@click.option("--all", "everyone", is_flag=True, help="One row for each process that has memory.")
+@click.option(
+    "--sort",
+    metavar="COLUMN",
+    type=click.Choice(SIZES),
+    help="Largest first; by address, if not given.",
+)
+@click.option(
+    "--path",
+    metavar="PATTERN",
+    help="Only mappings whose path has this text in it, or matches this shell pattern. With --all "
+    "and no --group: processes, by their names.",
+)
+@click.option(
+    "--filter",
+    "filters",
+    metavar="CONDITION",
+    multiple=True,
+    callback=parsed(selection.parse_filter),
+    help="Only rows where a column is not 0 ('swapped') or as said ('size>=64M'); all of them, if "
+    "there are several.",
+)
+@click.option(
+    "--min",
+    "least",
+    metavar="SIZE",
+    callback=parsed(selection.parse_size),
+    help="Only rows of at least this size, in the column they are sorted by.",
+)
+@click.option(
+    "--group",
+    type=click.Choice(["path", "kind"]),
+    help="Add up the mappings of each path, or of each kind: heap, stack, anonymous, shared "
+    "memory, executable, file, device, kernel.",
+)
+@click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")
+@click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a header.")
+@click.option("--parquet", metavar="FILE", help="Write a Parquet file (needs pyarrow).")
+@raw_options
+def report(target: str | None, **options: Any) -> Iterable[str]:
+    """Show what is in memory: one row for each mapping of TARGET, and the totals.
+
+    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
+
+    \b
+    size            of the mapping
+    present         in RAM
+    swapped         in swap
+    swapped_shared  of that: in shared memory, of which the page table knows nothing
+    unknown         in swap or never touched: it could not be learnt
+    shared          present, of a file or of shared memory
+    exclusive       present, and mapped nowhere else
+    soft_dirty      written since someone cleared the bits
+    huge            mapped as huge pages
+
+    Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
+    file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
+    --all, memory that several processes share is in the row of each, and in the total as often;
+    processes that could not be read are counted on stderr. JSON, CSV and Parquet are in bytes, in
+    the columns of PageMap.usage.
+    """
+    if bool(target) == bool(options["everyone"]):
+        raise click.UsageError("say which process: a process id, a name or a file, or --all")
+    if options["form"] and options["parquet"]:
+        raise click.UsageError("--json, --csv or --parquet: one of them")
+    wanted = selection.Selection(
+        options["group"], options["path"], options["filters"], options["least"] or 0,
+        options["sort"],
+    )  # fmt: skip
+    return _report(target, wanted, options)
+
+
+def _report(
+    target: str | None, wanted: selection.Selection, options: dict[str, Any]
+) -> Iterator[str]:
+    """Collect and draw, not before the first line is asked for: see `fastpagemap.cli.main`."""
+    found = selection.select(_collected(target, wanted, options), wanted)
+    if options["parquet"]:
+        from fastpagemap.cli.formats import write_parquet
+
+        write_parquet(found, options["parquet"])
+    else:
+        yield from drawing.lines(found, options["form"])
+    if found.unreadable:
+        click.echo(f"fastpagemap: {unread(found)}", err=True)
+
+
+def _collected(target: str | None, wanted: selection.Selection, options: dict[str, Any]) -> Report:
+    from fastpagemap.cli.progress import counted, waiting
+
+    if target is None:
+        choose = partial(selection.of_path, pattern=wanted.path) if wanted.group else None
+        with counted("reading processes", processes()) as pids:
+            return collect_all(pids, wanted.group, choose)
+    whose = targets.resolve(target, options["raw"], options["start"])
+    if not isinstance(whose, int):
+        return of_snapshot(whose)
+    with waiting(f"reading process {whose}"):
+        return collect(whose)
+
+
+def unread(report: Report) -> str:
+    """Say how many processes are not in a report, and why."""
+    reasons: dict[str, int] = {}
+    for one in report.unreadable:
+        reasons[one.reason] = reasons.get(one.reason, 0) + 1
+    count = len(report.unreadable)
+    why = "; ".join(
+        f"{number} of them: {reason}" if len(reasons) > 1 else reason
+        for reason, number in reasons.items()
+    )
+    return f"{count} process{'' if count == 1 else 'es'} could not be read: {why}"

@@ -1,0 +1,128 @@
+"""Reports for other programs: JSON, CSV and Parquet, in bytes, every column typed.
+
+Paths and names that are not UTF-8 keep their bytes in JSON as lone surrogates (Python's
+surrogateescape: ``os.fsencode`` gives them back); CSV and Parquet have them escaped (``\\xff``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from fastpagemap.cli.report import LABELS, About, Report, rows
+
+#: Of the object that ``--json`` prints; it grows when a reader of the old one would stumble.
+FORMAT = 1
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """Return the columns of a row: the sizes, and what else is known of it, the path last."""
+    labels = LABELS[report.by]
+    return (*labels[:-1], *report.columns, labels[-1])
+
+
+def when(about: About) -> str:
+    """Return the time in ISO 8601, UTC."""
+    return datetime.fromtimestamp(about.time, UTC).isoformat(timespec="milliseconds")
+
+
+def header(report: Report) -> dict[str, Any]:
+    """Return what is said once: whose memory, when, on which kernel, and the totals in bytes."""
+    more = {
+        name: _whose(value) if isinstance(value, About) else value
+        for name, value in report.more.items()
+    }
+    return {
+        "format": FORMAT,
+        **_whose(report.about),
+        **more,
+        "rows_are": report.by,
+        "totals": {name: report.total(name) for name in report.columns},
+        "unreadable": [entry._asdict() for entry in report.unreadable],
+    }
+
+
+def _whose(about: About) -> dict[str, Any]:
+    return {
+        "pid": about.pid or None,
+        "name": about.name or None,
+        "time": when(about),
+        "kernel": about.kernel,
+        "page_size": about.page_size,
+        "snapshot": about.snapshot,
+    }
+
+
+def json_lines(report: Report) -> Iterator[str]:
+    """Yield one JSON object, a line for each of its rows."""
+    import json
+
+    text = json.dumps(header(report), indent=2)
+    yield text.removesuffix("\n}") + ","
+    names = columns(report)
+    count = len(report)
+    yield '  "rows": [' + ("" if count else "]")
+    for index, row in enumerate(rows(report, names), 1):
+        record = json.dumps(dict(zip(names, row, strict=True)))
+        yield f"    {record}{',' if index < count else ''}"
+    if count:
+        yield "  ]"
+    yield "}"
+
+
+def csv_lines(report: Report) -> Iterator[str]:
+    """Yield a header and a line for each row, quoted where it has to be (RFC 4180)."""
+    import csv
+    import io
+
+    names = columns(report)
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="")
+    for row in (names, *rows(report, names)):
+        writer.writerow([_printable(value) for value in row])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def write_parquet(report: Report, path: str) -> None:
+    """Write a Parquet file: sizes and addresses uint64, and in its metadata what JSON has above.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        pyarrow is not installed.
+    OSError
+        It cannot be written; then there is no file, or the old one.
+    """
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from fastpagemap.cli.output import replacing
+
+    names = columns(report)
+    types = {name: pa.string() for name in ("permissions", "kind", "path", "name")}
+    values = zip(*rows(report, names), strict=True) if len(report) else [()] * len(names)
+    arrays = [
+        pa.array([_printable(value) for value in column], types.get(name, pa.uint64()))
+        for name, column in zip(names, values, strict=True)
+    ]
+    table = pa.Table.from_arrays(arrays, names=list(names))
+    table = table.replace_schema_metadata({"fastpagemap": json.dumps(header(report))})
+    with replacing(path) as file:
+        pq.write_table(table, file)
+
+
+def _printable(value: Any) -> Any:
+    """Escape what is not UTF-8: other programs could not take it."""
+    if isinstance(value, str) and not value.isascii():
+        return escaped(value)
+    return value
+
+
+def escaped(text: str) -> str:
+    """Return a text with bytes that are not UTF-8 escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,185 @@
+"""The address space of a process as a picture, drawn with matplotlib."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+
+from fastpagemap import Mapping, Snapshot
+from fastpagemap.cli import lettering, palette
+from fastpagemap.cli.layout import Layout, lay_out
+from fastpagemap.cli.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
+from fastpagemap.cli.text import human
+
+#: Width of a picture, in pixels, and the least that has room for its labels.
+WIDTH, NARROWEST = 1200, 640
+CELL = (6.0, 11.0)  # pixels of a cell, and of a row
+BETWEEN = 0.5  # rows between blocks
+MOST_ROWS = 64
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself: pyplot does not know of it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        write(self, buffer, "png")
+        return buffer.getvalue()
+
+
+def draw(
+    snapshot: Snapshot,
+    mappings: Iterable[Mapping] | None = None,
+    *,
+    width: int = WIDTH,
+    soft_dirty: bool = False,
+) -> Picture:
+    """Draw a snapshot, or some of its mappings, so many pixels wide.
+
+    Returns
+    -------
+    Picture
+        Not known to pyplot, so that nothing has to be closed.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # about caches and fonts
+    chosen = snapshot.mappings if mappings is None else sorted(mappings)
+    width = max(width, NARROWEST)
+    runs = _within(snapshot.states, chosen)
+    layout = lay_out(
+        chosen,
+        runs,
+        page_size=snapshot.page_size,
+        columns=int((width - LEFT - RIGHT) / CELL[0]),
+        most_rows=MOST_ROWS,
+        soft_dirty=soft_dirty,
+    )
+    tops = _tops(layout)
+    inside = (max(tops[-1] + 1, 3) if len(tops) else 3) * CELL[1]
+    legend = _sums(chosen, runs, soft_dirty)
+    height = TOP + inside + BOTTOM
+    figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    box = (LEFT / width, BOTTOM / height, layout.columns * CELL[0] / width, inside / height)
+    axes = figure.add_axes(box)
+    axes.set_xlim(0, layout.columns)
+    axes.set_ylim(inside / CELL[1], 0)
+    axes.set_axis_off()
+    _cells(axes, layout, tops)
+    lettering.labels(axes, layout, tops, runs, soft_dirty)
+    lettering.title(figure, snapshot, chosen, layout, legend, height)
+    lettering.legend(figure, legend, width, height)
+    return figure
+
+
+def save(figure: Figure, path: str) -> None:
+    """Write a figure as its name's ending says, wholly or not at all."""
+    from fastpagemap.cli.output import replacing
+
+    with replacing(path) as file:
+        write(figure, file, os.path.splitext(path)[1][1:].lower())
+
+
+def write(figure: Figure, file: IO[bytes], kind: str) -> None:
+    """Write a figure as png, svg or pdf; the same figure gives the same bytes."""
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "fastpagemap"}):
+        warnings.simplefilter("ignore")  # a letter that the font has not
+        when = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}[kind]
+        figure.savefig(file, format=kind, metadata={when: None})
+
+
+def _within(runs: npt.NDArray[np.void], mappings: Sequence[Mapping]) -> npt.NDArray[np.void]:
+    """Return the runs of some mappings."""
+    bounds = np.array([(m.start, m.end) for m in mappings], np.uint64).reshape(-1, 2)
+    if not len(bounds):
+        return runs[:0]
+    at = np.searchsorted(bounds[:, 0], runs["start"], "right") - 1
+    inside: npt.NDArray[np.bool_] = runs["start"] < bounds[np.maximum(at, 0), 1]
+    found: npt.NDArray[np.void] = runs[(at >= 0) & inside]
+    return found
+
+
+def _sums(
+    mappings: Sequence[Mapping], runs: npt.NDArray[np.void], soft_dirty: bool
+) -> dict[int, int]:
+    """Return the bytes of each display state there is."""
+    shown = palette.display(runs["state"], soft_dirty=soft_dirty)
+    lengths = runs["end"] - runs["start"]
+    sums = {int(index): int(lengths[shown == index].sum()) for index in np.unique(shown)}
+    sums.pop(palette.UNTOUCHED, None)
+    whole = sum(mapping.end - mapping.start for mapping in mappings if mapping.start < 1 << 63)
+    if whole > sum(sums.values()):
+        sums[palette.UNTOUCHED] = whole - sum(sums.values())
+    return dict(sorted(sums.items()))
+
+
+def _tops(layout: Layout) -> npt.NDArray[np.float64]:
+    """Return where each row begins: its number, and the room between the blocks before it."""
+    tops = np.arange(layout.rows, dtype=float)
+    for block in layout.blocks[1:]:
+        tops[block.row :] += BETWEEN
+    return tops
+
+
+# ---- cells -------------------------------------------------------------------------------------
+
+
+def _cells(axes: Axes, layout: Layout, tops: npt.NDArray[np.float64]) -> None:
+    """Draw every cell: pale as far as nothing was touched in it, from the bottom up in colour."""
+    parts = [part for part in layout.parts if not part.cut]
+    widths = [part.width for part in parts]
+    # where in its part each cell is
+    inner = np.arange(sum(widths)) - np.repeat(np.cumsum([0, *widths])[:-1], widths)
+    index = inner + np.repeat(np.array([part.first for part in parts], np.intp), widths)
+    x = inner + np.repeat(np.array([part.column for part in parts], np.intp), widths)
+    y = tops[np.repeat(np.array([part.row for part in parts], np.intp), widths)]
+    shown = layout.shown[index]
+    filled = 1 - layout.table[index, palette.UNTOUCHED] / layout.cell
+    share = np.ceil(np.clip(filled, 0.01, 1) * 4 - 0.01) / 4  # in quarters, and never nothing
+    for number, state in enumerate(palette.STATES):
+        mine = shown == number
+        if number == palette.UNTOUCHED:
+            mine = mine | (share < 1)
+            _rectangles(axes, x[mine], y[mine], np.ones(mine.sum()), state.colour)
+    for number, state in enumerate(palette.STATES):
+        mine = shown == number
+        if number != palette.UNTOUCHED:
+            _rectangles(axes, x[mine], y[mine], share[mine], state.colour)
+    for part in layout.parts:
+        if part.cut:
+            text = f"·· {human(part.cut)} ··"
+            middle = part.column + part.width / 2, tops[part.row] + 0.5
+            axes.text(*middle, text, ha="center", va="center", color=PALE, fontsize=TINY - 0.5)
+
+
+def _rectangles(
+    axes: Axes,
+    x: npt.NDArray[np.intp],
+    y: npt.NDArray[np.float64],
+    share: npt.NDArray[np.float64],
+    colour: str,
+) -> None:
+    """Draw cells of one colour as one path, each as high as its share."""
+    if not len(x):
+        return
+    left, right, bottom = x + 0.06, x + 0.94, y + 0.94
+    top = bottom - 0.88 * share
+    corners = np.stack(
+        [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)], axis=0
+    )
+    vertices = corners.transpose(2, 0, 1).reshape(-1, 2)
+    codes = np.tile([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], len(x)).astype(np.uint8)
+    patch = PathPatch(Path(vertices, codes), facecolor=colour, linewidth=0)
+    axes.add_patch(patch)

@@ -1,0 +1,138 @@
+"""Which rows of a report are shown, and in which order."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from fastpagemap import UnsupportedError
+from fastpagemap.cli.report import SIZES, Report, grouped
+
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtpe]?)i?b?", re.IGNORECASE)
+_FILTER = re.compile(r"([a-z_-]+)\s*(?:(>=|<=|=|>|<)\s*(.+))?")
+
+
+class Filter(NamedTuple):
+    """A condition on one column of sizes."""
+
+    column: str
+    comparison: str
+    size: int
+
+    def rows(self, report: Report) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Return which rows fulfil it."""
+        sizes = column_of(report, self.column)
+        compared = {
+            ">": np.greater,
+            ">=": np.greater_equal,
+            "<": np.less,
+            "<=": np.less_equal,
+            "=": np.equal,
+        }[self.comparison]
+        found: np.ndarray[tuple[int], np.dtype[np.bool_]] = compared(sizes, np.uint64(self.size))
+        return found
+
+
+class Selection(NamedTuple):
+    """What was asked for: see `select`."""
+
+    group: str | None = None
+    path: str | None = None
+    filters: tuple[Filter, ...] = ()
+    least: int = 0
+    sort: str | None = None
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of ``4096``, ``64K``, ``1.5Gi``: units are powers of 1024.
+
+    Raises
+    ------
+    ValueError
+        It is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = -1.0
+    if match:
+        size = float(match[1]) * 1024.0 ** " kmgtpe".index(match[2].lower() or " ")
+    if not 0 <= size < 1 << 64:
+        raise ValueError(f"'{text}' is no size: write bytes, or 64K, 10M, 1.5G")
+    return int(size)
+
+
+def parse_filter(text: str) -> Filter:
+    """Return the condition of ``swapped``, ``swapped>0`` or ``size >= 10M``.
+
+    Raises
+    ------
+    ValueError
+        It is no condition, or its column does not exist.
+    """
+    match = _FILTER.fullmatch(text.strip().lower())
+    column = match[1].replace("-", "_") if match else ""
+    if match is None or column not in SIZES:
+        raise ValueError(
+            f"'{text}' is no filter: write a column, or a column, a comparison and a size "
+            f"(swapped, size>=10M); the columns are {', '.join(SIZES)}"
+        )
+    return Filter(column, match[2] or ">", parse_size(match[3]) if match[3] else 0)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Return whether a path matches a shell pattern, or has a text without wildcards in it."""
+    if any(char in pattern for char in "*?["):
+        return fnmatch.fnmatchcase(text, pattern) or text == pattern
+    return pattern in text
+
+
+def column_of(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Return a column of sizes.
+
+    Raises
+    ------
+    UnsupportedError
+        The kernel could not fill it.
+    """
+    if column not in report.columns:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            f"there is no column {column} here ('fastpagemap doctor' says what this kernel lacks); "
+            f"there are {', '.join(report.columns)}",
+        )
+    sizes: np.ndarray[tuple[int], np.dtype[np.uint64]] = report.usage[column]
+    return sizes
+
+
+def of_path(report: Report, pattern: str | None) -> Report:
+    """Return the rows whose path or, of processes, name matches; all, if there is no pattern."""
+    label = next((name for name in ("path", "name") if name in report.labels), None)
+    if pattern is None or label is None:
+        return report
+    return report.taken(np.array([matches(pattern, text) for text in report.labels[label]], bool))
+
+
+def select(report: Report, wanted: Selection) -> Report:
+    """Return the rows wanted, in the order wanted.
+
+    First the rows whose path (or, of processes, name) matches are chosen, then they are put into
+    groups; then those that pass all filters and have at least `least` bytes in the column sorted
+    by (``size``, if none is) are left, in descending order of it.
+    """
+    report = of_path(report, wanted.path)
+    if wanted.group and report.by != wanted.group:
+        report = grouped(report, wanted.group)
+    keep = np.ones(len(report), bool)
+    for condition in wanted.filters:
+        keep &= condition.rows(report)
+    if wanted.least:
+        keep &= column_of(report, wanted.sort or "size") >= np.uint64(wanted.least)
+    if not keep.all():
+        report = report.taken(keep)
+    if wanted.sort:
+        order = np.argsort(~column_of(report, wanted.sort), kind="stable")
+        report = report.taken(order)
+    return report

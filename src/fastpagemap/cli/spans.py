@@ -1,0 +1,71 @@
+"""What is mapped: spans of one path, and the stretches in them where nothing was ever touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastpagemap import Mapping
+
+#: where the kernel's half of the address space begins
+KERNEL = 1 << 63
+
+Runs = npt.NDArray[np.void]
+
+
+class Span(NamedTuple):
+    """Mappings side by side of one path."""
+
+    start: int
+    end: int
+    path: str
+    mappings: int
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.end - self.start
+
+
+def spans_of(mappings: Sequence[Mapping]) -> list[Span]:
+    """Join mappings of the same path that lie side by side: the parts of a library, of a heap."""
+    spans: list[Span] = []
+    for mapping in mappings:
+        if mapping.start >= KERNEL:  # [vsyscall], of which nothing can be known
+            continue
+        last = spans[-1] if spans else None
+        if last and (last.end, last.path) == (mapping.start, mapping.path):
+            spans[-1] = Span(last.start, mapping.end, last.path, last.mappings + 1)
+        else:
+            spans.append(Span(mapping.start, mapping.end, mapping.path, 1))
+    return spans
+
+
+class Holes(NamedTuple):
+    """Stretches without a touched page: the index of their span, and their ends."""
+
+    span: npt.NDArray[np.intp]
+    start: npt.NDArray[np.uint64]
+    end: npt.NDArray[np.uint64]
+
+
+def holes_of(bounds: npt.NDArray[np.uint64], touched: Runs) -> Holes:
+    """Return all stretches of spans that no run covers."""
+    if not len(bounds):
+        empty = np.empty(0, np.uint64)
+        return Holes(np.empty(0, np.intp), empty, empty)
+    owner = np.searchsorted(bounds[:, 0], touched["start"], "right") - 1
+    mine = (owner >= 0) & (touched["end"] <= bounds[np.maximum(owner, 0), 1])
+    owner, touched = owner[mine], touched[mine]
+    # the spans' own borders are runs of no length; where spans touch, the end of one comes first
+    number = np.arange(len(bounds))
+    which = np.concatenate((number, number, owner))
+    lows = np.concatenate((bounds[:, 1], bounds[:, 0], touched["start"]))
+    highs = np.concatenate((bounds[:, 1], bounds[:, 0], touched["end"]))
+    order = np.lexsort((highs, lows))
+    which, lows, highs = which[order], lows[order], highs[order]
+    holes = (lows[1:] > highs[:-1]) & (which[1:] == which[:-1])
+    return Holes(which[1:][holes], highs[:-1][holes], lows[1:][holes])

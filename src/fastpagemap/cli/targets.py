@@ -1,0 +1,152 @@
+"""What PID|NAME|FILE on the command line stands for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from fastpagemap import PageMap, Snapshot, SnapshotError
+from fastpagemap.cli.report import name_of, processes
+
+#: Names in an error message: enough to choose from, and still a line.
+LISTED = 12
+
+
+def process_id(text: str) -> int:
+    """Return the process id that a text is.
+
+    Raises
+    ------
+    click.BadParameter
+        It is none. Digits only: int() would take "1_0" and " 7 ", too. No kernel has pids of ten
+        digits.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
+        raise click.BadParameter(f"'{text}' is no process id; 'pgrep NAME' or 'ps -e' shows them")
+    return int(text)
+
+
+def process(text: str) -> int:
+    """Return the pid of a PID|NAME.
+
+    Raises
+    ------
+    click.BadParameter
+        It is neither, or the name of several processes: they are listed.
+    ProcessLookupError
+        No process is called so.
+    """
+    if not text or text.isdecimal() or text.startswith(("-", "+")):
+        return process_id(text)
+    pids = list(named(text))
+    if not pids:
+        raise ProcessLookupError(f"no process is called '{text}', and no file")
+    if len(pids) > 1:
+        some = ", ".join(f"{pid} ({_command(pid)})" for pid in pids[:LISTED])
+        more = f" and {len(pids) - LISTED} more" if len(pids) > LISTED else ""
+        raise click.BadParameter(
+            f"{len(pids)} processes are called '{text}', say which: {some}{more}"
+        )
+    return pids[0]
+
+
+def named(name: str) -> Iterator[int]:
+    """Yield the processes, but for this one, whose name or program's file name is this."""
+    for pid in processes():
+        if pid != os.getpid() and name in (name_of(pid), _program(pid)) and _has_memory(pid):
+            yield pid
+
+
+def _program(pid: int) -> str:
+    """Return the file name of the program of a process."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+    except OSError:
+        return ""
+
+
+def _has_memory(pid: int) -> bool:
+    """Return whether a process is neither a thread of the kernel nor a zombie."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return file.read(2) != b"0 "
+    except OSError:
+        return False
+
+
+def _command(pid: int) -> str:
+    """Return the beginning of a command line, to tell processes of one name apart."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = os.fsdecode(file.read(4096)).replace("\0", " ").strip()
+    except OSError:
+        words = ""
+    return (words if len(words) <= 40 else words[:39] + "…") or name_of(pid)
+
+
+def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
+    """Return the pid or the snapshot that PID|NAME|FILE stands for.
+
+    A path is a file. A bare word is a process of that name, unless there is a snapshot of that
+    name here; what a file is, is seen by what is in it.
+
+    Raises
+    ------
+    click.UsageError
+        It is a name of several processes, or nothing at all; or, with `raw`, no file of entries.
+    OSError, SnapshotError
+        There is no such process or file, or it cannot be read.
+    """
+    if raw:
+        return _entries(text, start)
+    if start:
+        raise click.UsageError("--start goes with --raw: a snapshot knows its addresses")
+    if "/" in text or (_is_file(text) and (_is_snapshot(text) or not any(named(text)))):
+        return Snapshot.load(text)
+    return process(text)
+
+
+def snapshot(text: str, raw: bool = False, start: int = 0) -> Snapshot:
+    """Return the snapshot that PID|NAME|FILE stands for: of a process, one taken now."""
+    from fastpagemap.cli.progress import waiting
+
+    whose = resolve(text, raw, start)
+    if not isinstance(whose, int):
+        return whose
+    with waiting(f"reading process {whose}"), PageMap(whose) as pagemap:
+        return pagemap.snapshot()
+
+
+def _entries(path: str, start: int) -> Snapshot:
+    try:
+        return Snapshot.from_entries(path, start)
+    except SnapshotError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(f"{path}: {error}") from None
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return not text.isdecimal() and stat.S_ISREG(os.stat(text).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_snapshot(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\3\4"
+
+
+def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Return what a shell may complete a target to: names of processes, and files."""
+    from click.shell_completion import CompletionItem
+
+    names = {name_of(pid) for pid in processes() if _has_memory(pid)}
+    fitting = sorted(name for name in names if incomplete and name.startswith(incomplete))
+    # the file first: bash forgets what came before it
+    return [CompletionItem(incomplete, type="file"), *map(CompletionItem, fitting)]

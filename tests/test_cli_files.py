@@ -1,0 +1,357 @@
+"""dump, diff, dirty, doctor and every command on files: real ones, broken ones, strangers'."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import backed
+import fastpagemap as fpm
+from needs import Absent, need
+from test_cli import COMMAND, run
+from victim import Victim
+
+pytest.importorskip("click")
+
+PAGE = fpm.PAGE_SIZE
+
+
+@pytest.fixture
+def victim():
+    with Victim() as victim:
+        yield victim
+
+
+def rows_of(said):
+    assert (said.returncode, said.stderr) == (0, b""), said.stderr
+    return json.loads(said.stdout)
+
+
+def dumped(victim, path):
+    said = run("dump", victim.pid, "-o", path)
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert said.stdout.count(b"\n") == 1
+    return path
+
+
+def test_a_file_stands_for_its_process(victim, tmp_path):
+    victim.make("touched", 100)
+    path = dumped(victim, tmp_path / "a.fpm")
+    live, kept = (rows_of(run("report", of, "--json")) for of in (victim.pid, path))
+    assert kept.pop("snapshot")
+    assert not live.pop("snapshot")
+    for one in (live, kept):
+        del one["time"], one["totals"]["exclusive"]
+        for row in one["rows"]:
+            del row["exclusive"]
+    assert live == kept
+    assert os.listdir(tmp_path) == ["a.fpm"]
+
+
+def test_a_bare_word_is_a_file_if_there_is_one(victim, tmp_path):
+    dumped(victim, tmp_path / "python")
+    said = run("report", "python", "--json", cwd=tmp_path)
+    assert rows_of(said)["snapshot"]
+
+
+def test_diff_tells_what_happened(victim, any_swap, tmp_path):
+    there = victim.make("touched", 200)
+    gone = victim.make("touched", 90)
+    new = victim.make("untouched", 60)
+    before = dumped(victim, tmp_path / "before")
+    victim.pageout(there)
+    there.do("read", 0, 50)
+    gone.do("drop")
+    new.do("write", 0, 30)
+    after = dumped(victim, tmp_path / "after")
+    found = rows_of(run("diff", before, after, "--json"))
+
+    def sums(span):
+        mine = [row for row in found["rows"] if row["start"] <= span.start < row["end"]]
+        assert len(mine) == 1
+        return {name: mine[0][name] // PAGE for name in ("swapped_out", "faulted_in", "dropped")}
+
+    smaps = sums(there)
+    assert 100 <= smaps["swapped_out"] <= 150  # what is read ahead with the 50 is in RAM, too
+    assert sums(gone)["dropped"] == 90
+    assert sums(new)["faulted_in"] == 30
+    assert found["same_process"]
+    assert found["totals"]["dropped"] >= 90 * PAGE
+    now = rows_of(run("diff", before, victim.pid, "--json"))
+    assert now["rows"] == found["rows"]
+    nothing = rows_of(run("diff", after, after, "--json"))
+    assert nothing["rows"] == []
+
+
+def test_diff_of_strangers_is_said(victim, tmp_path):
+    before = dumped(victim, tmp_path / "before")
+    said = run("diff", before, os.getpid())
+    assert said.returncode == 0
+    assert b"not of the same process" in said.stderr
+
+
+def test_raw_entries(victim, tmp_path):
+    span = victim.make("sparse", 300)
+    path = tmp_path / "entries"
+    with open(f"/proc/{victim.pid}/pagemap", "rb") as file:
+        file.seek(span.start // PAGE * 8)
+        path.write_bytes(file.read(300 * 8))
+    found = rows_of(run("report", path, "--raw", "--start", f"{span.start:x}", "--json"))
+    assert found["totals"]["present"] == 100 * PAGE
+    assert found["pid"] is None
+    assert found["rows"][0]["start"] == span.start
+    assert run("map", path, "--raw", "-o", tmp_path / "a.png").returncode == 0
+    for arguments in ([path], [path, "--raw", "--start", "1"], [path, "--raw", "--start", "x"]):
+        said = run("report", *arguments)
+        assert (said.returncode, said.stdout) == (1 if len(arguments) == 1 else 2, b"")
+        assert said.stderr.count(b"\n") == 1
+    path.write_bytes(b"123")
+    assert run("report", path, "--raw").returncode == 2
+
+
+@pytest.mark.parametrize("command", ["report", "map", "diff", "doctor", "dump"])
+def test_what_is_no_snapshot(command, victim, tmp_path):
+    good = dumped(victim, tmp_path / "good").read_bytes()
+    broken = {
+        "empty": b"",
+        "text": b"hello, world\n",
+        "short": good[: len(good) // 2],
+        "begins": b"PK\3\4" + os.urandom(4096),
+        "zeros": bytes(1 << 16),
+        "flipped": bytes([*good[:300], good[300] ^ 0xFF, *good[301:]]),
+    }
+    before = set(os.listdir(tmp_path)) | set(broken)
+    for name, content in broken.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        extra = {"map": ["-o", tmp_path / "a.png"], "dump": ["-o", tmp_path / "a"]}
+        others = [path] if command == "diff" else extra.get(command, [])
+        said = run(command, path, *others)
+        assert (said.returncode, said.stdout) == (1, b""), (name, said)
+        assert said.stderr.count(b"\n") == 1
+    assert set(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "missing/x", ".", "/proc/x"])
+def test_what_cannot_be_written(victim, path, tmp_path):
+    said = run("dump", victim.pid, "-o", path, cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (1, b"")
+    assert said.stderr.count(b"\n") == 1
+    assert path.encode() in said.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.root
+def test_a_full_disk_leaves_no_half_file(victim):
+    """Neither dump nor map; and what was there before is there still."""
+    with contextlib.ExitStack() as undo:
+        directory = undo.enter_context(backed.mounted("tmpfs", "size=16k"))
+        kept = os.path.join(directory, "a.png")
+        with open(kept, "w") as file:
+            file.write("before")
+        span = victim.make("untouched", 40_000)
+        span.do("write", 0, 40_000, 2)
+        span.do("write", 0, 40_000, 7)
+        victim.ask("stripe", span.number)
+        for command in (["map", victim.pid, "-o", kept], ["dump", victim.pid, "-o", kept]):
+            said = run(*command)
+            assert said.returncode == 1, command
+            assert b"No space left on device" in said.stderr
+            assert said.stderr.count(b"\n") == 1
+            assert os.listdir(directory) == ["a.png"]
+            with open(kept) as file:
+                assert file.read() == "before"
+
+
+def test_a_link_stays_one_and_a_mode_too(victim, tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    os.chmod(tmp_path / "real", 0o640)
+    os.symlink("real", tmp_path / "link")
+    dumped(victim, tmp_path / "link")
+    assert os.path.islink(tmp_path / "link")
+    assert os.stat(tmp_path / "real").st_mode & 0o777 == 0o640
+    assert fpm.Snapshot.load(tmp_path / "real").pid == victim.pid
+
+
+def test_doctor_of_a_file(victim, tmp_path):
+    path = dumped(victim, tmp_path / "a")
+    assert run("doctor", path).stdout == run("doctor", victim.pid).stdout
+
+
+# ---- dirty -------------------------------------------------------------------------------------
+
+
+def test_dirty_without_soft_dirty_is_one_line(victim):
+    if fpm.capabilities().soft_dirty:
+        said = run("dirty", victim.pid, stdin=subprocess.DEVNULL)
+        assert said.returncode == 2
+        assert b"--yes" in said.stderr
+    else:
+        said = run("dirty", victim.pid, "--yes")
+        assert said.returncode == 1
+        assert b"CONFIG_MEM_SOFT_DIRTY" in said.stderr
+    assert said.stdout == b""
+    assert said.stderr.count(b"\n") == 1
+
+
+def test_dirty_tells_what_is_written(victim):
+    need(fpm.capabilities().soft_dirty, "soft-dirty bits", Absent)
+    span = victim.make("touched", 400)
+    command = [*COMMAND, "dirty", str(victim.pid), "--yes", "--json", "--interval", "0.5"]
+    with subprocess.Popen(
+        [*command, "--count", "4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert b"clears the soft-dirty bits" in process.stderr.readline()
+        time.sleep(0.7)
+        span.do("write", 0, 100)
+        found = [json.loads(line) for line in process.stdout]
+    assert process.returncode == 0
+    assert len(found) == 4
+    assert any(one["paths"].get("", 0) >= 100 * PAGE for one in found)
+    assert all(one["written"] == sum(one["paths"].values()) for one in found)
+
+
+# ---- interrupted -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
+def test_ctrl_c_at_any_time_is_quiet(moment, tmp_path):
+    """The installed command, interrupted as it starts, as it imports, as it draws."""
+    command = os.path.join(os.path.dirname(sys.executable), "fastpagemap")
+    need(os.path.exists(command), "the fastpagemap command")
+    process = subprocess.Popen(
+        [command, "map", str(os.getpid()), "-o", tmp_path / "a.png"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    # how Python starts is not ours to keep quiet
+    while process.poll() is None and b"multiarray" not in _maps(process.pid):
+        pass
+    time.sleep(moment)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)
+    assert process.returncode in (0, 130, -signal.SIGINT)
+    assert b"Traceback" not in said[1] or process.returncode == -signal.SIGINT
+    assert set(os.listdir(tmp_path)) <= {"a.png"}
+
+
+def _maps(pid):
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def test_closed_stdout(victim, tmp_path):
+    for arguments in (["report"], ["dump", "-o", tmp_path / "a"]):
+        command = " ".join(map(str, [*COMMAND, *arguments, victim.pid]))
+        said = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE)
+        assert said.returncode == 1
+        assert said.stderr.count(b"\n") == 1
+        assert b"standard output is closed" in said.stderr
+
+
+def test_docs_are_up_to_date():
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    with open(os.path.join(here, "docs", "cli.md")) as file:
+        assert file.read() == run("manual").stdout.decode()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell):
+    said = run("completion", shell)
+    assert said.returncode == 0
+    assert b"_FASTPAGEMAP_COMPLETE" in said.stdout
+
+
+def test_what_is_completed():
+    def completed(*words):
+        environment = {
+            **os.environ,
+            "_FASTPAGEMAP_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(["fastpagemap", *words]),
+            "COMP_CWORD": str(len(words)),
+        }
+        return run(env=environment).stdout.decode().split()
+
+    assert completed("rep") == ["plain,report"]
+    assert completed("report", "--sort", "sw") == ["plain,swapped", "plain,swapped_shared"]
+    with open("/proc/self/comm") as file:
+        name = file.read().strip()
+    assert f"plain,{name}" in completed("report", name[:2])
+
+
+@pytest.mark.parametrize(
+    "command", ["", "report", "map", "dump", "diff", "dirty", "doctor", "completion"]
+)
+def test_help_has_examples(command):
+    said = run(*command.split(), "--help")
+    assert said.returncode == 0
+    assert b"Examples:\n    fastpagemap" in said.stdout
+
+
+# ---- notebooks ---------------------------------------------------------------------------------
+
+
+def test_notebooks(victim):
+    span = victim.make("touched", 50)
+    with fpm.PageMap(victim.pid) as pagemap:
+        shown = [pagemap, pagemap.snapshot(), pagemap.masks(span.start, span.end)]
+        texts = [one._repr_html_() for one in shown]
+        assert f"process {victim.pid}" in texts[0]
+        assert "50 pages" in texts[2]
+        victim.kill()
+        assert pagemap._repr_html_() is None
+    for text in texts:
+        assert text.startswith("<table>")
+        assert text.endswith("</table>")
+    assert pagemap._repr_html_() is None
+
+
+def test_names_are_escaped_in_notebooks():
+    mapping = fpm.Mapping(PAGE, 2 * PAGE, "rw-p", 0, 1, 2, "/<script>&\x1b")
+    with fpm.PageMap() as pagemap:
+        import dataclasses
+
+        states = np.array([(PAGE, 2 * PAGE, 1)], fpm.RUN_DTYPE)
+        made = dataclasses.replace(pagemap.snapshot(), mappings=[mapping], states=states)
+    assert "/&lt;script&gt;&amp;\\x1b" in made._repr_html_()
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib")
+    with fpm.PageMap() as pagemap:
+        snapshot = pagemap.snapshot()
+    figure = snapshot.plot(width=800)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    figure.savefig(tmp_path / "a.png")
+    some = [mapping for mapping in snapshot.mappings if "libc" in mapping.path]
+    assert snapshot.plot(some).get_figheight() < figure.get_figheight()
+
+
+def test_what_counts_as_written():
+    """Soft-dirty pages that are there, by path; not those of a new mapping, never touched."""
+    from fastpagemap.cli.command_dirty import _written
+
+    mappings = [
+        fpm.Mapping(PAGE * 10 * at, PAGE * 10 * (at + 1), "rw-p", 0, 0, 0, path)
+        for at, path in enumerate(["/a", "/b", "/a"], 1)
+    ]
+    state = fpm.State
+    runs = [
+        (10, 12, state.PRESENT | state.SOFT_DIRTY),
+        (12, 13, state.PRESENT),
+        (14, 20, state.SOFT_DIRTY),
+        (20, 25, state.SWAPPED | state.SOFT_DIRTY),
+        (30, 31, state.PRESENT | state.SOFT_DIRTY | state.SHARED),
+    ]
+    words = [(low * PAGE, high * PAGE, int(word)) for low, high, word in runs]
+    found = _written(mappings, np.array(words, fpm.RUN_DTYPE))
+    assert list(found.items()) == [("/b", 5 * PAGE), ("/a", 3 * PAGE)]
