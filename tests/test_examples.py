@@ -108,3 +108,17 @@ def test_write_rate_says_what_is_wrong(arguments, code, said):
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_readme_shows(capsys):
+    """Its first example as it stands, and those that go on from it."""
+    text = (EXAMPLES.parent / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    names = {}
+    for block in blocks:
+        if "WriteTracker" in block and not fpm.capabilities().userfaultfd_wp_async:
+            continue
+        exec(block, names)
+    said = capsys.readouterr().out
+    assert "MiB of 128 MiB are in RAM" in said
