@@ -28,8 +28,9 @@ postgres: $(VENV)/.test ## swap PostgreSQL's shared buffers out, and draw docs/p
 test: $(VENV)/.test ## run the tests (ARGS="-k maps -x" goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
-test-kernels: $(VENV)/.test $(VENV)/.build ## run them on other kernels, in virtual machines (KERNELS="6.1 7"; root)
-	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels $(KERNELS)
+test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS="6.1 7" SELECT=quick|whole RUN=...)
+	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \
+		$(if $(SELECT),--select $(SELECT)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
 
 lint: $(VENV)/.lint ## check style, types, and that the stubs tell the truth
 	$(BIN)/ruff check .

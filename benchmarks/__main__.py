@@ -21,7 +21,7 @@ from page_types import page_types
 sys.path.append(str(HERE.parent / "tests"))
 
 #: one module each: bench_<question>.py
-WITHOUT_SWAP = ("swapless",)
+WITHOUT_SWAP = ("swapless", "soft_dirty")
 WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "residency", "snapshot")
 WRITES = ("writes",)
 POLITE = ("polite", "sampling")
@@ -114,7 +114,7 @@ def main() -> None:
     if options.realtime:
         # at most 95 % of the time: the kernel leaves some to the others
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    if isinstance(missing := page_types(), str):
+    if options.question != ["soft_dirty"] and isinstance(missing := page_types(), str):
         print(missing)
     results, shown = measure(scale, options.question or list(QUESTIONS))
     if options.quick:

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import oracle
 import swap
@@ -21,7 +21,13 @@ _missing: Counter = Counter()
 
 # How long an example takes says nothing on a machine that others use as well, and nobody could
 # not write to a database of examples.
-settings.register_profile("fastpagemap", deadline=None, print_blob=True, database=None)
+settings.register_profile(
+    "fastpagemap",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    database=None,
+)
 settings.load_profile("fastpagemap")
 
 

@@ -1,7 +1,9 @@
 """What this kernel and this user may ask, against what asking shows."""
 
 import dataclasses
+import gzip
 import os
+import re
 
 import pytest
 
@@ -9,6 +11,7 @@ import fastpagemap as fpm
 import memory
 import oracle
 import runas
+from needs import Absent, need
 from victim import Victim
 
 
@@ -59,3 +62,38 @@ def test_of_no_process():
         fpm.capabilities(2**22 + 1)
     with pytest.raises(ValueError, match="pid"):
         fpm.capabilities(0)
+
+
+def settings():
+    """The configuration that this kernel was built with: {"MEM_SOFT_DIRTY": "y", ...}."""
+    release = os.uname().release
+    # where tests/kernels puts it, where the kernel shows it, where Debian installs it
+    places = [os.environ.get("KERNEL_CONFIG", ""), "/proc/config.gz", f"/boot/config-{release}"]
+    found = next(filter(os.path.exists, places), None)
+    need(found, "the kernel's configuration", Absent)
+    with (gzip.open if found.endswith(".gz") else open)(found, "rt") as file:
+        return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", file.read(), re.MULTILINE))
+
+
+def test_the_kernel_was_built_so():
+    """What was found by trying, against configuration and version, of which the library asks none.
+
+    Others than root may be forbidden userfaultfd, and seccomp forbids what the kernel has.
+    """
+    built, said = settings(), fpm.capabilities()
+    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    assert built["PROC_PAGE_MONITOR"] == "y"
+    assert said.soft_dirty == ("MEM_SOFT_DIRTY" in built)
+    assert said.scan == (version >= (6, 7))
+    assert said.cachestat == (version >= (6, 5))
+    assert said.procmap_query == (version >= (6, 11))
+    # a user's own: UFFD_USER_MODE_ONLY of 5.11; WP_ASYNC needs markers where no page is
+    protects = {"USERFAULTFD", "HAVE_ARCH_USERFAULTFD_WP", "PTE_MARKER_UFFD_WP"} <= built.keys()
+    assert said.userfaultfd_wp_async == (version >= (6, 7) and protects)
+    since = {"PRESENT": (6, 7), "SOFT_DIRTY": (6, 7), "GUARD": (6, 16), "ACCESSED": (7, 3)}
+    expected = {name for name, first in since.items() if version >= first}
+    if not said.soft_dirty:  # accepted, and never true
+        expected.discard("SOFT_DIRTY")
+    assert {name for name in since if fpm.Category[name] in said.categories} == expected
+    # since Linux 4.3 with or without CHECKPOINT_RESTORE, which was what they were made for
+    assert said.map_files == (os.geteuid() == 0)

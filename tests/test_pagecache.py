@@ -11,9 +11,11 @@ import backed
 import linux
 import oracle
 import runas
+import sharing
 import swap
 from fastpagemap import pagecache
 from linux import PAGE
+from needs import Absent, need
 
 PAGES = 300
 
@@ -97,6 +99,7 @@ def test_beyond_the_end_of_the_file_there_is_nothing(mixed):
 @pytest.mark.parametrize("look", [pagecache.by_cachestat, pagecache.by_mincore])
 def test_who_may_not_ask_is_told_so(look, swap_area):
     """Mincore itself says no word: to others it calls every page resident."""
+    need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
 
     def ask(path):
         fd = os.open(path, os.O_RDONLY)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import fastpagemap as fpm
 import kinds
+import linux
 import memory
 import steps
 from fastpagemap import plans, reading, scan
@@ -120,7 +121,7 @@ def test_random_layouts(history):
 
 def test_many_regions():
     """More than 65,536, and a long way of nothing between."""
-    with memory.Memory(1 << 21) as made, fpm.PageMap() as pm:
+    with memory.Memory(1 << 21, memory.PRIVATE | linux.MAP_NORESERVE) as made, fpm.PageMap() as pm:
         made.write(0, 140_000, 2)
         made.write((1 << 21) - 100, None, 2)
         present = np.zeros(1 << 21, bool)

@@ -61,7 +61,10 @@ def test_exactly_what_was_written(kind):
     with tracked(KINDS[kind]) as (made, tracker):
         assert numbers(tracker.written()) == []
         made.read()
-        assert numbers(tracker.written()) == []
+        told = numbers(tracker.written())
+        if kind == "untouched":  # on Linux 6.18.15 a page is told that was read, once
+            need(not told, "reads of armed memory without page tables untold", Absent)
+        assert told == []
         some = sorted(random.Random(kind).sample(range(PAGES), 40))
         for page in some:
             made.write(page, page + 1, value=7)

@@ -15,6 +15,7 @@ _USER_MODE_ONLY = 1
 _API = 0xAA
 _FEATURES_WP = (1 << 0) | (1 << 13)  # write protection, of pages never touched too (6.4)
 _FEATURE_POISON = 1 << 14  # 6.6
+_FEATURE_WP_ASYNC = 1 << 15  # 6.7
 _MODE_MISSING, _MODE_WP = 1, 2
 
 

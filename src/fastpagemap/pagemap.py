@@ -209,11 +209,21 @@ class PageMap:
 
         Notes
         -----
-        What it cannot tell, seen on Linux 6.1, 6.12 and 7.3: a page of shared memory that was
-        written and then swapped out is clean, also when it has come back; so is a page that
-        MADV_DONTNEED has emptied. All pages are dirty of a new mapping, touched or not, and of an
-        old one that the kernel merges with a new neighbour; and all of a huge page, if one of them
-        was written. ``WriteTracker`` has none of that, for this process's own memory.
+        What it cannot tell, seen on Linux 5.10, 6.1, 6.12, 6.18 and 7.3:
+
+        - Clean, though it was written: a page of a file, or of shared memory, that was written
+          and then evicted or swapped out, also when it has come back (a private page keeps its
+          bit in swap); a page that MADV_DONTNEED has emptied; a page of a file that was written by
+          write(2), or through another mapping of it.
+        - Dirty, though it was not: every page of a new mapping, touched or not, and of an old one
+          that the kernel merges with a new neighbour; a page that mremap has moved; all of a
+          transparent huge page, if one of its pages was written or they were collapsed into it
+          (MADV_NOHUGEPAGE before the memory is first touched avoids that); every present page of
+          hugetlb, of which the kernel keeps no such bits.
+
+        After fork a child has its parent's bits of private pages, and from then on its own; in
+        its shared mappings nothing is dirty. ``WriteTracker`` has none of that, for this process's
+        own memory.
 
         Source: Documentation/admin-guide/mm/soft-dirty.rst.
         """

@@ -123,7 +123,8 @@ class Pages:
 
     @functools.cached_property
     def soft_dirty(self) -> Mask:
-        """The page was written since soft-dirty was cleared (bit 55).
+        """The page was written since soft-dirty was cleared (bit 55, and nothing but it: once
+        cleared, hugetlb pages never have it again; ``PageMap.soft_dirty`` calls them all dirty).
 
         Raises ``UnsupportedError`` on a kernel without soft-dirty bits.
         """

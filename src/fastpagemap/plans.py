@@ -196,6 +196,19 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
 
 def fill_in(memory: SharedMemory, start: int, end: int, masks: dict[str, Mask]) -> None:
     """Fill the masks of one of several spans: what is found out of files is kept for the others."""
+    _fill_any(memory, start, end, masks)
+    if "soft_dirty" in masks:
+        process = memory.process
+        # no kernel clears or sets the bit there; entries show a clean page, a scan a dirty one
+        for low, high in memory.hugetlb(start, end):
+            present = np.empty((high - low) // PAGE_SIZE, bool)
+            mask = {"present": present}
+            reading.read_masks(process.pagemap, process.path, low, len(present), mask)
+            masks["soft_dirty"][part(start, low, high)] |= present
+
+
+def _fill_any(memory: SharedMemory, start: int, end: int, masks: dict[str, Mask]) -> None:
+    """Fill the masks of a span with what the entries, scans and files say."""
     process = memory.process
     settling = not SETTLED.isdisjoint(masks)
     if settling and not pagecache.swap_in_use():
@@ -248,11 +261,14 @@ def _fill(
     for name in ("unknown",) if kind else tuple(masks):
         if name in masks:
             masks.pop(name).fill(False)
+    if not masks:
+        process.check_alive()
+        return
     count = (end - start) // PAGE_SIZE
     scanned = plan(kind, frozenset(masks)) if kind and count >= SMALL else None
     if scanned:
         scan.fill(process.pagemap, process.maps, process.path, start, count, masks, scanned)
-    elif masks:
+    else:
         reading.read_masks(process.pagemap, process.path, start, count, masks)
 
 

@@ -13,8 +13,9 @@ from . import reading, scan
 from .capabilities import categories, need_soft_dirty, soft_dirty
 from .entry import PAGE_SIZE, REGION_DTYPE, Category, Flag
 from .errors import UnsupportedError
-from .mapping import mappings, within
+from .mapping import Mapping, mappings, within
 from .process import Process
+from .shmem import SharedMemory
 from .span import checked
 
 __all__ = ["known", "regions"]
@@ -78,13 +79,13 @@ def _told_by_entries() -> Category:
     return told | Category.SOFT_DIRTY if soft_dirty() else told
 
 
-def _clipped(process: Process, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield what is mapped of a span, without the kernel's gates."""
+def _clipped(process: Process, start: int, end: int) -> Iterator[tuple[int, int, Mapping]]:
+    """Yield what is mapped of a span, and by whom, without the kernel's gates."""
     found = mappings(process) if end - start > _GAP else within(process, start, end)
     for mapping in found:
         low, high = max(mapping.start, start), min(mapping.end, end)
         if low < high and mapping.start < 1 << 63:
-            yield low, high
+            yield low, high, mapping
 
 
 def _areas(
@@ -92,7 +93,7 @@ def _areas(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Return starts and ends of what to scan: all that is mapped, and no large gaps."""
     areas: list[list[int]] = []
-    for low, high in _clipped(process, start, end):
+    for low, high, _ in _clipped(process, start, end):
         if areas and low - areas[-1][1] < _GAP:
             areas[-1][1] = high
         else:
@@ -106,11 +107,15 @@ def _from_entries(
 ) -> Regions:
     """Answer from the entries of everything mapped, a window at a time."""
     found: list[Regions] = []
-    for low, high in _clipped(process, start, end):
+    memory = SharedMemory(process)
+    for low, high, mapping in _clipped(process, start, end):
+        hugetlb = soft_dirty() and memory.is_hugetlb(mapping)
         for at in range(low, high, _WINDOW * PAGE_SIZE):
             stop = min(at + _WINDOW * PAGE_SIZE, high)
             words = np.empty((stop - at) // PAGE_SIZE, np.uint64)
             reading.read(process.pagemap, process.path, at, words)
+            if hugetlb:  # the bit is never set there: a scan, where there is one, says it is
+                words[(words & Flag.PRESENT) != 0] |= np.uint64(Flag.SOFT_DIRTY)
             found.append(_runs(at, words, *asked))
     return _merged(np.concatenate(found) if found else np.empty(0, REGION_DTYPE))
 

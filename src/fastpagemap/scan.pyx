@@ -40,6 +40,11 @@ cdef enum:
     SLOW = 25_000
     # Bytes for the longest name of an anonymous mapping, [anon:...]; what does not fit is none.
     NAME = 128
+    # ns that a call takes in which nothing is looked at: times are longer where it takes more.
+    CALL = 300
+
+# By how much this machine is slower than that, once it was measured: many times, if emulated.
+cdef uint64_t slowness = 0
 
 
 cdef inline bint matches(const match_t *match, uint64_t categories) noexcept nogil:
@@ -66,8 +71,22 @@ cdef ssize_t scan_once(int fd, kernel.scan_arg *arg, kernel.page_region *regions
     return got
 
 
+cdef void measure(int fd) noexcept nogil:
+    """See what a call costs in itself: looking at fewer pages makes it no cheaper than that."""
+    global slowness
+    cdef kernel.scan_arg arg
+    cdef uint64_t began, least = SLICE
+    memset(&arg, 0, sizeof(arg))
+    for _ in range(4):
+        began = now()
+        scan_once(fd, &arg, NULL, 0)
+        least = min(least, now() - began)
+    slowness = max(<uint64_t> 1, least // CALL)
+
+
 cdef inline void pace(cursor_t *cursor, uint64_t pages, uint64_t took) noexcept nogil:
     """Choose how many pages the next call looks at, by how long the last one took."""
+    took //= slowness
     cursor.void = took < VOID_TIME and pages >= VOID_SEEN
     if took < QUICK:
         cursor.pages = min(<uint64_t> MOST, 2 * cursor.pages)
@@ -242,7 +261,8 @@ cdef ssize_t scan_range(int fd, cursor_t *cursor, const plan_t *plan, decoded_t 
     memset(&arg, 0, sizeof(arg))
     arg.start = cursor.at
     arg.end = cursor.at + (pages << PAGE_SHIFT)
-    arg.max_pages = MOST_MATCHED
+    # where pages match that have no page table, they are many, and cost nothing
+    arg.max_pages = VOID_SEEN if plan.empties and pages >= VOID_SEEN else MOST_MATCHED
     arg.return_mask = plan.returns
     if cursor.mode == COMPLEMENT:
         arg.category_mask = arg.category_inverted = kernel.PAGE_IS_PRESENT
@@ -308,6 +328,8 @@ cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan,
     """Answer for the pages of a span from where the cursor stands, for some time or to its end."""
     cdef uint64_t began = now(), left
     cdef ssize_t got
+    if not slowness:
+        measure(fd)
     while cursor.at < cursor.end:
         left = (cursor.end - cursor.at) >> PAGE_SHIFT
         if cursor.mode == READ:
@@ -467,6 +489,9 @@ cdef ssize_t scan_next(int fd, cursor_t *cursor, const kernel.scan_arg *asked,
     cdef kernel.scan_arg arg = asked[0]
     cdef uint64_t began = now(), pages = min((cursor.end - cursor.at) >> PAGE_SHIFT, cursor.pages)
     cdef ssize_t count
+    if not slowness:
+        measure(fd)
+        began = now()
     arg.max_pages = MOST_MATCHED if cursor.pages < VOID_SEEN else VOID_SEEN
     if cursor.void:
         count = void_ahead(fd, cursor)

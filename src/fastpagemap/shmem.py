@@ -7,6 +7,7 @@ a page never touched. Only the file behind the mapping knows.
 import contextlib
 import errno
 import functools
+import glob
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -41,6 +42,22 @@ def _kernel_tmpfs() -> int:
         return os.fstat(fd).st_dev
     finally:
         os.close(fd)
+
+
+@functools.cache
+def _kernel_hugetlbfs() -> frozenset[int]:
+    """Return the devices of the hugetlbfs that no one mounts: one for each size of pages."""
+    found = set()
+    for path in glob.glob("/sys/kernel/mm/hugepages/hugepages-*kB"):
+        size = int(path.rpartition("-")[2].removesuffix("kB")) * 1024
+        flags = os.MFD_CLOEXEC | os.MFD_HUGETLB | (size.bit_length() - 1) << os.MFD_HUGE_SHIFT
+        with contextlib.suppress(OSError):
+            fd = os.memfd_create("fastpagemap", flags)
+            try:
+                found.add(os.fstat(fd).st_dev)
+            finally:
+                os.close(fd)
+    return frozenset(found)
 
 
 class SharedMemory:
@@ -85,6 +102,23 @@ class SharedMemory:
                 verdict = None if mount.kind == b"overlay" else mount.kind in _TMPFS
                 self._verdicts.setdefault(mount.device, verdict)
         return self._verdicts.setdefault(device, None)
+
+    def is_hugetlb(self, mapping: Mapping) -> bool:
+        """Return whether a mapping is of hugetlbfs."""
+        if not mapping.device or os.major(mapping.device) or self.verdict(mapping):
+            return False
+        return mapping.device in _kernel_hugetlbfs() or any(
+            mount.kind == b"hugetlbfs" and mount.device == mapping.device
+            for mount in self._files.mounts
+        )
+
+    def hugetlb(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the parts of a span that are of hugetlbfs: start and end."""
+        return [
+            (max(mapping.start, start), min(mapping.end, end))
+            for mapping in within(self.process, start, end, files=True)
+            if self.is_hugetlb(mapping)
+        ]
 
     def within(self, start: int, end: int) -> list[tuple[int, int, Mapping]]:
         """Return the parts of a span that are shared memory: start, end, and whose they are."""

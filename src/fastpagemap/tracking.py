@@ -59,6 +59,9 @@ class WriteTracker:
     after fork has a copy of the memory that is not tracked, and needs a tracker of its own. Many
     threads may ask one tracker, while others write; each page written is told to one of them.
 
+    Of memory never touched before, some kernels (6.18.15; not 6.12, 6.18.44, 7.3) tell a page once
+    as written that was only read.
+
     Pages that MADV_DONTNEED has emptied count as written: their content has changed. The first
     write to a transparent huge page has the kernel map it as small pages from then on, and only the
     page written is told; MADV_COLLAPSE makes it huge again once tracking is over. A page of hugetlb

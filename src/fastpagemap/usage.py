@@ -112,6 +112,17 @@ def _count(
         if piece.shared is not None:
             for name, found in plans.count_shared(memory, piece, questions).items():
                 table[name][row] += np.uint64(found * PAGE_SIZE)
+    if "soft_dirty" in columns:
+        _count_hugetlb(memory, spans, table["soft_dirty"])
+
+
+def _count_hugetlb(memory: SharedMemory, spans: list[Mapping], written: Addresses) -> None:
+    """Count soft-dirty pages of hugetlb anew: of these the kernel does not tell by itself."""
+    for row, span in enumerate(spans):
+        if memory.is_hugetlb(span):
+            mask = np.empty(span.pages, bool)
+            plans.fill(memory.process, span.start, span.end, {"soft_dirty": mask})
+            written[row] = np.count_nonzero(mask) * PAGE_SIZE
 
 
 def _pieces(

@@ -153,5 +153,6 @@ def _make_usual(directory):
     for name in ("vmlinuz", "config"):
         place = directory / f"boot/{name}-{modules.name}"
         if not place.exists():
-            place.symlink_to(modules / name)
+            # relative: the directory is renamed when it is complete
+            place.symlink_to(f"../lib/modules/{modules.name}/{name}")
     run("depmod", "--basedir", str(directory), modules.name)

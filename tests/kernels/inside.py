@@ -1,6 +1,7 @@
 """What runs in the virtual machine: a look at its kernel, then the tests.
 
-Standard output is the log; the answer is a line of JSON in the file named by the one argument.
+Standard output is the log. The arguments: which tests ("usual", "quick" or "whole"), and the file
+for the answer, a line of JSON.
 """
 
 import ctypes
@@ -8,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import struct
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,13 +23,37 @@ import linux  # noqa: E402
 import memory  # noqa: E402
 import needs  # noqa: E402
 import oracle  # noqa: E402
+import uffd  # noqa: E402
 
-# What is left out, by the beginnings of names, and why.
-LEFT_OUT: dict[str, str] = {}
+# What is left out, files by their names and others by the beginnings of theirs, and why.
+LEFT_OUT = {
+    "test_cli*.py": "how answers are drawn and errors worded",
+    "test_watch*.py": "what a terminal shows",
+    "test_entry.py": "words are decoded, wherever they come from",
+    "test_arguments.py": "refused before the kernel is asked",
+    "test_span.py": "of buffers, not of pages",
+    "test_core.py": "the same loops, in a module that has to be compiled",
+    "test_memray.py": "another program's files",
+    "test_postgres.py": "a server of a gigabyte: its memory is of kinds that others test",
+    "test_usage.py::test_every_kind_in_swap[swapfile": "after zram the same; each starts a Python",
+    "test_properties.py::test_this_process_as_nobody": "slow; others are nobody, too",
+}
+# What is enough to see whether a kernel is understood: each question once to each kind of memory.
+QUICK = [
+    "test_capabilities.py",
+    "test_soft_dirty.py",
+    "test_regions.py",
+    "test_scan.py",
+    "test_pagemap.py::test_every_kind",
+    "test_shmem.py::test_truth_table",
+    "test_tracking.py::test_exactly_what_was_written",
+    "test_tracking.py::test_the_memory_is_left_as_it_was",
+]
 EXAMPLES = 5
 
 # struct pm_scan_arg and struct procmap_query of linux/fs.h: 96 and 104 bytes, the first is the size
 PAGEMAP_SCAN = 3 << 30 | 96 << 16 | ord("f") << 8 | 16
+CATEGORIES = {7: "SOFT_DIRTY", 8: "GUARD", 9: "ACCESSED"}  # those that came later, by their bits
 PROCMAP_QUERY = 3 << 30 | 104 << 16 | ord("f") << 8 | 17
 
 
@@ -38,9 +64,11 @@ def look():
         "page": f"{linux.PAGE >> 10} KiB",
         "soft-dirty": keeps_soft_dirty(),
         "SCAN": knows_ioctl("pagemap", PAGEMAP_SCAN, 96),
+        "and categories": ", ".join(name for bit, name in CATEGORIES.items() if knows(bit)),
         "QUERY": knows_ioctl("maps", PROCMAP_QUERY, 104),
         "cachestat": has_cachestat(),
         "guard bit": shows_guards(),
+        "WP_ASYNC": protects_asynchronously(),
     }
 
 
@@ -67,6 +95,27 @@ def knows_ioctl(name, request, size):
             fcntl.ioctl(file, request, argument)
         except OSError as error:
             return error.errno != 25  # ENOTTY
+    return True
+
+
+def knows(bit):
+    """Ask PAGEMAP_SCAN for pages of a category, of no pages at all."""
+    argument = struct.pack("12Q", 96, *[0] * 8, 1 << bit, 0, 0)
+    with open("/proc/self/pagemap", "rb") as file:
+        try:
+            fcntl.ioctl(file, PAGEMAP_SCAN, argument)
+        except OSError:
+            return False
+    return True
+
+
+def protects_asynchronously():
+    """Ask userfaultfd for it."""
+    try:
+        with memory.untouched(1) as made:
+            uffd._watched(made, uffd._FEATURE_WP_ASYNC, uffd._MODE_WP, "WP_ASYNC")
+    except needs.Missing:
+        return False
     return True
 
 
@@ -107,12 +156,6 @@ class Recorder:
         # but for those who ask the class's class.
         type.__setattr__(settings, "max_examples", property(lambda _: EXAMPLES))
 
-    def pytest_collection_modifyitems(self, config, items):
-        left_out = [item for item in items if item.nodeid.startswith(tuple(LEFT_OUT))]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-        self.outcomes["left out"] = len(left_out)
-
     def pytest_runtest_logreport(self, report):
         self.durations[report.nodeid.split("::")[0]] += report.duration
         if report.failed:
@@ -131,14 +174,34 @@ class Recorder:
             self.missing[report.longrepr[2]] += 1
 
 
-def main(answer):
+def selected(select):
+    """Return pytest's arguments for a selection."""
+    if select == "whole":
+        return [str(TESTS)]
+    # those that come with other packages take longer to be loaded than some tests
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    if select == "quick":
+        # not each kind in a process of its own, nor each in swap of both kinds
+        return ["-k", "not made_there and not swapfile", *map(path, QUICK)]
+    without = [
+        f"--deselect=tests/{name}" if "::" in name else f"--ignore-glob={path(name)}"
+        for name in LEFT_OUT
+    ]
+    return [*without, str(TESTS)]
+
+
+def path(name):
+    """Return where a test is."""
+    return str(TESTS / name)
+
+
+def main(select, answer):
     """Look, test, and write the answer."""
     seen = look()
     print(seen, flush=True)
     recorder = Recorder()
-    options = ["-p", "no:cacheprovider", "--durations=30", "-v"]
-    options += ["-o", "faulthandler_timeout=600", "--color=no"]
-    status = pytest.main([*options, str(TESTS)], plugins=[recorder])
+    options = ["-p", "no:cacheprovider", "--durations=60", "-v", "-o", "faulthandler_timeout=600"]
+    status = pytest.main([*options, "--color=no", *selected(select)], plugins=[recorder])
     if status not in (0, 1):
         recorder.failed.append(f"pytest: {status!r}")
     Path(answer).write_text(
@@ -156,4 +219,4 @@ def main(answer):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

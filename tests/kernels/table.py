@@ -1,23 +1,21 @@
-"""What was found on each kernel, as tables."""
+"""What was found on each kernel, as tables that Markdown can show."""
 
 
 def print_tables(rows):
     """Print a line for each kernel, then a line for each thing that some test needs."""
-    print("\n== kernels")
     columns = {name: _cells(answer) for name, answer in rows.items() if "seen" in answer}
-    heads = list(dict.fromkeys(head for cells in columns.values() for head in cells))
+    heads = list(dict.fromkeys(head for cells in columns.values() for head in cells)) or ["result"]
     lines = [["kernel", *heads]]
     for name, answer in rows.items():
-        cells = columns.get(name)
-        if cells:
-            lines.append([name, *(cells[head] for head in heads)])
-        elif "missing kernel" in answer:
-            lines.append([name, f"MISSING: {answer['missing kernel']}"])
+        if name in columns:
+            lines.append([name, *columns[name].values()])
         else:
-            lines.append([name, f"FAILED: {answer['failed'][0]}"])
+            word = "MISSING" if "missing kernel" in answer else f"FAILED: {answer['failed'][0]}"
+            lines.append([name, word, *[""] * (len(heads) - 1)])
+    print("\nKernels:\n")
     _print(lines)
     if columns:
-        print("\n== how many tests had what they need, of those that need it")
+        print("\nHow many tests had what they need, of those that need it:\n")
         _print(_needs({name: rows[name] for name in columns}))
 
 
@@ -28,13 +26,12 @@ def _cells(answer):
     cells["passed"] = counts.get("passed", 0)
     cells["failed"] = len(answer["failed"])
     cells["skipped"] = counts.get("skipped", 0)
-    cells["left out"] = counts.get("left out", 0)
     cells["seconds"] = answer["seconds"]
     return cells
 
 
 def _word(value):
-    return {True: "yes", False: "no"}.get(value, value)
+    return {True: "yes", False: "no", "": "-"}.get(value, value)
 
 
 def _needs(rows):
@@ -51,12 +48,9 @@ def _needs(rows):
 
 
 def _print(lines):
-    """Print lines of cells as a table; the last cell of a shorter line runs on."""
-    widths = [0] * max(map(len, lines))
+    """Print lines of cells as a table, the first one as its head."""
+    lines = [[str(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
     for line in lines:
-        short = len(line) < len(lines[0])
-        for number, cell in enumerate(line[:-1] if short else line):
-            widths[number] = max(widths[number], len(str(cell)))
-    for line in lines:
-        cells = [str(cell).ljust(width) for cell, width in zip(line, widths, strict=False)]
-        print("  ".join(cells).rstrip())
+        print("|", " | ".join(map(str.ljust, line, widths)), "|")
