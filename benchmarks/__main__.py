@@ -22,9 +22,9 @@ sys.path.append(str(HERE.parent / "tests"))
 
 #: one module each: bench_<question>.py
 WITHOUT_SWAP = ("swapless",)
-WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "snapshot")
+WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "residency", "snapshot")
 WRITES = ("writes",)
-POLITE = ("polite",)
+POLITE = ("polite", "sampling")
 COMMANDS = ("cli",)
 QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE, *COMMANDS)
 #: above every other area, so that what is swapped here stays where it was put

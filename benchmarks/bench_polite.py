@@ -55,9 +55,9 @@ class Victim(NamedTuple):
 
 
 @contextlib.contextmanager
-def victim(reserved: int, resident: int) -> Iterator[Victim]:
+def victim(reserved: int, resident: int, *kind: str) -> Iterator[Victim]:
     """Start one with a heap."""
-    command = [compiled("victim"), str(reserved), str(resident)]
+    command = [compiled("victim"), str(reserved), str(resident), *kind]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

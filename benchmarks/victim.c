@@ -1,6 +1,7 @@
-/* A process that is read while it works: it maps, touches and unmaps a page in a tight loop.
+/* A process that is read while it works: it maps, touches and unmaps a page in a tight loop, or,
+ * with a third word, makes no system call and reads its heap a page at a time.
  *
- *     victim RESERVED RESIDENT     bytes of heap, and how many of them are touched, in 16 parts
+ *     victim RESERVED RESIDENT [cpu]  bytes of heap, and how many are touched, in 16 parts
  *
  * Prints its heap's start and end. For each line on stdin, a number of seconds, it works so long,
  * then prints how often, and the latencies in ns: p50, p99, p99.9 and the longest.
@@ -41,6 +42,24 @@ static void *map(size_t size)
     return at;
 }
 
+/* How many pages are read between two looks at the clock. */
+#define ROUND 256
+
+static size_t read_heap(double seconds, uint32_t *took, size_t page, const volatile char *heap,
+                        size_t size)
+{
+    uint64_t last = now(), end = last + (uint64_t)(seconds * 1e9);
+    size_t count = 0, at = 0;
+    while (last < end && count < MOST) {
+        for (size_t i = 0; i < ROUND; i++, at = (at + page) % size)
+            (void)heap[at];
+        uint64_t t = now();
+        took[count++] = t - last > UINT32_MAX ? UINT32_MAX : t - last;
+        last = t;
+    }
+    return count;
+}
+
 static size_t work(double seconds, uint32_t *took, size_t page)
 {
     uint64_t last = now(), end = last + (uint64_t)(seconds * 1e9);
@@ -58,7 +77,7 @@ static size_t work(double seconds, uint32_t *took, size_t page)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc != 3 && argc != 4)
         return 2;
     size_t reserved = strtoull(argv[1], NULL, 0), resident = strtoull(argv[2], NULL, 0);
     size_t page = sysconf(_SC_PAGESIZE);
@@ -72,7 +91,8 @@ int main(int argc, char **argv)
     printf("%zu %zu\n", (size_t)heap, (size_t)heap + reserved);
     fflush(stdout);
     for (double seconds; scanf("%lf", &seconds) == 1;) {
-        size_t count = work(seconds, took, page);
+        size_t count = argc == 4 ? read_heap(seconds, took, page, heap, reserved)
+                                 : work(seconds, took, page);
         qsort(took, count, sizeof *took, by_size);
         printf("%zu %u %u %u %u\n", count, took[count / 2], took[count * 99 / 100],
                took[count * 999 / 1000], took[count - 1]);

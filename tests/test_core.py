@@ -48,6 +48,11 @@ def built(tmp_path_factory):
         raise Missing(f"{error.name}") from error
     source = tmp_path_factory.mktemp("downstream") / "source"
     shutil.copytree(HERE / "downstream", source, ignore=shutil.ignore_patterns("*.c", "build"))
+    return installed(source)
+
+
+def installed(source):
+    """Where a project is installed, built by the tools that are here."""
     target = source.with_name("site")
     command = f"-m pip install -q --no-deps --no-build-isolation --target {target} {source}"
     done = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True)
@@ -71,6 +76,30 @@ def test_the_project_downstream_agrees(built):
     )
     assert done.returncode == 0, done.stderr
     assert "all agree" in done.stdout
+
+
+def test_the_sampler_in_the_docs(built, tmp_path):
+    """As it is written there, and nothing else."""
+    text = (HERE.parent / "docs/embedding.md").read_text()
+    project = tmp_path / "project"
+    project.mkdir()
+    for language, name in (("cython", "sampler.pyx"), ("toml", "pyproject.toml")):
+        (code,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+        (project / name).write_text(code)
+    (code,) = re.findall(r"```python\n(# setup.py\n.*?)```", text, re.DOTALL)
+    (project / "setup.py").write_text(code)
+    program = (
+        "import numpy as np, sampler, fastpagemap as fpm\n"
+        "start, end = fpm.span(array := np.ones(100_000))\n"
+        "pages, present = (end - start) // fpm.PAGE_SIZE, np.zeros(3, np.int64)\n"
+        "sampler.sample(start, pages, present, 1000)\n"
+        "assert (present == pages).all(), present"
+    )
+    environment = os.environ | {"PYTHONPATH": str(installed(project))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd="/", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def declared():

@@ -15,6 +15,7 @@ import click
 COMMANDS = {
     "report": "command_report",
     "map": "command_map",
+    "watch": "command_watch",
     "dump": "command_dump",
     "diff": "command_dump",
     "dirty": "command_dirty",
@@ -28,6 +29,7 @@ Examples:
   fastpagemap 1234                          one row for each mapping of process 1234
   fastpagemap report --all --sort swapped   who is in swap, the most first
   fastpagemap map postgres -o memory.png    the address space as a picture
+  fastpagemap watch postgres                the same, live
   fastpagemap dump 1234 -o before.fpm       keep all of it in a file
   fastpagemap COMMAND --help                more of each, with examples
 

@@ -1,0 +1,85 @@
+"""``fastpagemap watch``: what has to hold before the screen is taken."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from fastpagemap.cli import targets
+from fastpagemap.cli.commands import raw_options
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  fastpagemap watch 1234               a process, by its id
+  fastpagemap watch postgres           by its name
+  fastpagemap watch 1234 --interval 5  every five seconds
+  sudo fastpagemap watch 1234 --dirty  with what is written, too
+  fastpagemap watch before.fpm         what 'fastpagemap dump' kept
+"""
+)
+@click.argument("target")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Between refreshes. Pages are looked at less often where that would cost too much; the "
+    "screen says how old they are.",
+)
+@click.option(
+    "--dirty",
+    is_flag=True,
+    help="Tell what is written, by clearing the soft-dirty bits of TARGET at each look. That "
+    "changes it: whoever else tracks its writes by them (CRIU) loses track.",
+)
+@raw_options
+def watch(target: str, **options: Any) -> int:
+    """Show the memory of TARGET on the whole screen, page by page, and what happens to it.
+
+    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
+
+    One cell is one page or a group of them, coloured by state. Move through the mappings, zoom,
+    pause, save the screen: '?' shows the keys. What comes in, is swapped out and is written a
+    second is counted from one look at the pages to the next: what happened and was undone in
+    between is not in it. Written needs --dirty, and a kernel that keeps soft-dirty bits.
+    """
+    need_terminal()
+    from fastpagemap.cli.watch.app import Watch
+    from fastpagemap.cli.watch.sampling import Live, Still
+
+    whose = targets.resolve(target, options["raw"], options["start"])
+    if not isinstance(whose, int):
+        if options["dirty"]:
+            raise click.UsageError("--dirty is for a process: nothing is written in a file")
+        app = Watch(Still(whose))
+    else:
+        live = Live(whose, options["interval"], dirty=options["dirty"])
+        app = Watch(live, options["interval"])
+    code = app.run()
+    if app.failure:
+        raise app.failure
+    return code or 0
+
+
+def need_terminal() -> None:
+    """Refuse where the screen could not be seen, or no key be read.
+
+    Raises
+    ------
+    click.UsageError
+        Standard input, output or error is no terminal: textual reads from the first and draws on
+        the last.
+    """
+    streams = {"output": sys.__stdout__, "input": sys.__stdin__, "error": sys.__stderr__}
+    for name, stream in streams.items():
+        if stream is None or not stream.isatty():
+            raise click.UsageError(f"watch needs a terminal, and standard {name} is none")
+    if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        raise click.UsageError("watch needs a terminal with a screen; TERM says there is none")

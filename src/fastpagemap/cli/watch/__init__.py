@@ -1,0 +1,1 @@
+"""The full-screen view: what is sampled, what is shown of it, and the screen, in that order."""

@@ -1,0 +1,170 @@
+"""The cells of ``fastpagemap watch``, their legend, and lines of text above them."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.geometry import Size
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from fastpagemap.cli.palette import STATES
+from fastpagemap.cli.tables import human
+from fastpagemap.cli.watch.picture import Picture
+
+__all__ = ["Cells", "Legend", "Line"]
+
+#: What is pale on paper is dark on a dark screen, and the other way round.
+ON_DARK = {
+    "untouched": "#3a3a3a",
+    "zero": "#24506b",
+    "huge": "#d6e9fa",
+    "soft_dirty": "#00b382",
+    "guard": "#6c6c6c",
+}
+#: What would be too dark for a character.
+IN_TEXT = {"zero": "#8fbcd6", "guard": "#a8a8a8", "untouched": "#909090"}
+COLOURS = [ON_DARK.get(state.key, state.colour) for state in STATES]
+
+
+def swatches(characters: bool) -> list[Segment]:
+    """Return one cell of each state: a character, or only its colour."""
+    if characters:
+        looks = zip(STATES, COLOURS, strict=True)
+        return [Segment(s.char, Style(color=IN_TEXT.get(s.key, c))) for s, c in looks]
+    return [Segment(" ", Style(bgcolor=colour)) for colour in COLOURS]
+
+
+class Line(Widget):
+    """Text that changes every second, and never the layout."""
+
+    DEFAULT_CSS = "Line { height: 1; }"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self._text = Text()
+
+    def show(self, text: Text) -> None:
+        """Show another text."""
+        if text != self._text:
+            self._text = text
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Return what of it there is room for."""
+        width = self.size.width
+        text = self._text.copy()
+        text.truncate(width, overflow="ellipsis")
+        strip = Strip(text.render(self.app.console)).apply_style(self.rich_style)
+        return strip.adjust_cell_length(width, self.rich_style)
+
+
+class Cells(Widget):
+    """One cell a page, or a group of pages, line after line."""
+
+    class Resized(Message):
+        """There is room for another number of cells."""
+
+    class Pointed(Message):
+        """The mouse is over a cell, or over none: -1; `chosen` when it was clicked."""
+
+        def __init__(self, cell: int, chosen: bool = False) -> None:
+            super().__init__()
+            self.cell, self.chosen = cell, chosen
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self.picture: Picture | None = None
+        self._swatches = swatches(False)
+
+    def show(self, picture: Picture) -> None:
+        """Show other cells."""
+        old, self.picture = self.picture, picture
+        if old is None or not np.array_equal(old.cells, picture.cells):
+            self.refresh()
+
+    def show_characters(self, characters: bool) -> None:
+        """Show characters, or colours alone."""
+        self._swatches = swatches(characters)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Return one line of cells."""
+        width, base = self.size.width, self.rich_style
+        if self.picture is None:
+            return Strip.blank(width, base)
+        row = self.picture.cells[y * width : (y + 1) * width]
+        if not len(row):
+            return Strip.blank(width, base)
+        first = np.flatnonzero(np.diff(row, prepend=np.uint8(255)))
+        lengths = np.diff(first, append=len(row))
+        segments = []
+        for state, length in zip(row[first].tolist(), lengths.tolist(), strict=True):
+            swatch = self._swatches[state]
+            segments.append(Segment(swatch.text * length, swatch.style))
+        return Strip(segments, len(row)).apply_style(base).adjust_cell_length(width, base)
+
+    def on_resize(self) -> None:
+        """Tell that there is another number of cells."""
+        self.post_message(self.Resized())
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Tell what the mouse is over."""
+        self.post_message(self.Pointed(self._cell(event)))
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell what was clicked."""
+        self.post_message(self.Pointed(self._cell(event), chosen=True))
+
+    def on_leave(self) -> None:
+        """Tell that the mouse is elsewhere."""
+        self.post_message(self.Pointed(-1))
+
+    def _cell(self, event: events.MouseEvent) -> int:
+        cell = event.y * self.size.width + event.x
+        return cell if self.picture and cell < len(self.picture.cells) else -1
+
+
+class Legend(Widget):
+    """The states, how they look, and how many bytes of each are shown."""
+
+    DEFAULT_CSS = "Legend { height: auto; }"
+    #: The room a state takes: swatch, label, size.
+    WIDTH = 26
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self._sums: list[int] = [0] * len(STATES)
+        self._characters = False
+
+    def show(self, sums: list[int]) -> None:
+        """Show other sizes."""
+        if sums != self._sums:
+            self._sums = sums
+            self.refresh()
+
+    def show_characters(self, characters: bool) -> None:
+        """Show characters, or colours alone."""
+        self._characters = characters
+        self.refresh()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Return how many lines it takes."""
+        return -(-len(STATES) // max(width // self.WIDTH, 1))
+
+    def render(self) -> Text:
+        """Return states side by side."""
+        text = Text(no_wrap=True)
+        across = max(self.size.width // self.WIDTH, 1)
+        looks = swatches(self._characters)
+        for number, (state, look, size) in enumerate(zip(STATES, looks, self._sums, strict=True)):
+            if number and number % across == 0:
+                text.append("\n")
+            text.append(look.text * 2, look.style)
+            text.append(f" {state.label:<15}", "" if size else "dim")
+            text.append(f"{human(size):>6}  ", "bold" if size else "dim")
+        return text

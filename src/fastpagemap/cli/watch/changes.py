@@ -1,0 +1,67 @@
+"""What changed between two looks, as runs: pure, no I/O."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastpagemap import RUN_DTYPE, State
+from fastpagemap.cli.watch.area import View
+
+__all__ = ["clipped", "moved", "replaced"]
+
+Runs = npt.NDArray[np.void]
+Column = npt.NDArray[np.uint64]
+
+
+def moved(before: Runs, after: Runs) -> dict[str, int]:
+    """Return how many bytes changed from one look to the next, by what became of them."""
+    if np.array_equal(_words(before), _words(after)):
+        return {"faulted_in": 0, "swapped_out": 0, "written": 0}
+    # sorted, not made unique: an edge that is there twice begins a part of no size
+    edges = np.sort(np.concatenate([r[e] for r in (before, after) for e in ("start", "end")]))
+    sizes = np.diff(edges)
+    was, now = _states(before, edges[:-1]), _states(after, edges[:-1])
+
+    new = now & ~was
+    # pages that are nothing yet are soft-dirty, too, in a new mapping
+    something = (now & np.uint64(State.PRESENT | State.SWAPPED)) != 0
+
+    def bytes_of(state: State) -> int:
+        return int(sizes[((new & np.uint64(state)) != 0) & something].sum())
+
+    return {
+        "faulted_in": bytes_of(State.PRESENT),
+        "swapped_out": bytes_of(State.SWAPPED),
+        "written": bytes_of(State.SOFT_DIRTY),
+    }
+
+
+def _states(runs: Runs, addresses: Column) -> Column:
+    """Return the state at each address, 0 where there is no run."""
+    if not len(runs):
+        return np.zeros_like(addresses)
+    starts, ends, of_runs = (np.ascontiguousarray(runs[name]) for name in RUN_DTYPE.names or ())
+    at = np.searchsorted(starts, addresses, "right")
+    inside = (at > 0) & (addresses < ends[at - 1])
+    states: Column = np.where(inside, of_runs[at - 1], np.uint64(0))
+    return states
+
+
+def _words(runs: Runs) -> Column:
+    """Return the runs as plain numbers, which are compared faster."""
+    return np.ascontiguousarray(runs).view(np.uint64)
+
+
+def clipped(runs: Runs, view: View) -> Runs:
+    """Return the part of the runs that is in a view."""
+    low, high = np.uint64(view.start), np.uint64(view.end)
+    some = runs[(runs["end"] > low) & (runs["start"] < high)]
+    some["start"], some["end"] = some["start"].clip(low, high), some["end"].clip(low, high)
+    return some
+
+
+def replaced(runs: Runs, view: View, new: Runs) -> Runs:
+    """Return the runs with those of a view replaced by new ones."""
+    before, after = View(0, view.start), View(view.end, View().end)
+    return np.concatenate([clipped(runs, before), new, clipped(runs, after)])

@@ -1,0 +1,101 @@
+"""What ``fastpagemap watch`` says in its lines of text: no screen here."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+
+from rich.text import Text
+
+from fastpagemap import Mapping
+from fastpagemap.cli import palette
+from fastpagemap.cli.tables import human, printable
+from fastpagemap.cli.watch.area import View
+from fastpagemap.cli.watch.looking import Seen
+from fastpagemap.cli.watch.sampling import Live, Sample, Still
+
+__all__ = ["cell", "rates", "title", "what"]
+
+WARNING = "bold reverse"
+#: Of a path, the end: there is more to say.
+PATH = 30
+
+
+def what(source: Live | Still, sample: Sample, paused: bool) -> Text:
+    """Say what is watched, and how old it is."""
+    text = Text()
+    if source.pid:
+        text.append(f"process {source.pid} {printable(source.name)}  ")
+    else:
+        text.append("saved entries  ")
+    if sample.ended:
+        text.append(f" {sample.ended}: this is how it was ", WARNING)
+    elif not source.live:
+        text.append(" a snapshot ", WARNING)
+    elif paused:
+        text.append(" paused ", WARNING)
+    else:
+        now = time.monotonic()
+        text.append(f"pages seen {_ago(now - sample.seen)}, sums {_ago(now - sample.summed)}")
+    return text
+
+
+def _ago(seconds: float) -> str:
+    return "now" if seconds < 1 else f"{seconds:.0f} s ago"
+
+
+def rates(source: Live | Still, sample: Sample) -> Text:
+    """Say what happens a second."""
+    if isinstance(source, Still):
+        return Text(source.about)
+    if sample.ended:
+        return Text()
+    rates, text = sample.rates, Text()
+    known = source.knows_written
+    for label, value in (
+        ("faults/s: minor ", _number(rates.minor)),
+        (" major ", _number(rates.major)),
+        (" · shown: in ", _bytes(rates.faulted_in)),
+        (" out ", _bytes(rates.swapped_out)),
+        (" written ", _bytes(rates.written) if known else "not known here"),
+    ):
+        text.append(label, "dim").append(value, "bold")
+    return text
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _bytes(value: float | None) -> str:
+    return "-" if value is None else f"{human(round(value))}/s"
+
+
+def title(seen: Seen, mapping: Mapping | None, zoom: View | None) -> Text:
+    """Say which pages the cells show."""
+    picture, size = seen.picture, seen.sample.page_size
+    if zoom:
+        text = Text(f" {zoom.start:x}-{zoom.end:x}")
+    elif mapping:
+        path = printable(mapping.path) or "anonymous"
+        shown = path if len(path) <= PATH else f"…{path[1 - PATH :]}"
+        text = Text(f" {mapping.start:x} {shown}")
+    else:
+        text = Text(" whole process")
+    text.append(f": {human(picture.area.size)}")
+    pages = "1 page" if picture.pages == 1 else f"{picture.pages} pages"
+    text.append(f", a cell is {pages} ({human(picture.pages * size)})")
+    if picture.left_out:
+        text.append(f", {human(picture.left_out)} untouched left out")
+    return text
+
+
+def cell(seen: Seen, number: int) -> Text:
+    """Say what is in a cell."""
+    picture, sample = seen.picture, seen.sample
+    address = picture.area.address(number * picture.pages * sample.page_size)
+    at = bisect_right(sample.mappings, address, key=lambda mapping: mapping.start) - 1
+    path = printable(sample.mappings[at].path) or "anonymous"
+    amounts = zip(palette.STATES, picture.amounts[number].tolist(), strict=True)
+    found = ", ".join(f"{state.label} {human(round(size))}" for state, size in amounts if size)
+    return Text(f" {address:x} {path}: {found}")

@@ -1,0 +1,315 @@
+"""What ``fastpagemap watch`` samples and makes cells of, without a screen."""
+
+import time
+
+import numpy as np
+import pytest
+
+import fastpagemap as fpm
+from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, State
+from fastpagemap.cli import palette
+from fastpagemap.cli.watch.area import Area, View, cell_pages, parse_range
+from fastpagemap.cli.watch.changes import clipped, moved, replaced
+from fastpagemap.cli.watch.picture import Wish, picture
+from fastpagemap.cli.watch.sampling import Live, Pace, Sample
+from victim import Victim
+
+PRESENT, SWAPPED, DIRTY = State.PRESENT, State.SWAPPED, State.SOFT_DIRTY
+
+
+def runs(*rows):
+    return np.array(list(rows), RUN_DTYPE)
+
+
+def mapping(start, end, path=""):
+    return Mapping(start, end, "rw-p", 0, 0, 0, path)
+
+
+def tuples(found):
+    return [tuple(map(int, row)) for row in found]
+
+
+# ---- areas -------------------------------------------------------------------------------------
+
+
+def test_spans_are_put_side_by_side():
+    area = Area([100, 500], [200, 800])
+    assert area.size == 400
+    assert [area.address(offset) for offset in (0, 99, 100, 399, 400, 999)] == [
+        *(100, 199, 500, 799, 800, 800)
+    ]
+    assert [area.offset(address) for address in (0, 100, 199, 300, 500, 799, 900)] == [
+        *(0, 0, 99, 100, 100, 399, 400)
+    ]
+
+
+def test_an_area_is_what_of_the_mappings_is_in_view():
+    area = Area.of([mapping(100, 200), mapping(300, 400), mapping(500, 600)], View(150, 350))
+    assert (area.starts.tolist(), area.ends.tolist()) == ([150, 300], [200, 350])
+    assert Area.of([], View()).size == 0
+
+
+def test_runs_are_placed_and_cut_off():
+    area = Area([100, 500], [200, 800])
+    placed = area.placed(
+        runs((0, 50, 9), (50, 150, 1), (190, 200, 2), (300, 400, 9), (500, 900, 3))
+    )
+    assert tuples(placed) == [(0, 50, 1), (90, 100, 2), (100, 400, 3)]
+    assert len(Area([], []).placed(runs((0, 50, 9)))) == 0
+    assert len(area.placed(runs())) == 0
+
+
+def test_what_was_never_touched_can_be_left_out():
+    mib = 1 << 20
+    area = Area([0, 900 * mib], [800 * mib, 1000 * mib])
+    found = runs((0, mib, 1), (mib + 4096, 2 * mib, 1), (500 * mib, 501 * mib, 1))
+    touched = area.touched(found)
+    assert touched.starts.tolist() == [0, 500 * mib]
+    assert touched.ends.tolist() == [2 * mib, 501 * mib]
+    assert area.touched(runs()).size == 0
+
+
+@pytest.mark.parametrize("pages", [0, 1, 2, 3, 7, 100, 1000, 12345, 1 << 34])
+@pytest.mark.parametrize("room", [1, 2, 79, 1000])
+def test_cells_have_room(pages, room):
+    cell = cell_pages(pages, room)
+    assert -(-pages // cell) <= room
+    assert cell == 1 or -(-pages // cell) >= room / 3
+
+
+def test_zooming():
+    page = 4096
+    area = Area([0x10000, 0x90000], [0x20000, 0xA0000])  # 16 pages each
+    half = area.moved(View(), 0.5, 0, page)
+    assert half == View(0x18000, 0x98000)
+    assert area.moved(half, 1, 0.25, page) == View(0x1C000, 0x9C000)
+    assert area.moved(half, 1, -100, page) == View(0x10000, 0x20000)
+    assert area.moved(half, 1, 100, page) == View(0x90000, 0xA0000)
+    assert area.moved(half, 2, 0, page) is None
+    view = View()
+    for _ in range(20):
+        view = area.moved(view, 0.5, 0, page)
+    assert view.end - view.start == page
+
+
+@pytest.mark.parametrize(
+    ("text", "view"),
+    [
+        ("1000-3000", (0x1000, 0x3000)),
+        (" 0x1000 - 0x3000 ", (0x1000, 0x3000)),
+        ("1001-2fff", (0x1000, 0x3000)),
+        ("1000+8Ki", (0x1000, 0x3000)),
+        ("1000+1m", (0x1000, 0x101000)),
+        ("1000 + 4096", (0x1000, 0x2000)),
+        ("p0", (0x1000, 0x2000)),
+        ("p1-2", (0x2000, 0x9000)),
+        ("P 2", (0x8000, 0x9000)),
+    ],
+)
+def test_ranges(text, view):
+    assert parse_range(text, Area([0x1000, 0x8000], [0x3000, 0xA000]), 0x1000) == View(*view)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1000", "3000-1000", "p4", "p2-1", "1000-", "-1", "0-ffffffffffffffff", "p"]
+)
+def test_no_ranges(text):
+    with pytest.raises(ValueError, match=r"page|range"):
+        parse_range(text, Area([0x1000, 0x8000], [0x3000, 0xA000]), 0x1000)
+
+
+# ---- changes -----------------------------------------------------------------------------------
+
+
+def test_what_changed_is_counted():
+    before = runs((0, 100, PRESENT), (100, 200, SWAPPED), (300, 400, PRESENT | DIRTY))
+    after = runs(
+        (0, 50, SWAPPED), (50, 100, PRESENT), (100, 150, PRESENT | DIRTY), (500, 600, DIRTY)
+    )
+    # the pages from 500 on are dirty for being new, and nothing was written to them
+    assert moved(before, after) == {"faulted_in": 50, "swapped_out": 50, "written": 50}
+    assert set(moved(after, after).values()) == set(moved(runs(), runs()).values()) == {0}
+    assert moved(runs(), runs((0, 10, PRESENT)))["faulted_in"] == 10
+
+
+def test_runs_of_a_view_are_replaced():
+    old = runs((0, 100, 1), (200, 300, 2))
+    assert tuples(replaced(old, View(50, 250), runs((60, 70, 3)))) == [
+        *((0, 50, 1), (60, 70, 3), (250, 300, 2))
+    ]
+    assert tuples(replaced(old, View(), runs())) == []
+    assert tuples(replaced(runs(), View(5, 6), runs((5, 6, 1)))) == [(5, 6, 1)]
+    assert tuples(old) == [(0, 100, 1), (200, 300, 2)]
+
+
+# ---- pace --------------------------------------------------------------------------------------
+
+
+def test_what_is_cheap_is_looked_at_each_time():
+    pace = Pace(1.0, 0.01)
+    assert pace.due(0)
+    pace.spent(0, 0.001)
+    assert not pace.due(0.4)
+    assert pace.due(0.99)
+
+
+def test_what_is_dear_waits_for_its_share():
+    pace = Pace(1.0, 0.01)
+    pace.spent(0, 0.1)  # 10 s at 1 %
+    assert not pace.due(9)
+    assert pace.due(10)
+    pace.spent(0, 0.1)
+    pace.hurry()
+    assert pace.due(0)
+
+
+# ---- pictures ----------------------------------------------------------------------------------
+
+
+def sample(mappings, states, page_size=4096):
+    none = np.zeros(len(mappings), np.uint64)
+    return Sample(mappings, none, none, states, View(), 0.0, 0.0, page_size=page_size)
+
+
+def keys(cells):
+    return [palette.KEYS[cell] for cell in cells]
+
+
+def test_one_cell_a_page():
+    spans = [mapping(0x10000, 0x13000), mapping(0x20000, 0x22000)]
+    seen = sample(spans, runs((0x11000, 0x12000, PRESENT), (0x20000, 0x21000, SWAPPED)))
+    drawn = picture(seen, Wish(room=100))
+    assert keys(drawn.cells) == ["untouched", "present", "untouched", "swapped", "untouched"]
+    assert (drawn.pages, drawn.left_out) == (1, 0)
+    assert drawn.sums == [
+        0x1000 if s in ("present", "swapped") else 0 for s in palette.KEYS[:-1]
+    ] + [0x3000]
+    assert keys(picture(seen, Wish(View(0x11000, 0x20000), 100)).cells) == ["present", "untouched"]
+
+
+def test_pages_of_another_size_than_this_kernels():
+    seen = sample([mapping(0x10000, 0x50000)], runs((0x10000, 0x20000, PRESENT)), 0x10000)
+    assert keys(picture(seen, Wish(room=100)).cells) == ["present"] + ["untouched"] * 3
+
+
+def test_what_is_mostly_untouched_is_left_out():
+    tera = 1 << 40
+    seen = sample([mapping(0, tera)], runs((0, 1 << 20, PRESENT)))
+    drawn = picture(seen, Wish(room=256))
+    assert keys(drawn.cells) == ["present"] * 256
+    assert drawn.left_out == tera - (1 << 20)
+    assert drawn.sums[palette.UNTOUCHED] == tera - (1 << 20)
+    assert picture(seen, Wish(room=256, touched=False)).left_out == 0
+
+
+def test_an_empty_view_has_no_cells():
+    drawn = picture(sample([mapping(0, 4096)], runs()), Wish(View(8192, 12288), 10))
+    assert (len(drawn.cells), sum(drawn.sums)) == (0, 0)
+    drawn = picture(sample([mapping(0, 40960)], runs()), Wish(room=10))
+    assert sum(drawn.sums) == 40960
+
+
+# ---- a process ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def victim():
+    with Victim() as victim:
+        yield victim
+
+
+def look_until(live, view, condition):
+    """Look again and again until what is seen is as expected."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        seen = live.look(view)
+        if condition(seen):
+            return seen
+        time.sleep(0.05)
+    raise AssertionError(f"it never came: {seen}")
+
+
+def test_a_live_process(victim):
+    span = victim.make("untouched", 64)
+    live = Live(victim.pid, 0.05)
+    view = View(span.start, span.end)
+    seen = live.look(View())
+    assert seen.mappings == [m for m in fpm.PageMap(victim.pid).mappings() if m.start < View().end]
+    assert not len(clipped(seen.runs, view))
+    elsewhere = len(seen.runs)
+    live.look(view)
+    span.do("write", 0, 16)
+    seen = look_until(live, view, lambda seen: len(clipped(seen.runs, view)))
+    assert tuples(clipped(seen.runs, view))[0][:2] == (span.start, span.start + 16 * PAGE_SIZE)
+    assert seen.rates.faulted_in > 0
+    assert seen.rates.swapped_out == 0
+    assert (seen.rates.written is None) == (not fpm.capabilities().soft_dirty)
+    assert len(seen.runs) >= elsewhere  # what is not in view is kept as it was seen
+    row = next(i for i, m in enumerate(seen.mappings) if m.start == span.start)
+    seen = look_until(live, view, lambda seen: seen.present[row])
+    assert seen.present[row] == 16 * PAGE_SIZE
+
+
+def test_faults_are_counted(victim):
+    span = victim.make("untouched", 4096)
+    live = Live(victim.pid, 0.05)
+    assert live.look(View()).rates.minor is None
+    span.do("write")
+    assert live.look(View()).rates.minor > 0
+
+
+def test_pages_swapped_out_are_seen(victim, any_swap):
+    spans = [victim.make("touched", 64), victim.make("shared_anonymous", 64)]
+    live = Live(victim.pid, 0.05)
+    live.look(View())
+    for span in spans:
+        victim.pageout(span)
+        view = View(span.start, span.end)
+        seen = look_until(
+            live,
+            View(),
+            lambda seen, view=view: (clipped(seen.runs, view)["state"] & SWAPPED).any(),
+        )
+        assert seen.rates.swapped_out > 0
+
+
+def test_a_process_that_ends_stays_as_it_was(victim):
+    live = Live(victim.pid, 0.05)
+    before = live.look(View())
+    victim.kill()
+    seen = live.look(View())
+    assert "ended" in seen.ended
+    assert (seen.runs, seen.mappings) == (before.runs, before.mappings)
+    assert live.look(View(0, 4096)) is seen
+
+
+def test_what_cannot_be_watched():
+    with pytest.raises(ProcessLookupError):
+        Live(999_999_999)
+
+
+def test_looking_changes_nothing(victim):
+    """Not even soft-dirty bits, where there are any."""
+    span = victim.make("touched", 64)
+    pagemap = fpm.PageMap(victim.pid)
+    before = pagemap.read(span.start, span.end).entries
+    live = Live(victim.pid, 0.01)
+    for _ in range(5):
+        live.look(View())
+        time.sleep(0.02)
+    assert (pagemap.read(span.start, span.end).entries == before).all()
+
+
+def test_what_is_written_needs_dirty_bits(victim):
+    span = victim.make("touched", 64)
+    view = View(span.start, span.end)
+    if not fpm.capabilities().soft_dirty:
+        with pytest.raises(fpm.UnsupportedError, match="soft-dirty"):
+            Live(victim.pid, dirty=True)
+        return
+    live = Live(victim.pid, 0.05, dirty=True)
+    look_until(live, view, lambda seen: seen.rates.written == 0)
+    for _ in range(2):  # and again: the bits are cleared after each look
+        span.do("write", 0, 16)
+        seen = look_until(live, view, lambda seen: seen.rates.written)
+        assert seen.rates.written > 0
