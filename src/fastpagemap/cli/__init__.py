@@ -7,8 +7,11 @@ library is imported before it is needed: click and rich are an extra.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Sequence
+from types import FrameType
 from typing import TextIO
 
 MISUSE, FAILURE, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
@@ -36,36 +39,61 @@ def main(args: Sequence[str] | None = None) -> int:
         0; 1 for a failure, 2 for misuse, 130 after Ctrl-C, 141 when the reader of the output
         went away (what a shell reports for a program killed by SIGPIPE).
     """
-    try:
-        return _run(sys.argv[1:] if args is None else args)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        _discard_output()
-        return BROKEN_PIPE
-    except OSError as error:
-        _discard_output()
-        return _fail(_explain(error))
-    except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library not in EXTRAS:
-            raise
-        _discard_output()
-        return _fail(f"{library} is not installed: pip install 'fastpagemap[{EXTRAS[library]}]'")
-    except MemoryError as error:
-        _discard_output()
-        return _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
-    except Exception as error:
-        if type(error).__name__ == "SnapshotError":  # ValueError's, and imported with numpy alone
+    with _Interrupts() as interrupts:
+        try:
+            return _run(sys.argv[1:] if args is None else args)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Exception as error:
             _discard_output()
-            return _fail(str(error))
-        if os.environ.get("FASTPAGEMAP_TRACEBACK"):
-            raise
-        _discard_output()
-        return _fail(
-            f"unexpected {type(error).__name__}: {error} "
-            "(please report it, with what FASTPAGEMAP_TRACEBACK=1 shows)"
-        )
+            # an extension module takes Ctrl-C, while it is loaded, for an error of its own
+            return INTERRUPTED if interrupts.seen else _failed(error)
+
+
+class _Interrupts:
+    """Notes that Ctrl-C was pressed, beside what it does anyway."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __enter__(self) -> _Interrupts:
+        # not where Ctrl-C is somebody else's business, nor in threads, where it cannot be asked for
+        self._noting = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._noting &= threading.current_thread() is threading.main_thread()
+        if self._noting:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._noting:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        signal.default_int_handler(number, frame)
+
+
+def _failed(error: Exception) -> int:
+    """Say in one line what went wrong; return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    if isinstance(error, OSError):
+        return _fail(_explain(error))
+    if isinstance(error, ModuleNotFoundError):
+        library = (error.name or "").partition(".")[0]
+        if library in EXTRAS:
+            extra = f"pip install 'fastpagemap[{EXTRAS[library]}]'"
+            return _fail(f"{library} is not installed: {extra}")
+    if isinstance(error, MemoryError):
+        return _fail(f"not enough memory: {error}".removesuffix(": "))
+    if type(error).__name__ == "SnapshotError":  # which is imported with numpy alone
+        return _fail(str(error))
+    if os.environ.get("FASTPAGEMAP_TRACEBACK"):
+        raise error
+    return _fail(
+        f"unexpected {type(error).__name__}: {error} "
+        "(please report it, with what FASTPAGEMAP_TRACEBACK=1 shows)"
+    )
 
 
 def _run(args: Sequence[str]) -> int:
