@@ -62,7 +62,7 @@ def test_exactly_what_was_written(kind):
         assert numbers(tracker.written()) == []
         made.read()
         told = numbers(tracker.written())
-        if kind == "untouched":  # on Linux 6.18.15 a page is told that was read, once
+        if kind == "untouched" and os.uname().release.startswith("6.18.15"):
             need(not told, "reads of armed memory without page tables untold", Absent)
         assert told == []
         some = sorted(random.Random(kind).sample(range(PAGES), 40))

@@ -7,7 +7,6 @@ a page never touched. Only the file behind the mapping knows.
 import contextlib
 import errno
 import functools
-import glob
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -48,8 +47,11 @@ def _kernel_tmpfs() -> int:
 def _kernel_hugetlbfs() -> frozenset[int]:
     """Return the devices of the hugetlbfs that no one mounts: one for each size of pages."""
     found = set()
-    for path in glob.glob("/sys/kernel/mm/hugepages/hugepages-*kB"):
-        size = int(path.rpartition("-")[2].removesuffix("kB")) * 1024
+    sizes: list[str] = []
+    with contextlib.suppress(FileNotFoundError):  # not compiled in
+        sizes = os.listdir("/sys/kernel/mm/hugepages")
+    for name in sizes:
+        size = int(name.removeprefix("hugepages-").removesuffix("kB")) * 1024
         flags = os.MFD_CLOEXEC | os.MFD_HUGETLB | (size.bit_length() - 1) << os.MFD_HUGE_SHIFT
         with contextlib.suppress(OSError):
             fd = os.memfd_create("fastpagemap", flags)

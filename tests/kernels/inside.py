@@ -46,6 +46,9 @@ QUICK = [
     "test_scan.py",
     "test_pagemap.py::test_every_kind",
     "test_shmem.py::test_truth_table",
+    "test_residency.py::test_of_every_kind",
+    "test_states.py::test_every_kind",
+    "test_states.py::test_soft_dirty",
     "test_tracking.py::test_exactly_what_was_written",
     "test_tracking.py::test_the_memory_is_left_as_it_was",
 ]

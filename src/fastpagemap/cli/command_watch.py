@@ -13,6 +13,7 @@ from fastpagemap.cli.commands import raw_options
 
 
 @click.command(
+    short_help="The same on the whole screen, live.",
     epilog="""
 \b
 Examples:
@@ -21,7 +22,7 @@ Examples:
   fastpagemap watch 1234 --interval 5  every five seconds
   sudo fastpagemap watch 1234 --dirty  with what is written, too
   fastpagemap watch before.fpm         what 'fastpagemap dump' kept
-"""
+""",
 )
 @click.argument("target")
 @click.option(
