@@ -469,7 +469,11 @@ def test_too_many_mappings():
 
 
 def test_eight_threads_ask_while_two_write():
-    """Every page written is told once for each time that its content was seen to change."""
+    """Every page written is told, and no other.
+
+    Some more than once for a write: between its fault and the write itself a page may be told, and
+    protected again.
+    """
     with tracked(memory.touched, 4096) as (made, tracker):
         data = array(made).reshape(-1, PAGE)
         told, lock, stop = np.zeros(4096, int), threading.Lock(), threading.Event()
@@ -494,7 +498,6 @@ def test_eight_threads_ask_while_two_write():
             thread.join()
         told += tracker.written()
         assert (told[:2048] >= 1).all()
-        assert (told[:2048] <= 2).all()
         assert not told[2048:].any()
 
 

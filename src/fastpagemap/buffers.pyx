@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """Where in memory an object's bytes are, by the protocols that tell."""
 

@@ -198,7 +198,8 @@ class WriteTracker:
         ----------
         reset : bool, optional
             Protect those pages again. That is done for each page at the instant at which it is
-            looked at: a write is in this answer or in the next one, in one of them alone.
+            looked at: a write is in this answer or in the next one; one that is under way just then
+            (its fault taken, its byte not yet there) may be in both.
         out : ndarray of bool, optional
             Filled and returned.
 
