@@ -5,6 +5,7 @@ and how long it holds the GIL, as another thread of Python sees it.
 """
 
 import itertools
+import os
 import statistics
 import sys
 import threading
@@ -16,7 +17,7 @@ import numpy as np
 
 import fastpagemap as fpm
 from bench_polite import ALONE, Reader, Victim, victim
-from lab import GIB, PAGE, Result, Rows, Scale, readable, table
+from lab import GIB, PAGE, Result, Rows, Scale, readable, table, target
 
 EVERY = 0.01
 #: what being sampled may cost, and how many us of the GIL a sample may take
@@ -28,13 +29,13 @@ VICTIMS = {"reads its heap": ("cpu",), "maps and unmaps": ()}
 Ask = Callable[[], object]
 
 
-def questions(pm: fpm.PageMap, held: Victim) -> dict[str, Ask]:
+def questions(pm: fpm.PageMap, start: int, end: int) -> dict[str, Ask]:
     """Return what is sampled."""
-    mask = np.ones((held.end - held.start) // PAGE, bool)
-    heap = [mapping for mapping in pm.mappings() if mapping.start == held.start]
+    mask = np.ones((end - start) // PAGE, bool)
+    heap = [mapping for mapping in pm.mappings() if mapping.start == start]
     fields = ("present", "swapped")
     return {
-        "present(out=)": lambda: pm.present(held.start, held.end, out=mask),
+        "present(out=)": lambda: pm.present(start, end, out=mask),
         "usage([heap], ...)": lambda: pm.usage(heap, fields=fields),
         "usage(present, swapped)": lambda: pm.usage(fields=fields),
     }
@@ -55,10 +56,11 @@ def run(scale: Scale) -> list[Result]:
     results: list[Result] = []
     for what, kind in VICTIMS.items():
         with victim(size, size, *kind) as held, fpm.PageMap(held.pid) as pm:
-            asks = questions(pm, held)
+            asks = questions(pm, held.start, held.end)
             results += lost(f"{readable(size)}, {what}", held, asks, scale)
             if kind:
                 results += holds(asks, scale)
+    results += by_itself(size)
     return results
 
 
@@ -86,7 +88,12 @@ def holds(asks: dict[str, Ask], scale: Scale) -> list[Result]:
     """Measure what a sample allocates, and how long another thread waits for the GIL."""
     rows: Rows = [("a sample", "us", "us without the GIL for others", "bytes allocated at most")]
     results = []
-    for what, ask in ({"nothing": lambda: None} | asks).items():
+    idle = os.open("/dev/zero", os.O_RDONLY)
+    nothing = {
+        "nothing": lambda: None,
+        "four times nothing, without the GIL": lambda: [os.pread(idle, 1, 0) for _ in range(4)],
+    }
+    for what, ask in (nothing | asks).items():
         took, held = gil(ask, max(50, int(100 * scale.slice)))
         ask()
         tracemalloc.start()
@@ -94,9 +101,28 @@ def holds(asks: dict[str, Ask], scale: Scale) -> list[Result]:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         rows.append((what, f"{took:.0f}", f"{held:.1f}", f"{peak:,}"))
-        if what != "nothing":
-            results.append(Result("sampler", f"GIL held by {what}", "us", held, HELD))
+        if what not in nothing:
+            results.append(Result("sampler", f"GIL missed under {what}", "us", held, HELD))
+    os.close(idle)
     table("the sampler; medians, `nothing` is what changing threads costs by itself", rows)
+    return results
+
+
+def by_itself(size: int) -> list[Result]:
+    """Measure the CPU time of a sample where a scan costs nothing: the GIL is held for less."""
+    rows: Rows = [("a sample of as much, untouched, no other thread", "us of CPU")]
+    results = []
+    with target("untouched", size) as memory, fpm.PageMap(memory.pid) as pm:
+        for what, ask in questions(pm, memory.start, memory.end).items():
+            times = []
+            for _ in range(200):
+                began = time.thread_time_ns()
+                ask()
+                times.append(time.thread_time_ns() - began)
+            cost = statistics.median(times) / 1e3
+            rows.append((what, f"{cost:.1f}"))
+            results.append(Result("sampler", f"CPU beside the scan, {what}", "us", cost, HELD))
+    table("what the GIL is held for, and the system calls without it", rows)
     return results
 
 
