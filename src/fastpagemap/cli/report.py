@@ -11,27 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastpagemap import PAGE_SIZE, Mapping, PageMap, Snapshot
+from fastpagemap import PAGE_SIZE, Mapping, PageMap
 from fastpagemap.cli.kinds import kinds
+from fastpagemap.usage import COLUMNS
 
 if TYPE_CHECKING:
+    from fastpagemap import Snapshot
     from fastpagemap.diff import Diff
 
 Usage = np.ndarray[Any, np.dtype[np.void]]
 Labels = dict[str, list[Any]]
 
 #: All columns of sizes there can be, in bytes; a kernel may lack soft_dirty and huge.
-SIZES = (
-    "size",
-    "present",
-    "swapped",
-    "swapped_shared",
-    "unknown",
-    "shared",
-    "exclusive",
-    "soft_dirty",
-    "huge",
-)
+SIZES = tuple(name for name in COLUMNS if name not in ("start", "end"))
 #: What else is known of a row, by what rows are.
 LABELS = {
     "mapping": ("start", "end", "permissions", "offset", "device", "inode", "kind", "path"),

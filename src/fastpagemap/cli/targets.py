@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastpagemap import PageMap, Snapshot, SnapshotError
+import fastpagemap
+from fastpagemap import PageMap, SnapshotError
 from fastpagemap.cli.report import name_of, processes
+
+if TYPE_CHECKING:
+    from fastpagemap import Snapshot
 
 #: Names in an error message: enough to choose from, and still a line.
 LISTED = 12
@@ -106,7 +110,8 @@ def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
     if start:
         raise click.UsageError("--start goes with --raw: a snapshot knows its addresses")
     if "/" in text or (_is_file(text) and (_is_snapshot(text) or not any(named(text)))):
-        return Snapshot.load(text)
+        # its rooms are imported where there is a file: a process needs none of them
+        return fastpagemap.Snapshot.load(text)
     return process(text)
 
 
@@ -123,7 +128,7 @@ def snapshot(text: str, raw: bool = False, start: int = 0) -> Snapshot:
 
 def _entries(path: str, start: int) -> Snapshot:
     try:
-        return Snapshot.from_entries(path, start)
+        return fastpagemap.Snapshot.from_entries(path, start)
     except SnapshotError:
         raise
     except ValueError as error:
