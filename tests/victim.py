@@ -112,8 +112,9 @@ class Victim:
 
 
 def _become(uid):
-    import kinds  # noqa: F401  # now, while the interpreter's own files can be read for certain
+    import kinds  # noqa: F401  # now, while all files can be read for certain
     import runas
+    import steps  # noqa: F401
     import swap  # noqa: F401
 
     if uid is not None:
