@@ -13,6 +13,7 @@ from .capabilities import categories
 from .entry import PAGE_SIZE, REGION_DTYPE, Category, output
 from .mapping import mappings
 from .process import Process
+from .runs import Addresses, Spans, bounds, near, union
 from .shmem import SharedMemory
 
 __all__ = ["RESIDENCY_DTYPE", "residency"]
@@ -28,8 +29,7 @@ _WINDOW = plans.WINDOW * PAGE_SIZE
 _GAP = 8
 # where the kernel's half of the address space begins
 _KERNEL = 1 << 63
-
-Addresses = npt.NDArray[np.uint64]
+_NO_WALLS = np.empty(0, np.uint64)
 
 
 def residency(
@@ -82,18 +82,15 @@ def _checked(values: Any, name: str) -> Addresses:
 # ---- which pages -------------------------------------------------------------------------------
 
 
-def _areas(process: Process) -> tuple[Addresses, Addresses]:
+def _blocks_of(starts: Addresses, ends: Addresses) -> Spans:
+    """Return the whole blocks that some spans lie on, as spans that are sorted and apart."""
+    return union(starts // _BLOCK * _BLOCK, -(-ends // _BLOCK) * _BLOCK)
+
+
+def _areas(process: Process) -> Spans:
     """Return what is mapped, as areas of whole blocks that lie apart."""
-    areas: list[list[int]] = []
-    for mapping in mappings(process):
-        if mapping.start >= _KERNEL:
-            break
-        start, end = mapping.start // _BLOCK * _BLOCK, -(-mapping.end // _BLOCK) * _BLOCK
-        if areas and start <= areas[-1][1]:
-            areas[-1][1] = max(end, areas[-1][1])
-        else:
-            areas.append([start, end])
-    starts, ends = np.array(areas, np.uint64).reshape(-1, 2).T
+    mapped = [mapping for mapping in mappings(process) if mapping.start < _KERNEL]
+    starts, ends = _blocks_of(*bounds(mapped))
     return np.ascontiguousarray(starts), np.ascontiguousarray(ends)
 
 
@@ -127,12 +124,7 @@ def _populated(memory: SharedMemory, start: int, end: int) -> Iterator[tuple[int
     shared = [(low, high) for low, high, _ in memory.within(start, end)]
     lows = np.concatenate([regions["start"], np.array([low for low, _ in shared], np.uint64)])
     highs = np.concatenate([regions["end"], np.array([high for _, high in shared], np.uint64)])
-    lows, highs = lows // _BLOCK * _BLOCK, -(-highs // _BLOCK) * _BLOCK
-    order = np.argsort(lows, kind="stable")
-    lows, highs = lows[order], np.maximum.accumulate(highs[order])
-    apart = lows[1:] > highs[:-1] + np.uint64(_GAP * _BLOCK)
-    some = np.ones(min(len(lows), 1), bool)
-    lows, highs = lows[np.concatenate((some, apart))], highs[np.concatenate((apart, some))]
+    lows, highs = near(*_blocks_of(lows, highs), (_GAP + 1) * _BLOCK, _NO_WALLS)
     for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
         yield from _windows(low, high)
 

@@ -1,13 +1,12 @@
 """Runs of pages of the same state: what a state is, and how runs are put together. Pure: no I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .entry import PAGE_SIZE, UInt64Flag
-from .mapping import Mapping
 
 __all__ = [
     "RUN_DTYPE",
@@ -111,8 +110,8 @@ def joined(runs: Runs, borders: Addresses) -> Runs:
 # ---- spans: starts and ends, sorted -------------------------------------------------------------
 
 
-def bounds(spans: list[Mapping]) -> Spans:
-    """Return starts and ends as arrays."""
+def bounds(spans: Iterable[Any]) -> Spans:
+    """Return starts and ends of mappings, or whatever else has them, as arrays."""
     bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
     starts, ends = np.ascontiguousarray(bounds.T)
     return starts, ends

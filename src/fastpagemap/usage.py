@@ -1,7 +1,7 @@
 """How much of each mapping is present, swapped, shared and so on."""
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from .errors import UnsupportedError
 from .mapping import Mapping, mappings, within
 from .plans import Kind, Piece
 from .process import Process
+from .runs import bounds
 from .shmem import SharedMemory
 from .span import checked
 
@@ -48,19 +49,12 @@ def usage(
     for row in rows:
         checked(row.start, row.end)
     table = np.zeros(len(rows), [(name, np.uint64) for name in columns])
-    starts, ends = _bounds(rows)
+    starts, ends = bounds(rows)
     for name, values in (("start", starts), ("end", ends), ("size", ends - starts)):
         if name in columns:
             table[name] = values
     _count(process, rows, spans is None, table)
     return table
-
-
-def _bounds(spans: Sequence[Mapping | Piece]) -> tuple[Addresses, Addresses]:
-    """Return starts and ends as arrays."""
-    bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
-    starts, ends = np.ascontiguousarray(bounds.T)
-    return starts, ends
 
 
 def _wanted(fields: Iterable[str] | None) -> list[str]:
@@ -103,7 +97,7 @@ def _count(
         groups.append((Kind.OTHER, ("huge",), [(row, p) for row, p in pieces if p.kind]))
     for kind, questions, chosen in groups:
         rows = [row for row, _ in chosen]
-        starts, ends = _bounds([piece for _, piece in chosen])
+        starts, ends = bounds([piece for _, piece in chosen])
         counts = plans.count(process, kind, starts, ends, questions)
         for name, pages in zip(questions, counts, strict=True):
             np.add.at(table[name], rows, pages * np.uint64(PAGE_SIZE))

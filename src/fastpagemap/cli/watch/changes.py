@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import RUN_DTYPE, State
+from fastpagemap import State
 from fastpagemap.cli.watch.area import View
+from fastpagemap.runs import at_addresses
 
 __all__ = ["clipped", "moved", "replaced"]
 
@@ -21,7 +22,7 @@ def moved(before: Runs, after: Runs) -> dict[str, int]:
     # sorted, not made unique: an edge that is there twice begins a part of no size
     edges = np.sort(np.concatenate([r[e] for r in (before, after) for e in ("start", "end")]))
     sizes = np.diff(edges)
-    was, now = _states(before, edges[:-1]), _states(after, edges[:-1])
+    was, now = at_addresses(before, edges[:-1]), at_addresses(after, edges[:-1])
 
     new = now & ~was
     # pages that are nothing yet are soft-dirty, too, in a new mapping
@@ -35,17 +36,6 @@ def moved(before: Runs, after: Runs) -> dict[str, int]:
         "swapped_out": bytes_of(State.SWAPPED),
         "written": bytes_of(State.SOFT_DIRTY),
     }
-
-
-def _states(runs: Runs, addresses: Column) -> Column:
-    """Return the state at each address, 0 where there is no run."""
-    if not len(runs):
-        return np.zeros_like(addresses)
-    starts, ends, of_runs = (np.ascontiguousarray(runs[name]) for name in RUN_DTYPE.names or ())
-    at = np.searchsorted(starts, addresses, "right")
-    inside = (at > 0) & (addresses < ends[at - 1])
-    states: Column = np.where(inside, of_runs[at - 1], np.uint64(0))
-    return states
 
 
 def _words(runs: Runs) -> Column:
