@@ -318,7 +318,16 @@ def npy(array):
 
 
 def test_the_forger_can_make_good_ones():
-    assert load(forged({}, {})).pid == os.getpid()
+    made = load(forged({}, {}))
+    assert (made.pid, made.uid) == (os.getpid(), os.geteuid())
+
+
+def test_a_file_of_before_the_user_was_kept():
+    content = content_of(small())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        metadata = json.loads(np.load(io.BytesIO(archive.read("metadata.npy"))).tobytes())
+    del metadata["uid"]
+    assert load(forged(json.dumps(metadata).encode())).uid is None
 
 
 @pytest.mark.parametrize(
@@ -355,6 +364,10 @@ def test_the_forger_can_make_good_ones():
         {"soft_dirty": 1},
         {"capabilities": None},
         {"capabilities": {}},
+        {"uid": -1},
+        {"uid": 1 << 32},
+        {"uid": True},
+        {"uid": "root"},
         {"more": 1},
         b"",
         b"[]",

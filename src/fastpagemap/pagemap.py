@@ -99,6 +99,11 @@ class PageMap:
         """The pid of the process."""
         return self._process().pid
 
+    @property
+    def uid(self) -> int:
+        """The user whose process it is, by its number; 0 of one that may not be dumped."""
+        return self._process().uid()
+
     def _process(self) -> Process:
         """Return the process to read from now."""
         held = self._held

@@ -124,6 +124,10 @@ class Process:
         """Return where a link below /proc/PID points to."""
         return os.readlink(os.fsencode(name), dir_fd=self.directory)
 
+    def uid(self) -> int:
+        """Return the user whose process it is; root (0) of one that may not be dumped."""
+        return os.fstat(self.directory).st_uid
+
     def read_own(self, name: str) -> bytes:
         """Return a file's content that is about the memory that ``pagemap`` was opened for."""
         text = self.read(name)

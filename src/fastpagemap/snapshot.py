@@ -17,6 +17,7 @@ from .diff import Diff
 from .errors import SnapshotError, UnsupportedError
 from .mapping import Mapping, mappings
 from .process import Process
+from .replace_file import replace_file
 from .runs import Runs, State, having
 from .span import affordable, checked
 from .states import states
@@ -62,6 +63,8 @@ class Snapshot:
         In address order.
     states : ndarray of RUN_DTYPE
         As from ``PageMap.states``.
+    uid : int or None
+        The user whose process it was, by its number; None where it is not known.
     """
 
     pid: int
@@ -75,6 +78,7 @@ class Snapshot:
     soft_dirty: bool
     mappings: list[Mapping]
     states: Runs
+    uid: int | None = None
 
     def __repr__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.time))
@@ -179,11 +183,19 @@ class Snapshot:
         """Save to a file, or into one that is open for writing bytes.
 
         A path has either all of it or what was there before: it is written beside, then renamed.
+        If it is not known to be of this user's process, nobody else may read the file: addresses
+        help attacks. A symbolic link is followed if no other user can have put it there.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; what was there before is still there.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         content = _file_format().encoded(fields)
         if isinstance(file, (str, bytes, os.PathLike)):
-            _file_format().write(os.fsdecode(file), content)
+            with replace_file(os.fsdecode(file), self.uid) as opened:
+                opened.write(content)
         else:
             file.write(content)
 
@@ -322,6 +334,7 @@ def taken(process: Process) -> Snapshot:
     with process.outlived():
         spans = mappings(process)
         able = capabilities(process.pid)
+        uid = process.uid()
         name = process.read_own("comm").removesuffix(b"\n")
         command = process.read_own("cmdline")[:LONGEST].rstrip(b"\0").replace(b"\0", b" ")
         found = states(process, spans)
@@ -337,4 +350,5 @@ def taken(process: Process) -> Snapshot:
         soft_dirty=able.soft_dirty,
         mappings=spans,
         states=found,
+        uid=uid,
     )

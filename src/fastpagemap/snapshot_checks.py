@@ -34,6 +34,7 @@ def need(good: bool, what: str) -> None:
 
 def fields_of(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes of a snapshot that its metadata has."""
+    metadata.setdefault("uid", None)  # files of before it was kept
     need(metadata.keys() == _RULES.keys(), f"metadata {', '.join(map(repr, metadata))}"[:199])
     for name, good in _RULES.items():
         need(good(metadata[name]), f"{name} {metadata[name]!r}"[:99])
@@ -83,6 +84,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "page_size": _is_page_size,
     "soft_dirty": lambda value: type(value) is bool,
     "capabilities": lambda value: type(value) is dict,
+    "uid": lambda value: value is None or (type(value) is int and 0 <= value < 1 << 32),
 }
 
 

@@ -7,7 +7,7 @@ member         dtype        what
 =============  ===========  =======================================================================
 ``metadata``   u1           a JSON object, in UTF-8: ``format`` ("fastpagemap snapshot"),
                             ``version``, ``pid``, ``name``, ``command``, ``time``, ``kernel``,
-                            ``machine``, ``page_size``, ``soft_dirty``, ``capabilities``
+                            ``machine``, ``page_size``, ``soft_dirty``, ``capabilities``, ``uid``
 ``mappings``   structured   a row a mapping: ``start``, ``end``, ``offset``, ``device``, ``inode``
                             (u8, little-endian), ``permissions`` (S4)
 ``paths``      u1           their paths in bytes, each followed by a NUL
@@ -20,13 +20,10 @@ Bytes that are no UTF-8 are surrogates in JSON strings (surrogateescape). A read
 versions up to its own, and no newer one.
 """
 
-import contextlib
 import dataclasses
 import io
 import json
-import os
 import re
-import stat
 import struct
 import zipfile
 import zlib
@@ -42,7 +39,7 @@ from .runs import Runs
 from .snapshot_checks import fields_of, mappings_of, need, runs_from
 from .span import affordable
 
-__all__ = ["VERSION", "decoded", "encoded", "write"]
+__all__ = ["VERSION", "decoded", "encoded"]
 
 FORMAT, VERSION = "fastpagemap snapshot", 1
 MAPPING_DTYPE = np.dtype(
@@ -110,35 +107,6 @@ def encoded(fields: Fields) -> bytes:
             np.lib.format.write_array(member, array, (1, 0), allow_pickle=False)
             archive.writestr(f"{name}.npy", member.getvalue())
     return file.getvalue()
-
-
-def write(path: str, content: bytes) -> None:
-    """Write a file wholly, or leave what is there: beside it first, then renamed."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        mode = 0
-    if mode and not stat.S_ISREG(mode):  # a pipe, a terminal, /dev/null
-        with open(path, "wb") as file:
-            file.write(content)
-        return
-    # a link stays one
-    path = os.path.realpath(path)
-    directory, name = os.path.split(path)
-    beside = os.path.join(directory, f".{name[:64]}.{os.urandom(4).hex()}")
-    try:
-        with open(beside, "xb") as file:
-            if mode:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            file.write(content)
-            file.flush()
-            # a full disk may show only now
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
 
 
 def _plain(capabilities: Capabilities) -> Fields:

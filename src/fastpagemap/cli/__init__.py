@@ -157,7 +157,8 @@ def _explain(error: OSError) -> str:
         text += f": {error.filename}"
     if isinstance(error, ProcessLookupError):
         return f"{text} ('ps -e' lists the processes)"
-    if isinstance(error, PermissionError):
+    # where it is more than the kernel's words, what helps is in it
+    if isinstance(error, PermissionError) and os.strerror(error.errno or 0) in text:
         return f"{text} (try it as root)"
     return text
 

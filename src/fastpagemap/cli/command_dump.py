@@ -39,12 +39,10 @@ def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
 
 
 def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
-    from fastpagemap.cli.output import replacing
     from fastpagemap.cli.text import human, printable
 
     found = targets.snapshot(target, raw, start)
-    with replacing(output) as file:
-        found.save(file)
+    found.save(output)
     whose = f"process {found.pid} {found.name}" if found.pid else "entries"
     size = human(sum(mapping.end - mapping.start for mapping in found.mappings))
     about = f"{size} in {len(found.mappings)} mappings"

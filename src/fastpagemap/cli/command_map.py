@@ -99,7 +99,7 @@ def _map(
     if soft_dirty and not snapshot.soft_dirty:
         raise UnsupportedError("--soft-dirty: that kernel keeps no soft-dirty bits")
     figure = picture.draw(snapshot, mappings, width=width, soft_dirty=soft_dirty)
-    picture.save(figure, output)
+    picture.save(figure, output, snapshot.uid)
     yield from ()
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastpagemap.cli.report import LABELS, About, Report, rows
+from fastpagemap.replace_file import replace_file
 
 #: Of the object that ``--json`` prints; it grows when a reader of the old one would stumble.
 FORMAT = 1
@@ -101,8 +102,6 @@ def write_parquet(report: Report, path: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fastpagemap.cli.output import replacing
-
     names = columns(report)
     types = {name: pa.string() for name in ("permissions", "kind", "path", "name")}
     values = zip(*rows(report, names), strict=True) if len(report) else [()] * len(names)
@@ -112,7 +111,7 @@ def write_parquet(report: Report, path: str) -> None:
     ]
     table = pa.Table.from_arrays(arrays, names=list(names))
     table = table.replace_schema_metadata({"fastpagemap": json.dumps(header(report))})
-    with replacing(path) as file:
+    with replace_file(path, report.about.uid) as file:
         pq.write_table(table, file)
 
 

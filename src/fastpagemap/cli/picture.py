@@ -23,6 +23,7 @@ from fastpagemap.cli import lettering, palette
 from fastpagemap.cli.layout import Layout, lay_out
 from fastpagemap.cli.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
 from fastpagemap.cli.text import human
+from fastpagemap.replace_file import replace_file
 
 #: Width of a picture, in pixels, and the least that has room for its labels.
 WIDTH, NARROWEST = 1200, 640
@@ -84,11 +85,9 @@ def draw(
     return figure
 
 
-def save(figure: Figure, path: str) -> None:
-    """Write a figure as its name's ending says, wholly or not at all."""
-    from fastpagemap.cli.output import replacing
-
-    with replacing(path) as file:
+def save(figure: Figure, path: str, owner: int | None) -> None:
+    """Write a figure of a user's memory as its name's ending says; see ``replace_file``."""
+    with replace_file(path, owner) as file:
         write(figure, file, os.path.splitext(path)[1][1:].lower())
 
 

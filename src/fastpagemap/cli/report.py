@@ -42,6 +42,8 @@ class About(NamedTuple):
     kernel: str
     page_size: int
     snapshot: bool = False
+    #: The user whose memory it is; None where it is not known, or several users'.
+    uid: int | None = None
 
 
 class Unreadable(NamedTuple):
@@ -115,7 +117,8 @@ def collect(pid: int) -> Report:
     with PageMap(pid) as pagemap:
         mappings = pagemap.mappings()
         usage = pagemap.usage(mappings)
-    return of_mappings(_now(pid, name_of(pid)), mappings, usage)
+        uid = pagemap.uid
+    return of_mappings(_now(pid, name_of(pid), uid), mappings, usage)
 
 
 def of_snapshot(snapshot: Snapshot) -> Report:
@@ -142,7 +145,13 @@ def of_diff(diff: Diff) -> Report:
 
 def _then(snapshot: Snapshot) -> About:
     return About(
-        snapshot.pid, snapshot.name, snapshot.time, snapshot.kernel, snapshot.page_size, True
+        snapshot.pid,
+        snapshot.name,
+        snapshot.time,
+        snapshot.kernel,
+        snapshot.page_size,
+        True,
+        snapshot.uid,
     )
 
 
@@ -160,13 +169,13 @@ def collect_all(
     choose : callable, optional
         Takes the report of one process, gives it back with the mappings that are to count.
     """
-    found = _whole(pids) if group is None else _of_each(pids, group, choose)
-    return replace(found, about=_now(None, ""))
+    return _whole(pids) if group is None else _of_each(pids, group, choose)
 
 
 def _whole(pids: Iterable[int]) -> Report:
     """Return a report with a row for each process: its mappings need not be told apart."""
     unreadable: list[Unreadable] = []
+    owners: set[int | None] = set()
     labels: Labels = {label: [] for label in LABELS["process"]}
     sums: list[Any] = []
     names: Sequence[str] = SIZES
@@ -176,29 +185,39 @@ def _whole(pids: Iterable[int]) -> Report:
             usage = pagemap.usage()
             names = usage.dtype.names or ()
             # all its columns are uint64
+            owners.add(pagemap.uid)
             sums.append(usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0))
             for label, value in (("pid", pid), ("mappings", len(usage)), ("name", name)):
                 labels[label].append(value)
     usage = np.zeros(len(sums), [(name, np.uint64) for name in names])
     for index, name in enumerate(names):
         usage[name] = [row[index] for row in sums]
-    return Report(_now(None, ""), "process", labels, _sizes(usage), unreadable)
+    about = _now(None, "", _only(owners))
+    return Report(about, "process", labels, _sizes(usage), unreadable)
 
 
 def _of_each(pids: Iterable[int], group: str, choose: Callable[[Report], Report] | None) -> Report:
     """Return the sums, over all processes, of the mappings that have a label in common."""
     unreadable: list[Unreadable] = []
+    owners: set[int | None] = set()
     labels: Labels = {label: [] for label in LABELS[group]}
     usages: list[Usage] = [np.zeros(0, [(name, np.uint64) for name in SIZES])]
     for pid in pids:
         with _noting(unreadable, pid, name_of(pid)):
             one = collect(pid)
+            owners.add(one.about.uid)
             one = grouped(choose(one) if choose else one, group)
             for label in labels:
                 labels[label] += one.labels[label]
             usages.append(one.usage)
     usage = np.concatenate(usages[1:] or usages)
-    return grouped(Report(_now(None, ""), group, labels, usage, unreadable), group)
+    about = _now(None, "", _only(owners))
+    return grouped(Report(about, group, labels, usage, unreadable), group)
+
+
+def _only(owners: set[int | None]) -> int | None:
+    """Return the one user that all processes belong to; None if there are several."""
+    return next(iter(owners)) if len(owners) == 1 else None
 
 
 @contextlib.contextmanager
@@ -250,8 +269,8 @@ def name_of(pid: int) -> str:
         os.close(fd)
 
 
-def _now(pid: int | None, name: str) -> About:
-    return About(pid, name, time.time(), os.uname().release, PAGE_SIZE)
+def _now(pid: int | None, name: str, uid: int | None = None) -> About:
+    return About(pid, name, time.time(), os.uname().release, PAGE_SIZE, uid=uid)
 
 
 def _sizes(usage: Usage) -> Usage:

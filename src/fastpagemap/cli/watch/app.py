@@ -287,7 +287,8 @@ class Watch(App[int]):
     def action_save(self) -> None:
         """Save the screen as a picture."""
         try:
-            path = save(self.export_screenshot(), f"fastpagemap-{self.source.pid or 'saved'}")
+            stem = f"fastpagemap-{self.source.pid or 'saved'}"
+            path = save(self.export_screenshot(), stem, self.source.uid)
         except OSError as error:
             self.notify(error.strerror or str(error), severity="error", markup=False)
         else:

@@ -126,6 +126,7 @@ class Live:
         self._pagemap = PageMap(pid)
         self._process.check_alive()  # so that both are the same process, not two of one pid
         self.pid, self.name = pid, os.fsdecode(self._process.read("comm").rstrip(b"\n"))
+        self.uid = self._process.uid()
         self.dirty, self.knows_written = dirty, soft_dirty()
         if dirty:
             self._pagemap.clear_soft_dirty()
@@ -236,7 +237,7 @@ class Still:
     live = dirty = knows_written = False
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.pid, self.name = snapshot.pid, snapshot.name
+        self.pid, self.name, self.uid = snapshot.pid, snapshot.name, snapshot.uid
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(snapshot.time))
         self.about = f"of {when}, on Linux {snapshot.kernel} {snapshot.machine}"
         usage = snapshot.usage(("present", "swapped"))

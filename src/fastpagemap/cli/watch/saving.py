@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 
-from fastpagemap.cli.output import replacing
+from fastpagemap.replace_file import replace_file
 
 __all__ = ["save"]
 
 
-def save(content: str, stem: str) -> str:
-    """Write a picture into a new file of this directory, all of it or nothing; return its name."""
+def save(content: str, stem: str, owner: int | None) -> str:
+    """Write a picture of a user's memory into a new file of this directory; return its name."""
     names = (f"{stem}-{number}.svg" for number in itertools.count(1))
     path = next(name for name in names if not os.path.lexists(name))
-    with replacing(path) as file:
+    with replace_file(path, owner) as file:
         file.write(content.encode())
     return path

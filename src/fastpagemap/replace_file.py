@@ -1,0 +1,183 @@
+"""The one way this package writes a file: the whole of it, or nothing.
+
+Root runs it in directories of strangers, so nothing that a stranger put at a path decides more than
+that path's own fate: no mode of his is taken over, no link of his is followed, and after the
+directory has been opened everything is done through that handle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+__all__ = ["replace_file"]
+
+# As many links in a row as the kernel follows.
+_MAX_LINKS = 40
+# Never set-uid, set-gid, sticky, or writable by everybody: whoever may write a file of root's that
+# has such a bit can run programs as root.
+_ALLOWED = 0o775
+_PRIVATE = 0o600
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of `path` once all of it is on the disk.
+
+    If anything fails, what was there before is still there. A pipe, a device and a descriptor of
+    this process (``/dev/stdout``, ``/dev/fd/3``) are written to as they are.
+
+    Parameters
+    ----------
+    path : str
+        A symbolic link is followed, and stays, if no other user can have put it there: it, and the
+        directory it is in, belong to this user or to root.
+    owner : int or None
+        The user whose memory the content shows; None if that is not known. Unless it is this user,
+        nobody else may read the file (mode 0600). Otherwise a file that belongs to this user keeps
+        its mode, and a new one gets what the umask leaves; neither can be written by everybody.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; the message has the path.
+    """
+    try:
+        with contextlib.ExitStack() as handles:
+            directory, name, found = _locate(path, handles)
+            about = os.fstat(found) if found >= 0 else None
+            if _is_own_descriptor(directory, name):
+                # not opened anew: it has a position, and another user may have opened it for us
+                writing = _through(os.dup(int(name)))
+            elif about is None or stat.S_ISREG(about.st_mode):
+                writing = _beside(directory, name, about, owner)
+            else:
+                writing = _through(_special(found, about))
+            with writing as file:
+                yield file
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"cannot write {path}: {reason}") from error
+
+
+def _locate(path: str, handles: contextlib.ExitStack) -> tuple[int, str, int]:
+    """Return the handle of a directory, a name in it, and the handle of what has that name, or -1.
+
+    A link is looked at and read through one handle, so that both are of one and the same link.
+    """
+    directory = _opened(os.path.dirname(path) or ".", _DIRECTORY, None, handles)
+    for _ in range(_MAX_LINKS):
+        name = os.path.basename(path)
+        if not name:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if _is_own_descriptor(directory, name):
+            return directory, name, -1
+        try:
+            found = _opened(name, _ITSELF, directory, handles)
+        except FileNotFoundError:
+            return directory, name, -1
+        about = os.fstat(found)
+        if not stat.S_ISLNK(about.st_mode):
+            return directory, name, found
+        if not _is_trusted_link(about, os.fstat(directory)):
+            raise _refusal("a symbolic link", "name the file it leads to")
+        path = os.readlink("", dir_fd=found)
+        directory = _opened(os.path.dirname(path) or ".", _DIRECTORY, directory, handles)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _opened(path: str, flags: int, directory: int | None, handles: contextlib.ExitStack) -> int:
+    handle = os.open(path, flags, dir_fd=directory)
+    handles.callback(os.close, handle)
+    return handle
+
+
+def _is_own_descriptor(directory: int, name: str) -> bool:
+    """Return whether it is /proc/self/fd/N, to which /dev/stdout and /dev/fd lead."""
+    try:
+        own = os.stat("/proc/self/fd")
+    except OSError:  # no /proc
+        return False
+    return name.isdecimal() and os.path.samestat(os.fstat(directory), own)
+
+
+def _is_trusted_link(link: os.stat_result, directory: os.stat_result) -> bool:
+    """Return whether no other user can have put a link there.
+
+    Stricter than the kernel's fs.protected_symlinks, which may be off, and which lets the owner of
+    a directory lead others anywhere.
+    """
+    foreign = not _is_trusted_owner(link) or not _is_trusted_owner(directory)
+    moved = directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX
+    # a second name: anybody may have made it, where fs.protected_hardlinks is off
+    return not (foreign or moved or link.st_nlink > 1)
+
+
+def _is_trusted_owner(about: os.stat_result) -> bool:
+    return about.st_uid in (0, os.geteuid())
+
+
+def _refusal(what: str, instead: str) -> PermissionError:
+    return PermissionError(
+        errno.EACCES, f"it is {what} that another user may have put there: {instead}"
+    )
+
+
+def _special(found: int, about: os.stat_result) -> int:
+    """Open what is neither a regular file nor a link; nothing is truncated or created."""
+    if stat.S_ISDIR(about.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    # whoever made a pipe reads it, or lets us wait for ever
+    if stat.S_ISFIFO(about.st_mode) and not _is_trusted_owner(about):
+        raise _refusal("a named pipe", "write to a file, or to a pipe of your own")
+    return os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
+def _through(handle: int) -> Iterator[BinaryIO]:
+    with open(handle, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _beside(
+    directory: int, name: str, old: os.stat_result | None, owner: int | None
+) -> Iterator[BinaryIO]:
+    """Write a new file in a directory, then rename it to `name`."""
+    user = os.geteuid()
+    kept = old if old is not None and old.st_uid == user else None
+    private = owner != user
+    temporary = f".fastpagemap-{os.urandom(8).hex()}"
+    # The umask is applied by the kernel alone: to read it is to change it, for all threads.
+    mode = _PRIVATE if private or kept else _ALLOWED & 0o666
+    handle = os.open(temporary, _NEW, mode, dir_fd=directory)
+    try:
+        with open(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(handle)  # a full disk may show only now
+            if kept:
+                _keep_mode(handle, kept, private)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+
+
+def _keep_mode(handle: int, kept: os.stat_result, private: bool) -> None:
+    """Give a file the group and the mode of the one it replaces, as far as that is safe."""
+    with contextlib.suppress(OSError):  # not a member of that group
+        os.fchown(handle, -1, kept.st_gid)
+    mode = kept.st_mode & (_PRIVATE if private else _ALLOWED)
+    if os.fstat(handle).st_gid != kept.st_gid:
+        mode &= ~0o070  # what one group was allowed is not another's
+    with contextlib.suppress(OSError):  # a file system without modes
+        os.fchmod(handle, mode)
