@@ -64,7 +64,7 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
                 yield file
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(error.errno, f"cannot write {path}: {reason}") from error
+        raise OSError(error.errno, f"cannot write {path or repr(path)}: {reason}") from error
 
 
 def _locate(path: str, handles: contextlib.ExitStack) -> tuple[int, str, int]:
