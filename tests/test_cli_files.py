@@ -264,30 +264,6 @@ def test_docs_are_up_to_date():
         assert file.read() == run("manual").stdout.decode()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(shell):
-    said = run("completion", shell)
-    assert said.returncode == 0
-    assert b"_FASTPAGEMAP_COMPLETE" in said.stdout
-
-
-def test_what_is_completed():
-    def completed(*words):
-        environment = {
-            **os.environ,
-            "_FASTPAGEMAP_COMPLETE": "bash_complete",
-            "COMP_WORDS": " ".join(["fastpagemap", *words]),
-            "COMP_CWORD": str(len(words)),
-        }
-        return run(env=environment).stdout.decode().split()
-
-    assert completed("rep") == ["plain,report"]
-    assert completed("report", "--sort", "sw") == ["plain,swapped", "plain,swapped_shared"]
-    with open("/proc/self/comm") as file:
-        name = file.read().strip()
-    assert f"plain,{name}" in completed("report", name[:2])
-
-
 @pytest.mark.parametrize(
     "command", ["", "report", "map", "dump", "diff", "dirty", "doctor", "completion"]
 )

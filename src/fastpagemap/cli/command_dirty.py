@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fastpagemap.cli import targets
+from fastpagemap.cli.completion import complete_target
 
 WARNING = (
     "this clears the soft-dirty bits of process {pid}: whoever else tracks it by them (CRIU's "
@@ -28,7 +29,7 @@ Examples:
   fastpagemap dirty 1234 --yes --count 60 --json | jq .rate
 """,
 )
-@click.argument("target", shell_complete=targets.complete)
+@click.argument("target", shell_complete=complete_target)
 @click.option(
     "--interval",
     type=click.FloatRange(0.01, 86400),

@@ -9,6 +9,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.commands import raw_options
+from fastpagemap.cli.completion import complete_target
 
 
 @click.command(
@@ -23,7 +24,7 @@ Examples:
   fastpagemap dump entries --raw --start 7f0000000000 -o entries.fpm
 """,
 )
-@click.argument("target", shell_complete=targets.complete)
+@click.argument("target", shell_complete=complete_target)
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write.")
 @raw_options
 def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
@@ -60,8 +61,8 @@ Examples:
   fastpagemap diff before.fpm after.fpm --json | jq .totals
 """,
 )
-@click.argument("before", shell_complete=targets.complete)
-@click.argument("after", shell_complete=targets.complete)
+@click.argument("before", shell_complete=complete_target)
+@click.argument("after", shell_complete=complete_target)
 @click.option("--path", metavar="PATTERN", help="Only mappings of paths like that.")
 @click.option("--group", type=click.Choice(["path", "kind"]), help="Add up mappings.")
 @click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")

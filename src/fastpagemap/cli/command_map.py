@@ -10,6 +10,7 @@ import click
 from fastpagemap import Mapping, UnsupportedError
 from fastpagemap.cli import commands, selection, targets
 from fastpagemap.cli.commands import raw_options
+from fastpagemap.cli.completion import complete_target
 
 EXAMPLES = """
 \b
@@ -30,7 +31,7 @@ def _suffix(ctx: click.Context, parameter: click.Parameter, path: str) -> str:
 
 
 @click.command(short_help="The address space as a picture.", epilog=EXAMPLES)
-@click.argument("target", shell_complete=targets.complete)
+@click.argument("target", shell_complete=complete_target)
 @click.option(
     "-o", "--output", metavar="FILE", required=True, callback=_suffix,
     help="The picture to write: .png, .svg or .pdf.",

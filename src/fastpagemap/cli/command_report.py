@@ -10,6 +10,7 @@ import click
 
 from fastpagemap.cli import drawing, selection, targets
 from fastpagemap.cli.commands import parsed, raw_options
+from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.report import SIZES, Report, collect, collect_all, of_snapshot, processes
 
 EXAMPLES = """
@@ -28,7 +29,7 @@ Examples:
 @click.command(
     short_help="Bytes present, swapped, shared ... by mapping or process.", epilog=EXAMPLES
 )
-@click.argument("target", shell_complete=targets.complete, required=False)
+@click.argument("target", shell_complete=complete_target, required=False)
 @click.option("--all", "everyone", is_flag=True, help="One row for each process that has memory.")
 @click.option(
     "--sort",

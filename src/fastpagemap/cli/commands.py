@@ -20,7 +20,7 @@ COMMANDS = {
     "diff": "command_dump",
     "dirty": "command_dirty",
     "doctor": "command_doctor",
-    "completion": "command_doctor",
+    "completion": "completion",
     "manual": "command_manual",
 }
 EXAMPLES = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -61,7 +61,7 @@ def process(text: str) -> int:
 def named(name: str) -> Iterator[int]:
     """Yield the processes, but for this one, whose name or program's file name is this."""
     for pid in processes():
-        if pid != os.getpid() and name in (name_of(pid), _program(pid)) and _has_memory(pid):
+        if pid != os.getpid() and name in (name_of(pid), _program(pid)) and has_memory(pid):
             yield pid
 
 
@@ -73,7 +73,7 @@ def _program(pid: int) -> str:
         return ""
 
 
-def _has_memory(pid: int) -> bool:
+def has_memory(pid: int) -> bool:
     """Return whether a process is neither a thread of the kernel nor a zombie."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
@@ -145,13 +145,3 @@ def _is_file(text: str) -> bool:
 def _is_snapshot(path: str) -> bool:
     with open(path, "rb") as file:
         return file.read(4) == b"PK\3\4"
-
-
-def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Return what a shell may complete a target to: names of processes, and files."""
-    from click.shell_completion import CompletionItem
-
-    names = {name_of(pid) for pid in processes() if _has_memory(pid)}
-    fitting = sorted(name for name in names if incomplete and name.startswith(incomplete))
-    # the file first: bash forgets what came before it
-    return [CompletionItem(incomplete, type="file"), *map(CompletionItem, fitting)]
