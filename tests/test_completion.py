@@ -283,6 +283,11 @@ def test_what_was_typed_is_no_answer(shell, word, beginning):
     assert answer == as_answer(shell, ("file", f"/{beginning}"))
 
 
+@pytest.mark.parametrize("command", ["report", "map", "watch", "dump", "diff", "dirty", "doctor"])
+def test_every_command_completes_its_target(command):
+    assert completed("bash", command, "/x") == "file,/x\n"
+
+
 def test_commands_and_options():
     assert completed("bash", "rep") == "plain,report\n"
     assert completed("bash", "report", "--sort", "sw") == "plain,swapped\nplain,swapped_shared\n"

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fastpagemap.cli import targets
+from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.commands import raw_options
 
 
@@ -24,7 +25,7 @@ Examples:
   fastpagemap watch before.fpm         what 'fastpagemap dump' kept
 """,
 )
-@click.argument("target")
+@click.argument("target", shell_complete=complete_target)
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
