@@ -2,9 +2,11 @@
 
 import glob
 import os
+import sys
 import sysconfig
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 MODULES = (
     "decoding",
@@ -51,7 +53,20 @@ def extension(name: str) -> Extension:
     )
 
 
+class BuildOnLinux(build_ext):
+    """Say in one line where the modules cannot be built; an sdist can be made anywhere."""
+
+    def run(self) -> None:
+        """Build the modules."""
+        if sys.platform != "linux":
+            sys.exit(f"fastpagemap needs Linux and its /proc/PID/pagemap: this is {sys.platform}")
+        if sys.maxsize < 2**32:
+            sys.exit("fastpagemap needs a 64-bit Python: this one has 32 bits")
+        super().run()
+
+
 setup(
     ext_modules=[extension(name) for name in MODULES],
+    cmdclass={"build_ext": BuildOnLinux},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )

@@ -1,4 +1,4 @@
-"""What setup.py makes of a compiler's warnings."""
+"""What setup.py says where nothing can be built, and what it makes of a compiler's warnings."""
 
 import os
 import shutil
@@ -42,6 +42,25 @@ def setup(project, *command, change="", **environment):
         text=True,
         timeout=300,
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("sys.platform = 'darwin'", "needs Linux and its /proc/PID/pagemap: this is darwin"),
+        ("sys.maxsize = 2**31 - 1", "needs a 64-bit Python: this one has 32 bits"),
+    ],
+)
+def test_where_it_cannot_work_the_build_says_so(project, change, said):
+    """In one line, before anything is compiled; an sdist can be made anywhere."""
+    done = setup(project, "build_ext", "--inplace", change=change, CC="false")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1:] == [f"fastpagemap {said}"]
+    assert "Traceback" not in done.stderr
+    assert not list(project.rglob("*.c"))
+    done = setup(project, "-q", "sdist", change=change)
+    assert done.returncode == 0, done.stderr
+    assert len(list((project / "dist").glob("fastpagemap-*.tar.gz"))) == 1
 
 
 def test_a_warning_is_an_error_only_where_that_is_asked_for(project):
