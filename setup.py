@@ -1,9 +1,12 @@
 """Build the extension modules; everything else is in pyproject.toml."""
 
 import glob
+import os
+import sys
 import sysconfig
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 MODULES = (
     "decoding",
@@ -19,6 +22,22 @@ MODULES = (
 )
 # One wheel serves CPython 3.11 and later; free-threaded builds have no limited API.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+# gcc 14 and clang 16 refuse these; older compilers would build a module that crashes.
+WARNINGS = [
+    "-Werror=implicit",
+    "-Werror=int-conversion",
+    "-Werror=incompatible-pointer-types",
+    "-Werror=return-type",
+]
+# CI makes every warning an error. A user's build must not fail because a new compiler warns more.
+if os.environ.get("FASTPAGEMAP_WERROR") == "1":
+    WARNINGS += [
+        "-Werror",
+        "-Wall",
+        "-Wextra",
+        # Cython's conversion of an int to an enum ignores its argument under the limited API.
+        "-Wno-unused-parameter",
+    ]
 
 
 def extension(name: str) -> Extension:
@@ -30,11 +49,24 @@ def extension(name: str) -> Extension:
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
         py_limited_api=LIMITED,
         # -O3: the decoding loops are written to be vectorised by the compiler.
-        extra_compile_args=["-O3", "-fno-strict-aliasing", "-fvisibility=hidden"],
+        extra_compile_args=["-O3", "-fno-strict-aliasing", "-fvisibility=hidden", *WARNINGS],
     )
+
+
+class BuildOnLinux(build_ext):
+    """Say in one line where the modules cannot be built; an sdist can be made anywhere."""
+
+    def run(self) -> None:
+        """Build the modules."""
+        if sys.platform != "linux":
+            sys.exit(f"fastpagemap needs Linux and its /proc/PID/pagemap: this is {sys.platform}")
+        if sys.maxsize < 2**32:
+            sys.exit("fastpagemap needs a 64-bit Python: this one has 32 bits")
+        super().run()
 
 
 setup(
     ext_modules=[extension(name) for name in MODULES],
+    cmdclass={"build_ext": BuildOnLinux},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )

@@ -112,6 +112,23 @@ def test_an_import_needs_numpy_alone():
     assert not unwanted & set(said.split())
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("platform", "darwin", "needs Linux and its /proc/PID/pagemap: this is darwin"),
+        ("maxsize", 2**31 - 1, "needs a 64-bit Python: this one has 32 bits"),
+    ],
+)
+def test_where_it_cannot_work_the_import_says_so(name, value, said):
+    """In one line, before numpy or any compiled module is imported."""
+    printed = run(
+        f"import sys; sys.{name} = {value!r}\n"
+        "try:\n    import fastpagemap\nexcept ImportError as error:\n    print(error)\n"
+        "print(*(n for n in sys.modules if n.startswith(('fastpagemap.', 'numpy'))))"
+    )
+    assert printed == f"fastpagemap {said}"
+
+
 def test_what_is_imported_late_is_there():
     assert run("import fastpagemap; print(fastpagemap.Snapshot.__name__)") == "Snapshot"
     assert set(fpm.__all__) <= set(dir(fpm)) | {"Snapshot"}

@@ -1,6 +1,14 @@
 """Which pages of a Linux process are present, swapped, soft-dirty or shared, page by page."""
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+# Before all else, as a compiled module would fail with an error that explains nothing. The pages of
+# a 64-bit process are too many for the sizes and indices of a 32-bit one.
+if sys.platform != "linux":
+    raise ImportError(f"fastpagemap needs Linux and its /proc/PID/pagemap: this is {sys.platform}")
+if sys.maxsize < 2**32:
+    raise ImportError("fastpagemap needs a 64-bit Python: this one has 32 bits")
 
 from .capabilities import Capabilities, capabilities
 from .entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode

@@ -169,7 +169,7 @@ def pack(const uint8_t[:, ::1] masks, size_t pages, uint64_t[::1] totals,
     cdef size_t i, each = 0, at = 0
     with nogil:
         while at < pages:
-            for i in range(MASKS):
+            for i in range(<size_t> MASKS):
                 into[each].before[i] = totals[i]
                 into[each].pages[i] = packed(&masks[i, at], min(pages - at, <size_t> BLOCK))
                 totals[i] += popcount(into[each].pages[i])
@@ -252,9 +252,11 @@ def tell(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
     """Fill a row for each allocation: how many of its bytes are in each mask."""
     cdef extents_t extents
     cdef size_t count = addresses.shape[0], done = 0, slab
-    extents.count = starts.shape[0]
     if not count:
         return
+    # no extent: no pointer to one, and none is followed
+    memset(&extents, 0, sizeof(extents))
+    extents.count = starts.shape[0]
     if extents.count:
         extents.starts, extents.ends, extents.first = &starts[0], &ends[0], &first[0]
         extents.blocks = <const block_t *> &blocks[0, 0]

@@ -27,7 +27,10 @@ ctypedef enum question_t:
     NOT_PRESENT     # anything but mapped in RAM
     EMPTY           # nothing in the page table: the entry of swapped-out shared memory, too
     HUGE            # part of a huge page: entries never say so, only a scan does
-    QUESTIONS       # how many there are
+
+cdef enum:
+    # How many there are. Cython before 3.3 takes no member of a named enum as an array's length.
+    QUESTIONS = HUGE + 1
 
 # Where a pass over a span puts what it decodes. NULL: not wanted. Counts are added to.
 ctypedef struct decoded_t:

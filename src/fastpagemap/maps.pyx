@@ -3,7 +3,9 @@
 # cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """/proc/PID/maps: read whole, parsed, or asked for one address."""
 
-from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memset, strlen
@@ -16,9 +18,6 @@ from .errors import failure
 
 # as CPython has them: for building one object in place
 cdef extern from "Python.h":
-    PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t) except NULL
-    char *PyBytes_AsString(PyObject *) except NULL
-    int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
     ctypedef object (*allocfunc)(type, Py_ssize_t)
     void *PyType_GetSlot(type, int)
     int Py_tp_alloc
@@ -60,25 +59,27 @@ cdef inline uint64_t number(const char **at, int base) noexcept nogil:
 
 def read_all(int fd, object path):
     """Return the whole of a file that can only be read from its beginning on."""
-    cdef size_t size = 0, room = 16384
+    cdef size_t size = 0, room = 0
     cdef ssize_t got = -1
-    cdef PyObject *text = PyBytes_FromStringAndSize(NULL, room)
-    cdef char *buffer
+    cdef char *text = NULL
+    cdef char *grown
     try:
         while got:
             if room - size < 4096:
-                room *= 4
-                _PyBytes_Resize(&text, room)
-            buffer = PyBytes_AsString(text)
+                room = max(4 * room, <size_t> 16384)
+                grown = <char *> PyMem_Realloc(text, room)
+                if grown is NULL:
+                    raise MemoryError
+                text = grown
             with nogil:
-                got = read_some(fd, buffer, size, room)
+                got = read_some(fd, text, size, room)
             if got < 0:
                 raise failure(-got, path)
             size += got
-        _PyBytes_Resize(&text, size)
-        return <object> text
+        # One copy: the limited API cannot shrink a bytes object.
+        return PyBytes_FromStringAndSize(text, size)
     finally:
-        Py_XDECREF(text)
+        PyMem_Free(text)
 
 
 cdef list RIGHTS = [r + w + x + s for s in "ps" for x in "-x" for w in "-w" for r in "-r"]
