@@ -219,7 +219,8 @@ def test_a_full_disk_is_said(victim):
 def test_ctrl_c_is_quiet():
     program = (
         "import fastpagemap.cli.command_report as c, fastpagemap.cli as m, sys, time\n"
-        "def slow(pid):\n    print('started', flush=True)\n    time.sleep(60)\n"
+        # in short sleeps: Python forgets a signal that comes just before a long one, until its end
+        "def slow(pid):\n    print('started', flush=True)\n    while True: time.sleep(0.01)\n"
         "c.collect = slow\n"
         "sys.exit(m.main(['1']))"
     )
