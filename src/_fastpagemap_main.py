@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 
 
@@ -14,12 +15,17 @@ def main() -> int:
     multiplied, and the threads would cost a third of what a report does.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What is being imported may ignore a KeyboardInterrupt, or make another error of it, as numpy
+    # does. Nothing is begun yet: Ctrl-C ends it at once, until run() looks out for it.
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from fastpagemap.cli import INTERRUPTED
+    from fastpagemap.cli import main as run
+
     try:
-        from fastpagemap.cli import INTERRUPTED
-        from fastpagemap.cli import main as run
-    except KeyboardInterrupt:
-        return 130
-    try:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = run()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # run() has said what there is to say

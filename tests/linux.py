@@ -79,6 +79,22 @@ def read_int(path):
         return int(file.read())
 
 
+def wait_until_asleep(pid):
+    """Wait while another process still runs, or waits for a disk; not for one that has ended.
+
+    Who has just answered goes on to wait for the next command, and touches its memory until then.
+    """
+    while True:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                state = file.read().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state not in "RD":
+            return
+        os.sched_yield()
+
+
 def meminfo(name):
     """A line of /proc/meminfo in bytes; 0 if there is none of that name."""
     with open("/proc/meminfo") as file:

@@ -51,11 +51,12 @@ class Sharer:
         self._link.send((name, arguments))
 
     def answer(self):
-        """Wait for what the function of the last send() returns."""
+        """Wait for what the function of the last send() returns, and until it does nothing more."""
         try:
             done, value = self._link.recv()
         except EOFError:
             raise SharerError("the sharer is gone") from None
+        linux.wait_until_asleep(self.pid)
         if not done:
             raise SharerError(value)
         return value

@@ -216,20 +216,62 @@ def test_a_full_disk_is_said(victim):
     assert answer.stderr == b"fastpagemap: cannot write the answer: No space left on device\n"
 
 
+def interrupted(program, press=False):
+    """What a program does that sends itself Ctrl-C, or is sent it as soon as it has said so."""
+    command = [sys.executable, "-c", f"import os, signal, sys, time\n{program}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            if press:
+                process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+            return *process.communicate(timeout=20), process.returncode
+        finally:
+            process.kill()
+
+
+# in short sleeps: Python forgets a signal that comes just before a long one, until its end
+SLOW = """
+import fastpagemap.cli.command_report as c, fastpagemap.cli as m
+def slow(pid):
+    {}
+    while True: time.sleep(0.01)
+c.collect = slow
+sys.exit(m.main(['1']))
+"""
+
+
 def test_ctrl_c_is_quiet():
-    program = (
-        "import fastpagemap.cli.command_report as c, fastpagemap.cli as m, sys, time\n"
-        "def slow(pid):\n    print('started', flush=True)\n    time.sleep(60)\n"
-        "c.collect = slow\n"
-        "sys.exit(m.main(['1']))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == (b"", b"")
-    assert process.returncode == 130
+    program = SLOW.format("print('started', flush=True)")
+    assert interrupted(program, press=True) == (b"", b"", 130)
+
+
+def test_ctrl_c_in_a_destructor_is_not_lost():
+    """Python raises it there, can only ignore it, and would say so."""
+    program = """
+class Destroyed:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+"""
+    assert interrupted(program + SLOW.format("Destroyed()")) == (b"", b"", 130)
+
+
+@pytest.mark.parametrize("then", ["pass", "raise ImportError('what numpy says') from None"])
+def test_ctrl_c_while_something_else_is_imported(then):
+    """What is imported may ignore it, or make an error of its own of it, as numpy does."""
+    program = f"""
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "numpy":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                {then}
+sys.meta_path.insert(0, Finder)
+import _fastpagemap_main
+sys.argv = ["fastpagemap", "doctor"]
+sys.exit(_fastpagemap_main.main())
+"""
+    assert interrupted(program) == (b"", b"", 130)
 
 
 def test_doctor():

@@ -112,7 +112,10 @@ def test_sorted_and_filtered(victim, column):
     assert all(row["present"] for row in rows)
     everything = as_json(victim.pid)["rows"]
     wanted = [row for row in everything if row[column] >= 64 << 10 and row["present"]]
-    assert len(rows) == len(wanted)
+    if column == "exclusive":  # of files it changes as others come and go who map them
+        rows, wanted = ([row for row in them if not row["device"]] for them in (rows, wanted))
+    assert sorted(row["start"] for row in rows) == [row["start"] for row in wanted]
+    assert rows
 
 
 @pytest.mark.parametrize("pattern", ["libc", "*/libc.so*", "[[]heap]", "[heap]", "nowhere"])

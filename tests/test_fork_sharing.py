@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import linux
 import oracle
 from linux import PAGE
 from needs import need
@@ -158,8 +159,7 @@ def test_strangers(example):
     need(importlib.util.find_spec("psutil"), "psutil")
     with subprocess.Popen(["sleep", "100"]) as stranger:
         try:
-            wait_for(lambda: os.path.basename(os.readlink(f"/proc/{stranger.pid}/exe")) != "python")
-            time.sleep(0.2)
+            linux.wait_until_asleep(stranger.pid)
             sight = example.look(os.getpid())
             assert sight.strangers >= 1
             assert stranger.pid not in sight.parts
@@ -171,7 +171,7 @@ def test_change(example):
     assert [example.change(size) for size in (0, 4096, -8192)] == ["", "+4Ki", "-8Ki"]
 
 
-def wait_for(true, patience=5.0):
+def wait_for(true, patience=30.0):
     deadline = time.monotonic() + patience
     while not true():
         assert time.monotonic() < deadline

@@ -140,11 +140,14 @@ def test_an_exception_in_a_handler_ends_a_long_read(pagemap):
     def handler(*_):
         raise InterruptedError("enough")
 
+    def read_long():
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        reading.read(pagemap, "pagemap", 0, np.empty(1 << 26, np.uint64))
+
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
     try:
         with pytest.raises(InterruptedError, match="enough"):
-            reading.read(pagemap, "pagemap", 0, np.empty(1 << 26, np.uint64))
+            read_long()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -164,11 +167,16 @@ def test_other_threads_run_while_the_kernel_works(pagemap):
     going.set()
     thread = threading.Thread(target=count)
     thread.start()
-    reading.read(pagemap, "pagemap", 1 << 30, entries)
-    during = steps
+    most = 0
+    for _ in range(20):  # others may have the processors for as long as one read takes
+        before = steps
+        reading.read(pagemap, "pagemap", 1 << 30, entries)
+        most = max(most, steps - before)
+        if most > 10:
+            break
     going.clear()
     thread.join()
-    assert during > 10
+    assert most > 10
 
 
 def test_counts_are_the_sums_of_the_masks(pagemap):

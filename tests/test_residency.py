@@ -12,6 +12,7 @@ import memory
 import oracle
 import runas
 import verdict
+from fastpagemap import residency
 from linux import PAGE
 from victim import Victim
 
@@ -100,15 +101,23 @@ def test_across_mappings_and_gaps():
         agrees(pm, made.start, made.end, known)
 
 
-def test_more_than_a_window(monkeypatch):
+@pytest.fixture
+def _small_windows(monkeypatch):
     """Large spans are looked at where anything is, a window at a time."""
-    from fastpagemap import residency
-
     monkeypatch.setattr(residency, "_WINDOW", 512 * PAGE)
+
+
+@pytest.mark.usefixtures("_small_windows")
+def test_more_than_a_window():
     with memory.untouched(20_000) as made, fpm.PageMap() as pm:
         for first in (0, 700, 5000, 5100, 19_990):
             made.write(first, first + 10)
         agrees(pm, made.start, made.end, facts(made.start, made.end), seed=3)
+
+
+@pytest.mark.root  # to look into the files
+@pytest.mark.usefixtures("_small_windows")
+def test_more_than_a_window_of_shared_memory():
     with kinds.ALL["memfd"](3000) as made, fpm.PageMap() as pm:
         agrees(pm, made.start, made.end, facts(made.start, made.end), count=50)
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -163,11 +164,12 @@ class Stop(Exception):
 
 @pytest.fixture
 def alarm():
-    """Have a function called by a signal after so many seconds."""
+    """Call a function, and have a handler called by a signal after so many seconds."""
 
-    def after(seconds, handler):
+    def after(seconds, handler, function):
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds)
+        return function()
 
     before = signal.getsignal(signal.SIGALRM)
     try:
@@ -195,12 +197,15 @@ def test_a_signal_in_the_middle(large, alarm, ask):
 
     some = [0, 1, 5000, 1 << 20, (LARGE >> 12) // 2, LARGE // PAGE - 1]
     with fpm.WriteTracker(*fpm.span(large)) as tracker:
+
+        def asking():
+            return tracker.written() if ask == "written" else tracker.regions(reset=True)
+
         for turn in range(3):
             for page in some:
                 large[page * PAGE] = turn + 1
-            alarm(0.0015, stop)
             with pytest.raises(Stop):
-                tracker.written() if ask == "written" else tracker.regions(reset=True)
+                alarm(0.0015, stop, asking)
             found = tracker.regions(reset=True)
             start = tracker.start
             assert [(int(s) - start) // PAGE for s in found["start"]] == [0, *some[2:]]
@@ -214,9 +219,8 @@ def test_a_signal_while_arming_leaves_nothing(large, alarm):
     start, end = fpm.span(large)
     gc.collect()
     descriptors = len(os.listdir("/proc/self/fd"))
-    alarm(0.005, stop)
     with pytest.raises(Stop):
-        fpm.WriteTracker(start, end)
+        alarm(0.005, stop, lambda: fpm.WriteTracker(start, end))
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == descriptors
     fpm.WriteTracker(start, start + PAGE).close()
@@ -224,25 +228,23 @@ def test_a_signal_while_arming_leaves_nothing(large, alarm):
         assert not len(pm.regions(start, end, mask=fpm.Category.WPALLOWED, returns=0))
 
 
-def asks_on(tracker):
-    while True:
-        tracker.written()
-
-
 def test_a_handler_that_asks_or_closes(large, alarm):
     told = []
     with fpm.WriteTracker(*fpm.span(large)) as tracker:
         for page in range(0, 4_000_000, 40_000):
             large[page * PAGE] = 1
-        alarm(0.002, lambda *_: told.append(tracker.written()))
-        told.append(tracker.written())
-        while len(told) < 2:
-            signal.pause()
+        told.append(alarm(0.002, lambda *_: told.append(tracker.written()), tracker.written))
+        while len(told) < 2:  # not in a pause: the signal may come just before it
+            time.sleep(0.001)
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+        def asks_on():
+            while True:
+                tracker.written()
+
         assert numbers(told[0].astype(int) + told[1] == 1) == list(range(0, 4_000_000, 40_000))
-        alarm(0.002, lambda *_: tracker.close())
         with pytest.raises(ValueError, match="closed"):
-            asks_on(tracker)
+            alarm(0.002, lambda *_: tracker.close(), asks_on)
 
 
 # ---- nothing is left behind --------------------------------------------------------------------

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import linux
 import needs
 
 
@@ -61,10 +62,11 @@ class Victim:
         self._process.stdin.flush()
 
     def answer(self):
-        """Wait for the answer to the last send()."""
+        """Wait for the answer to the last send(), and until the victim does nothing any more."""
         line = self._process.stdout.readline()
         if not line:
             raise VictimError("the victim is gone")
+        linux.wait_until_asleep(self.pid)
         outcome, value = json.loads(line)
         if outcome in ("Missing", "Absent"):
             raise getattr(needs, outcome)(value)
@@ -152,8 +154,6 @@ def _pageout(number):
 
 
 def _fork():
-    import linux
-
     pid = os.fork()
     if pid:
         return pid

@@ -6,10 +6,12 @@ library is imported before it is needed: click and rich are an extra.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import TextIO
@@ -51,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 class _Interrupts:
-    """Notes that Ctrl-C was pressed, beside what it does anyway."""
+    """Notes that Ctrl-C was pressed, and sees that it is not lost."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -61,16 +63,36 @@ class _Interrupts:
         self._noting = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         self._noting &= threading.current_thread() is threading.main_thread()
         if self._noting:
+            self._unraisable = sys.unraisablehook
+            sys.unraisablehook = self._not_raised
             signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._noting:
+            self._noting = False
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = self._unraisable
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.seen = True
         signal.default_int_handler(number, frame)
+
+    def _not_raised(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Press Ctrl-C again, if it came in a destructor or a callback.
+
+        No exception gets out of there: Python would say that it ignores it, and go on.
+        """
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # not threading.Thread: it waits for locks, which may be held where a destructor runs
+            _thread.start_new_thread(self._press_again, ())
+        else:
+            self._unraisable(unraisable)
+
+    def _press_again(self) -> None:
+        time.sleep(0.001)
+        if self._noting:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _failed(error: Exception) -> int:
