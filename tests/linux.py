@@ -18,7 +18,9 @@ MADV_NOHUGEPAGE = 15
 MADV_PAGEOUT = 21
 MADV_COLLAPSE = 25
 MADV_GUARD_INSTALL = 102
+MLOCK_ONFAULT = 1
 MNT_DETACH = 2
+MREMAP_MAYMOVE = 1
 MS_SYNC = 4
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -32,7 +34,7 @@ PROCESS_MADVISE = 440
 CACHESTAT = 451
 
 # No function's int may be read as a long: the upper half of the register is not defined.
-_LONG_RESULTS = {"mmap", "shmat", "syscall"}
+_LONG_RESULTS = {"mmap", "mremap", "shmat", "syscall"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

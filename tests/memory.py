@@ -111,6 +111,11 @@ class Memory:
         linux.call("mprotect", *self._span(first, last), protection)
         return self
 
+    def lock(self, first=0, last=None):
+        """mlock(2): nobody takes the pages away, not even a kernel that reclaims what is idle."""
+        linux.call("mlock", *self._span(first, last))
+        return self
+
     def unmap(self, first=0, last=None):
         """Leave a hole, in which nothing is mapped at all."""
         linux.call("munmap", *self._span(first, last))
