@@ -3,7 +3,9 @@
 Standard library alone, so that a bare child interpreter can use it too.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import os
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -79,6 +81,17 @@ def read_int(path):
     """The one number in a file of /sys or /proc."""
     with open(path) as file:
         return int(file.read())
+
+
+@contextlib.contextmanager
+def alone(directory):
+    """Keep other runs of these tests from changing the same settings of the machine meanwhile."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def wait_until_asleep(pid):
