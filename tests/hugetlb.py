@@ -13,6 +13,7 @@ from memory import PRIVATE, SHARED, Memory
 from needs import Absent, Missing, need, refusal
 
 _POOL = "/proc/sys/vm/nr_hugepages"
+_SIZES = "/sys/kernel/mm/hugepages"
 _MFD_HUGETLB = 4
 _SHM_HUGETLB = 0o4000
 
@@ -61,13 +62,20 @@ def _made(pages, flags, fd=-1, least=1):
 
 @contextlib.contextmanager
 def _grown_pool(count):
-    before = linux.read_int(_POOL)
+    grown = _grow_pool(count)
     try:
-        linux.write_text(_POOL, before + count)
-    except OSError as error:
-        raise refusal(error, "to reserve hugetlb pages") from error
-    need(linux.read_int(_POOL) == before + count, "free hugetlb pages")
-    try:
+        need(grown == count, "free hugetlb pages")
         yield
     finally:
-        linux.write_text(_POOL, before)
+        _grow_pool(-grown)
+
+
+def _grow_pool(count):
+    """Grow or shrink the pool, whatever others do to it; return by how many pages it did."""
+    with linux.alone(_SIZES):
+        before = linux.read_int(_POOL)
+        try:
+            linux.write_text(_POOL, max(before + count, 0))
+        except OSError as error:
+            raise refusal(error, "to reserve hugetlb pages") from error
+        return linux.read_int(_POOL) - before

@@ -3,7 +3,9 @@
 Standard library alone, so that a bare child interpreter can use it too.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import os
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -18,7 +20,9 @@ MADV_NOHUGEPAGE = 15
 MADV_PAGEOUT = 21
 MADV_COLLAPSE = 25
 MADV_GUARD_INSTALL = 102
+MLOCK_ONFAULT = 1
 MNT_DETACH = 2
+MREMAP_MAYMOVE = 1
 MS_SYNC = 4
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -32,7 +36,7 @@ PROCESS_MADVISE = 440
 CACHESTAT = 451
 
 # No function's int may be read as a long: the upper half of the register is not defined.
-_LONG_RESULTS = {"mmap", "shmat", "syscall"}
+_LONG_RESULTS = {"mmap", "mremap", "shmat", "syscall"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -77,6 +81,17 @@ def read_int(path):
     """The one number in a file of /sys or /proc."""
     with open(path) as file:
         return int(file.read())
+
+
+@contextlib.contextmanager
+def alone(directory):
+    """Keep other runs of these tests from changing the same settings of the machine meanwhile."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def wait_until_asleep(pid):

@@ -111,6 +111,11 @@ class Memory:
         linux.call("mprotect", *self._span(first, last), protection)
         return self
 
+    def lock(self, first=0, last=None):
+        """mlock(2): nobody takes the pages away, not even a kernel that reclaims what is idle."""
+        linux.call("mlock", *self._span(first, last))
+        return self
+
     def unmap(self, first=0, last=None):
         """Leave a hole, in which nothing is mapped at all."""
         linux.call("munmap", *self._span(first, last))
@@ -221,25 +226,34 @@ def huge_zero(pages):
 
 def merged(pages, patience=5.0):
     """Written pages of equal content, that the kernel merged into one (KSM; root)."""
-    before = {}
     try:
-        for name, value in {"sleep_millisecs": 1, "pages_to_scan": 20000, "run": 1}.items():
-            before[name] = linux.read_int(f"{_KSM}/{name}")
-            linux.write_text(f"{_KSM}/{name}", value)
-        memory = touched(pages)
-        with memory.undone_on_error():
-            memory.advise(linux.MADV_MERGEABLE)
-            deadline = time.monotonic() + patience
-            while len(set(_frames(memory))) > 1 and time.monotonic() < deadline:
-                time.sleep(0.02)
-            need(len(set(_frames(memory))) == 1, "page merging (KSM)", Absent)
-        return memory
+        with _merging_at_once():
+            memory = touched(pages)
+            with memory.undone_on_error():
+                memory.advise(linux.MADV_MERGEABLE)
+                deadline = time.monotonic() + patience
+                while len(set(_frames(memory))) > 1 and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                need(len(set(_frames(memory))) == 1, "page merging (KSM)", Absent)
+            return memory
     except OSError as error:
         raise refusal(error, "page merging (KSM)") from error
-    finally:
-        for name, value in before.items():
-            with contextlib.suppress(OSError):
+
+
+@contextlib.contextmanager
+def _merging_at_once():
+    """Have KSM hurry, and do afterwards what it did before."""
+    before = {}
+    with linux.alone(_KSM):
+        try:
+            for name, value in {"sleep_millisecs": 1, "pages_to_scan": 20000, "run": 1}.items():
+                before[name] = linux.read_int(f"{_KSM}/{name}")
                 linux.write_text(f"{_KSM}/{name}", value)
+            yield
+        finally:
+            for name, value in before.items():
+                with contextlib.suppress(OSError):
+                    linux.write_text(f"{_KSM}/{name}", value)
 
 
 def _frames(memory):

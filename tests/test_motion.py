@@ -4,8 +4,10 @@ Another process goes on writing, dropping and swapping while it is looked at. So
 all the time, some never, and both have to be told so in every answer.
 """
 
+import ctypes
 import errno
 import mmap
+import resource
 import time
 
 import numpy as np
@@ -20,6 +22,7 @@ import seccomp
 import sharing
 import swap
 import verdict
+from linux import PAGE
 from needs import Absent, need
 from sharer import Sharer
 
@@ -27,7 +30,8 @@ pytestmark = pytest.mark.root
 
 SECONDS = 1.2
 GROUPS = 50
-#: Always in swap; never; now and then; a hole that is filled and made again, and never in swap.
+#: Always in swap; never, for they are locked; now and then; a hole that is filled, with pages that
+#: are locked, and made again.
 ALWAYS, NEVER, CHURNED, HOLE = range(4)
 GROUP = "SSSSCCSCSSSSSSSSS..."
 KIND = [{"S": ALWAYS, "C": NEVER, ".": HOLE}[letter] for letter in GROUP]
@@ -51,25 +55,48 @@ def _spans(kind):
     return edges.reshape(-1, 2).tolist()
 
 
-def churn(made):
+def pinned(made, kind):
+    """Map the pages of a kind once more, where they are locked as they come.
+
+    A kernel may reclaim any page at any time, because it is idle or lies beside others that are.
+    """
+    pin = linux.call("mremap", made.start, 0, PAGES * PAGE, linux.MREMAP_MAYMOVE)
+    for other in {ALWAYS, NEVER, CHURNED, HOLE} - {kind}:
+        for first, last in _spans(other):
+            linux.call("munmap", pin + first * PAGE, (last - first) * PAGE)
+    for first, last in _spans(kind):
+        start, size = pin + first * PAGE, (last - first) * PAGE
+        linux.call("mlock2", start, size, linux.MLOCK_ONFAULT)
+        made.undo.callback(linux.call, "munmap", start, size)
+    return pin
+
+
+def touch(pin, first, last):
+    """Write to pages through the mapping that locks them."""
+    for page in range(first, last):
+        ctypes.memset(pin + page * PAGE, 1, 1)
+
+
+def churn(made, pin):
     """Move all pages but those that are always in swap."""
     for first, last in _spans(CHURNED):
         made.write(first, last).advise(linux.MADV_PAGEOUT, first, last)
-    rest(made)
+    rest(made, pin)
 
 
-def rest(made):
+def rest(made, pin):
     """Move only what is never in swap: in and out of the page table, in and out of the file."""
     for first, last in _spans(NEVER):
         made.read(first, last)
     for first, last in _spans(HOLE):
+        touch(pin, first, last)
         made.write(first, last)
     made.drop()
     for first, last in _spans(HOLE):
         made.advise(mmap.MADV_REMOVE, first, last)
 
 
-def remap(made):
+def remap(made, pin):
     """Take the mapping away and put it back, whole and in pieces, with other memory in between."""
     made.map(memory.PRIVATE)
     made.map(backed.FILE_SHARED, fd=made.fd)
@@ -79,9 +106,9 @@ def remap(made):
     made.map(backed.FILE_SHARED, fd=made.fd)
 
 
-def forever(motion, made):
+def forever(motion, made, pins):
     while True:
-        motion(made)
+        motion(made, *pins)
 
 
 def watch(pid, start, end):
@@ -108,7 +135,18 @@ def by_mincore(*arguments):
 
 def watched(made, motion, uid=None, watcher=watch):
     """What a watcher saw of a process in motion, and which pages were in swap all the time."""
-    with Sharer({"move": lambda: forever(motion, made)}, uid) as other:
+    pins = []
+    functions = {
+        "pin": lambda: pins.append(pinned(made, HOLE)),
+        "move": lambda: forever(motion, made, pins),
+    }
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    need(limit == resource.RLIM_INFINITY or limit >= PAGES * PAGE, "memory to lock (ulimit -l)")
+    with Sharer(functions, uid) as other:
+        other.ask("pin")
+        pin = pinned(made, NEVER)
+        for first, last in _spans(NEVER):
+            touch(pin, first, last)
         before = np.array(verdict.truth(made.start, made.end))
         other.send("move")
         arguments = (watcher, other.pid, made.start, made.end)
