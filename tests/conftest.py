@@ -16,6 +16,16 @@ import oracle
 import swap
 from needs import Absent, Missing, met, need
 
+# What people set for their own terminals is not what the tests' terminals are; those that test
+# such a variable set it themselves.
+_OF_TERMINALS = """
+    COLUMNS LINES NO_COLOR FORCE_COLOR CLICOLOR CLICOLOR_FORCE COLORTERM TTY_COMPATIBLE
+    TTY_INTERACTIVE
+"""
+for _name in _OF_TERMINALS.split():
+    os.environ.pop(_name, None)
+os.environ["TERM"] = "xterm-256color"
+
 SWAP_SIZE = 256 << 20
 _missing: Counter = Counter()
 
