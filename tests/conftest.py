@@ -7,6 +7,7 @@ failure, unless no setting up could give this machine what its kernel has not go
 
 import contextlib
 import os
+import signal
 from collections import Counter
 
 import pytest
@@ -103,6 +104,14 @@ def zero_pfn():
     """The frame number of the zero page."""
     need(os.geteuid() == 0, "root")
     return oracle.zero_pfn()
+
+
+@pytest.fixture
+def _ctrl_c():
+    """Ctrl-C as in a terminal: what a shell runs in the background ignores it, children and all."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def open_descriptors():
