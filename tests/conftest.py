@@ -7,6 +7,7 @@ failure, unless no setting up could give this machine what its kernel has not go
 
 import contextlib
 import os
+import signal
 from collections import Counter
 
 import pytest
@@ -15,6 +16,16 @@ from hypothesis import HealthCheck, settings
 import oracle
 import swap
 from needs import Absent, Missing, met, need
+
+# What people set for their own terminals is not what the tests' terminals are; those that test
+# such a variable set it themselves.
+_OF_TERMINALS = """
+    COLUMNS LINES NO_COLOR FORCE_COLOR CLICOLOR CLICOLOR_FORCE COLORTERM TTY_COMPATIBLE
+    TTY_INTERACTIVE
+"""
+for _name in _OF_TERMINALS.split():
+    os.environ.pop(_name, None)
+os.environ["TERM"] = "xterm-256color"
 
 SWAP_SIZE = 256 << 20
 _missing: Counter = Counter()
@@ -93,6 +104,14 @@ def zero_pfn():
     """The frame number of the zero page."""
     need(os.geteuid() == 0, "root")
     return oracle.zero_pfn()
+
+
+@pytest.fixture
+def _ctrl_c():
+    """Ctrl-C as in a terminal: what a shell runs in the background ignores it, children and all."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def open_descriptors():

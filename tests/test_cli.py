@@ -240,11 +240,13 @@ sys.exit(m.main(['1']))
 """
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_is_quiet():
     program = SLOW.format("print('started', flush=True)")
     assert interrupted(program, press=True) == (b"", b"", 130)
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_in_a_destructor_is_not_lost():
     """Python raises it there, can only ignore it, and would say so."""
     program = """
@@ -255,6 +257,7 @@ class Destroyed:
     assert interrupted(program + SLOW.format("Destroyed()")) == (b"", b"", 130)
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("then", ["pass", "raise ImportError('what numpy says') from None"])
 def test_ctrl_c_while_something_else_is_imported(then):
     """What is imported may ignore it, or make an error of its own of it, as numpy does."""

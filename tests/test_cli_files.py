@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -240,6 +241,7 @@ def test_dirty_tells_what_is_written(victim):
 # ---- interrupted -------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
 def test_ctrl_c_at_any_time_is_quiet(moment, tmp_path):
     """The installed command, interrupted as it starts, as it imports, as it draws."""
@@ -271,7 +273,7 @@ def _maps(pid):
 
 def test_closed_stdout(victim, tmp_path):
     for arguments in (["report"], ["dump", "-o", tmp_path / "a"]):
-        command = " ".join(map(str, [*COMMAND, *arguments, victim.pid]))
+        command = shlex.join(map(str, [*COMMAND, *arguments, victim.pid]))
         said = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE)
         assert said.returncode == 1
         assert said.stderr.count(b"\n") == 1

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -288,6 +289,9 @@ def test_without_psutil():
 
 
 def test_reader_that_goes(victim):
-    command = f"{sys.executable} {EXAMPLE} {victim.pid} --interval 0.01 --count 500 | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    words = [sys.executable, EXAMPLE, victim.pid, "--interval", 0.01, "--count", 500]
+    command = shlex.join(map(str, words))
+    done = subprocess.run(
+        f"{command} | head -1", shell=True, capture_output=True, text=True, timeout=60
+    )
     assert done.stderr == ""
