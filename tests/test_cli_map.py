@@ -156,6 +156,14 @@ def test_cells_are_coloured_by_state(victim, kind, expected, tmp_path):
     assert found == {key: pytest.approx(512 * expected.get(key, 0), abs=1) for key in palette.KEYS}
 
 
+def test_a_matplotlibrc_of_the_directory_is_not_read(victim, tmp_path):
+    """Whose directory it is chooses what is in there: even to open it may take for ever."""
+    os.mkfifo(tmp_path / "matplotlibrc")
+    command = [sys.executable, "-P", "-m", "fastpagemap", "map", str(victim.pid), "-o", "a.png"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "matplotlibrc"]
+
+
 def test_swapped_memory(victim, any_swap, tmp_path):
     for kind, key, there in (
         ("shared_anonymous", "swapped_shared", "shared"),

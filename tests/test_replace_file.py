@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import pytest
 import fastpagemap as fpm
 import runas
 from fastpagemap.replace_file import replace_file
+from needs import Absent, need
 from victim import Victim
 
 ME = os.geteuid()
@@ -157,6 +159,43 @@ def test_a_group_keeps_its_rights_and_no_other_gets_them(public):
 
 
 @pytest.mark.root
+def test_a_file_that_a_stranger_linked_there_gives_no_mode(public):
+    """He may, where he may write to it, as one of its group."""
+    leave(f"{public}/of_root", 0o664)
+    os.link(f"{public}/of_root", f"{public}/out")
+    with umask(0o022):
+        write(f"{public}/out")
+    assert mode(f"{public}/out") == 0o644
+
+
+def grant(directory, uid):
+    """Give a user rights to all that will be made in a directory (acl(5))."""
+    entries = [(1, 7, -1), (2, 6, uid), (4, 7, -1), (0x10, 7, -1), (0x20, 7, -1)]
+    words = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(directory, "system.posix_acl_default", struct.pack("<I", 2) + words)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("there", [None, 0o640], ids=["new", "there before"])
+def test_a_directory_that_grants_rights_to_all_that_is_made_in_it(theirs, there):
+    path = f"{theirs}/out"
+    try:
+        runas.as_nobody(grant, theirs, runas.NOBODY)
+    except OSError as error:
+        need(False, f"access control lists in {theirs}: {error}", Absent)
+    if there:
+        leave(path, there)
+        os.removexattr(path, "system.posix_acl_access")
+        os.chmod(path, there)
+    with umask(0o077), replace_file(path, ME) as file:
+        file.write(b"new")
+        (temporary,) = [name for name in os.listdir(theirs) if name != "out"]
+        assert mode(f"{theirs}/{temporary}") == 0o600
+    assert mode(path) == (there or 0o600)
+    assert "system.posix_acl_access" not in os.listxattr(path)
+
+
+@pytest.mark.root
 def test_the_temporary_file_exchanged_for_a_link(theirs):
     """Whose directory it is may exchange anything in it, at any moment."""
     path, secret = f"{theirs}/out", os.path.join(os.path.dirname(theirs), "secret")
@@ -220,6 +259,19 @@ def test_what_is_made_of_such_a_file_is_for_nobody_else_either(tmp_path):
         )
 
 
+@pytest.mark.root
+def test_a_program_that_runs_as_root_for_a_stranger(public):
+    """Set-uid: root in all but who started it."""
+
+    def pretend():
+        os.setresuid(runas.NOBODY, 0, 0)
+        save(None, f"{public}/a.fpm")
+        return fpm.PageMap().uid
+
+    assert runas.in_child(pretend) == runas.NOBODY
+    assert mode(f"{public}/a.fpm") == 0o600
+
+
 def test_entries_are_of_nobody_knows_whom(tmp_path):
     with umask(0o022):
         fpm.Snapshot.from_entries([1 << 63]).save(tmp_path / "a.fpm")
@@ -276,17 +328,32 @@ def test_a_link_of_a_stranger_is_not_followed(public, theirs, tmp_path):
 
 
 @pytest.mark.root
-def test_a_link_of_root_s_where_a_stranger_may_have_moved_it(public, theirs, tmp_path):
-    os.symlink(tmp_path / "new", f"{theirs}/moved")
-    os.symlink(tmp_path / "new", f"{public}/one")
-    os.link(f"{public}/one", f"{public}/another", follow_symlinks=False)
-    os.mkdir(f"{public}/all")
-    os.chmod(f"{public}/all", 0o777)
-    os.symlink(tmp_path / "new", f"{public}/all/moved")
-    for path in (f"{theirs}/moved", f"{public}/another", f"{public}/all/moved"):
-        with pytest.raises(PermissionError):
-            write(path)
+@pytest.mark.parametrize("directory", [0o777, 0o1777, 0o2775])
+def test_a_link_of_root_s_where_others_may_write(public, tmp_path, directory):
+    """Whoever owns a directory that it was in may have moved it."""
+    os.mkdir(f"{public}/open")
+    os.chmod(f"{public}/open", directory)
+    os.symlink(tmp_path / "new", f"{public}/open/moved")
+    with pytest.raises(PermissionError, match="name the file it leads to"):
+        write(f"{public}/open/moved")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.root
+def test_a_link_of_root_s_in_a_directory_of_a_stranger_s(theirs, tmp_path):
+    os.symlink(tmp_path / "new", f"{theirs}/moved")
+    with pytest.raises(PermissionError):
+        write(f"{theirs}/moved")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_with_two_names(tmp_path):
+    """Anybody may have given it the second one, where fs.protected_hardlinks is off."""
+    os.symlink(tmp_path / "new", tmp_path / "one")
+    os.link(tmp_path / "one", tmp_path / "another", follow_symlinks=False)
+    with pytest.raises(PermissionError):
+        write(tmp_path / "another")
+    assert not os.path.lexists(tmp_path / "new")
 
 
 @pytest.mark.root
@@ -309,17 +376,18 @@ def test_a_link_that_comes_and_goes(public, tmp_path, way):
         finally:
             os._exit(0)
     try:
-        end, done = time.monotonic() + 3, 0
-        while time.monotonic() < end:
+        end, done, refused = time.monotonic() + 3, 0, 0
+        while time.monotonic() < end or not (done and refused):
             try:
                 write(path) if way == "replace_file" else snapshot.save(path)
                 done += 1
             except PermissionError:
-                pass
+                refused += 1
             with contextlib.suppress(OSError):
                 os.unlink(path)
             assert os.listdir(tmp_path) == []
         assert done
+        assert refused
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
@@ -363,6 +431,20 @@ def test_a_descriptor_is_written_on(tmp_path, how, name):
     assert os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("to", ['> "$1"', '| cat > "$1"'], ids=["a file", "a pipe"])
+def test_a_dump_on_standard_output_is_nothing_but_that(tmp_path, to):
+    path = tmp_path / "out"
+    script = f'"$0" -m fastpagemap dump {os.getpid()} -o /dev/stdout {to}'
+    subprocess.run(["bash", "-c", script, sys.executable, path], check=True)
+    assert fpm.Snapshot.load(path).pid == os.getpid()
+
+
+def test_a_number_that_no_descriptor_has():
+    for number in (999_999, 10**20):
+        with pytest.raises(OSError, match="cannot write"):
+            write(f"/proc/self/fd/{number}")
+
+
 def test_a_pipe_of_the_shell_s(tmp_path):
     path = tmp_path / "out"
     script = f'"$0" -m fastpagemap dump {os.getpid()} -o >(cat > "$1") >/dev/null; wait $!'
@@ -385,8 +467,13 @@ def test_a_pipe_with_a_name(tmp_path):
 def test_a_pipe_of_a_stranger_s_is_refused(public):
     """He would read what is written, or let the writer wait for ever."""
     runas.as_nobody(os.mkfifo, f"{public}/pipe")
-    with pytest.raises(PermissionError, match="named pipe"):
-        write(f"{public}/pipe")
+    # so that a writer that does not refuse it has not to wait
+    reader = os.open(f"{public}/pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(PermissionError, match="named pipe"):
+            write(f"{public}/pipe")
+    finally:
+        os.close(reader)
 
 
 def test_a_device(tmp_path):

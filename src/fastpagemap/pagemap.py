@@ -101,7 +101,7 @@ class PageMap:
 
     @property
     def uid(self) -> int:
-        """The user whose process it is, by its number; 0 of one that may not be dumped."""
+        """The user who started the process, by its number: its real user id, as in its status."""
         return self._process().uid()
 
     def _process(self) -> Process:

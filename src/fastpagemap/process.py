@@ -4,6 +4,7 @@ import contextlib
 import errno
 import operator
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,8 +126,12 @@ class Process:
         return os.readlink(os.fsencode(name), dir_fd=self.directory)
 
     def uid(self) -> int:
-        """Return the user whose process it is; root (0) of one that may not be dumped."""
-        return os.fstat(self.directory).st_uid
+        """Return the real user id: who started it, also where it runs as another user (set-uid)."""
+        with self.outlived():
+            found = re.search(rb"^Uid:\t(\d+)", self.read_own("status"), re.MULTILINE)
+        if found is None:
+            raise self.gone()
+        return int(found[1])
 
     def read_own(self, name: str) -> bytes:
         """Return a file's content that is about the memory that ``pagemap`` was opened for."""

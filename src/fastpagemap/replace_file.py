@@ -21,10 +21,11 @@ _MAX_LINKS = 40
 # Never set-uid, set-gid, sticky, or writable by everybody: whoever may write a file of root's that
 # has such a bit can run programs as root.
 _ALLOWED = 0o775
+_NEW_FILE = 0o664
 _PRIVATE = 0o600
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -38,11 +39,12 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
     ----------
     path : str
         A symbolic link is followed, and stays, if no other user can have put it there: it, and the
-        directory it is in, belong to this user or to root.
+        directory it is in, belong to this user or to root, and nobody else may write there.
     owner : int or None
         The user whose memory the content shows; None if that is not known. Unless it is this user,
         nobody else may read the file (mode 0600). Otherwise a file that belongs to this user keeps
-        its mode, and a new one gets what the umask leaves; neither can be written by everybody.
+        its mode, and a new one gets what the umask leaves, whatever access control list the
+        directory has for new files; neither can be written by everybody.
 
     Raises
     ------
@@ -105,19 +107,22 @@ def _is_own_descriptor(directory: int, name: str) -> bool:
         own = os.stat("/proc/self/fd")
     except OSError:  # no /proc
         return False
-    return name.isdecimal() and os.path.samestat(os.fstat(directory), own)
+    is_number = name.isascii() and name.isdecimal() and len(name) < 10
+    return is_number and os.path.samestat(os.fstat(directory), own)
 
 
 def _is_trusted_link(link: os.stat_result, directory: os.stat_result) -> bool:
     """Return whether no other user can have put a link there.
 
     Stricter than the kernel's fs.protected_symlinks, which may be off, and which lets the owner of
-    a directory lead others anywhere.
+    a directory lead others anywhere. A sticky directory does not help: a link of root's may have
+    been moved there by whoever owns the directory that it was in.
     """
-    foreign = not _is_trusted_owner(link) or not _is_trusted_owner(directory)
-    moved = directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX
+    trusted = _is_trusted_owner(link) and _is_trusted_owner(directory)
+    # users whom an access control list names may write if the group bit says so
+    closed = not directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     # a second name: anybody may have made it, where fs.protected_hardlinks is off
-    return not (foreign or moved or link.st_nlink > 1)
+    return trusted and closed and link.st_nlink < 2
 
 
 def _is_trusted_owner(about: os.stat_result) -> bool:
@@ -151,20 +156,14 @@ def _beside(
     directory: int, name: str, old: os.stat_result | None, owner: int | None
 ) -> Iterator[BinaryIO]:
     """Write a new file in a directory, then rename it to `name`."""
-    user = os.geteuid()
-    kept = old if old is not None and old.st_uid == user else None
-    private = owner != user
     temporary = f".fastpagemap-{os.urandom(8).hex()}"
-    # The umask is applied by the kernel alone: to read it is to change it, for all threads.
-    mode = _PRIVATE if private or kept else _ALLOWED & 0o666
-    handle = os.open(temporary, _NEW, mode, dir_fd=directory)
+    handle = os.open(temporary, _CREATE, _PRIVATE, dir_fd=directory)
     try:
         with open(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(handle)  # a full disk may show only now
-            if kept:
-                _keep_mode(handle, kept, private)
+            _set_mode(handle, old, owner)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -172,12 +171,31 @@ def _beside(
         raise
 
 
-def _keep_mode(handle: int, kept: os.stat_result, private: bool) -> None:
-    """Give a file the group and the mode of the one it replaces, as far as that is safe."""
-    with contextlib.suppress(OSError):  # not a member of that group
-        os.fchown(handle, -1, kept.st_gid)
-    mode = kept.st_mode & (_PRIVATE if private else _ALLOWED)
-    if os.fstat(handle).st_gid != kept.st_gid:
-        mode &= ~0o070  # what one group was allowed is not another's
+def _set_mode(handle: int, old: os.stat_result | None, owner: int | None) -> None:
+    """Give a new file the mode that it is to have, and the group of the file it replaces."""
+    user = os.geteuid()
+    mode = _NEW_FILE & ~_umask()
+    # a file with a second name may be a file of this user's that somebody else linked here
+    if old is not None and old.st_uid == user and old.st_nlink < 2:
+        mode = old.st_mode & _ALLOWED
+        with contextlib.suppress(OSError):  # not a member of that group
+            os.fchown(handle, -1, old.st_gid)
+        if os.fstat(handle).st_gid != old.st_gid:
+            mode &= ~0o070  # what one group was allowed is not another's
+    if owner != user:
+        mode &= _PRIVATE
+    # The owner of the directory may have named users who are to have access to all that is new
+    # there. Until here the mode has kept them out.
+    with contextlib.suppress(OSError):  # there is none, or the file system has no such thing
+        os.removexattr(handle, "system.posix_acl_access")
     with contextlib.suppress(OSError):  # a file system without modes
         os.fchmod(handle, mode)
+
+
+def _umask() -> int:
+    """Return the umask; os.umask would change it for a moment, for all threads."""
+    with contextlib.suppress(OSError), open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o077

@@ -64,7 +64,7 @@ class Snapshot:
     states : ndarray of RUN_DTYPE
         As from ``PageMap.states``.
     uid : int or None
-        The user whose process it was, by its number; None where it is not known.
+        The user who had started the process, by its number; None where it is not known.
     """
 
     pid: int

@@ -41,13 +41,19 @@ def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
 
 def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
     from fastpagemap.cli.text import human, printable
+    from fastpagemap.replace_file import replace_file
 
     found = targets.snapshot(target, raw, start)
-    found.save(output)
+    with replace_file(output, found.uid) as file:
+        found.save(file)
+        size = file.tell() if file.seekable() else 0
+        on_stdout = os.path.samestat(os.fstat(file.fileno()), os.fstat(1))
+    if on_stdout:  # a line more would be part of the file
+        return
     whose = f"process {found.pid} {found.name}" if found.pid else "entries"
-    size = human(sum(mapping.end - mapping.start for mapping in found.mappings))
-    about = f"{size} in {len(found.mappings)} mappings"
-    yield printable(f"{output}: {whose}, {about}; {human(os.path.getsize(output))}")
+    mapped = human(sum(mapping.end - mapping.start for mapping in found.mappings))
+    about = f"{mapped} in {len(found.mappings)} mappings"
+    yield printable(f"{output}: {whose}, {about}; {human(size)}")
 
 
 @click.command(

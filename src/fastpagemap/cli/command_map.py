@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
@@ -91,7 +92,8 @@ def _map(
     start: int,
 ) -> Iterator[str]:
     """Draw the picture; there is nothing to print."""
-    from fastpagemap.cli import picture
+    with _another_directory():
+        from fastpagemap.cli import picture
 
     snapshot = targets.snapshot(target, raw, start)
     mappings = _chosen(snapshot.mappings, path, addresses)
@@ -102,6 +104,18 @@ def _map(
     figure = picture.draw(snapshot, mappings, width=width, soft_dirty=soft_dirty)
     picture.save(figure, output, snapshot.uid)
     yield from ()
+
+
+@contextlib.contextmanager
+def _another_directory() -> Iterator[None]:
+    """Be in / for a while: matplotlib obeys a matplotlibrc of the current directory, anybody's."""
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir("/")
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 def _chosen(mappings: list[Mapping], path: str | None, addresses: list[int]) -> list[Mapping]:
