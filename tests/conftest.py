@@ -7,7 +7,9 @@ failure, unless no setting up could give this machine what its kernel has not go
 
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 from collections import Counter
 
 import pytest
@@ -44,6 +46,14 @@ settings.load_profile("fastpagemap")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "root: the test needs to be root")
+    # pytest's own place is /tmp/pytest-of-USER, which anybody can make before it does.
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="fastpagemap-tests-")
+        config.add_cleanup(_remove_temporary)
+
+
+def _remove_temporary():
+    shutil.rmtree(os.environ.pop("PYTEST_DEBUG_TEMPROOT"), ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

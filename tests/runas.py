@@ -10,7 +10,9 @@ import warnings
 
 import linux
 
-NOBODY = 65534
+# Nobody's, and not user `nobody`: root believes what such a child answers, and any process of the
+# same user's could answer in its place. Neither Debian nor systemd gives this number to anyone.
+NOBODY = 65530
 CAP_SYS_ADMIN = 21
 CAP_CHECKPOINT_RESTORE = 40
 _CAPABILITY_VERSION_3 = 0x20080522

@@ -133,10 +133,17 @@ def _remove_zram(number):
 
 
 def _is_orphan(path):
-    """Whether a run of this laboratory that is no more made this area."""
+    """Whether a run of this laboratory that is no more made this area.
+
+    Anybody can put a file of that name there, a link or a pipe. What is root's stays what it is:
+    directories for all are sticky.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with open(path, "rb", buffering=0) as device:
-            header = device.read(PAGE)
+        with open(os.open(path, flags), "rb", buffering=0) as area:
+            if os.fstat(area.fileno()).st_uid != 0:
+                return False
+            header = area.read(PAGE)
     except OSError:
         return False
     match = re.search(rb"fpm-test-(\d+)\0", header[_HEADER : _HEADER + 60])

@@ -148,6 +148,27 @@ def test_swap_of_a_crashed_run_is_taken_away():
     assert not os.path.exists(path)
 
 
+@pytest.mark.root
+def test_what_a_stranger_left_where_swap_is_made_is_left_alone():
+    """Not even opened, if it is a pipe, which would wait, or a link, which leads elsewhere."""
+    directory = backed.disk_directory()
+    names = [os.path.join(directory, f"fastpagemap-swap-{os.getpid()}-{n}") for n in range(3)]
+
+    def leave():
+        os.mkfifo(names[0])
+        os.symlink("/dev/zero", names[1])
+        with open(names[2], "wb") as file:
+            file.write(bytes(1024) + b"fpm-test-4194304\0" + bytes(4096))
+
+    runas.as_nobody(leave)
+    try:
+        swap.clean_up()
+        assert all(map(os.path.lexists, names))
+    finally:
+        for name in names:
+            os.unlink(name)
+
+
 def test_pageout_says_what_stayed(any_swap):
     with memory.zero(4) as made, pytest.raises(RuntimeError, match="4 of 4 pages"):
         swap.pageout(made.start, made.end, patience=0)
