@@ -31,6 +31,7 @@ os.environ["TERM"] = "xterm-256color"
 
 SWAP_SIZE = 256 << 20
 _missing: Counter = Counter()
+_any_swap: set = set()  # its path, while there is one
 
 # How long an example takes says nothing on a machine that others use as well, and nobody could
 # not write to a database of examples.
@@ -61,6 +62,10 @@ def pytest_runtest_setup(item):
     with _missing_skips():
         if item.get_closest_marker("root"):
             need(os.geteuid() == 0, "root")
+        if "any_swap" in item.fixturenames and not _any_swap <= {
+            each.path for each in swap.areas()
+        }:
+            raise Missing("the swap that was there at first")
         return (yield)
 
 
@@ -106,7 +111,9 @@ def swap_area(request):
 def any_swap():
     """Some swap, of whichever kind can be had; gives its path."""
     with swap.any_swap(SWAP_SIZE) as path:
+        _any_swap.add(path)
         yield path
+        _any_swap.clear()
 
 
 @pytest.fixture(scope="session")

@@ -89,13 +89,14 @@ def file_swap(size, priority=_PRIORITY, directory=None):
 def any_swap(size):
     """Swap of whichever kind can be had: zram, else what the machine already has, else a file.
 
-    It stands back behind an area that a test asked for by its kind.
+    It stands back behind an area that a test asked for by its kind. What the machine has may be
+    another run's, which goes when that ends: it is known by its priority.
     """
     with contextlib.ExitStack() as stack:
         try:
             path = stack.enter_context(zram_swap(size, _PRIORITY - 1))
         except Missing:
-            present = areas()
+            present = [area for area in areas() if area.priority < _PRIORITY - 1]
             path = (
                 present[0].path if present else stack.enter_context(file_swap(size, _PRIORITY - 1))
             )
