@@ -560,11 +560,15 @@ runpy.run_path({str(EXAMPLE)!r})
     )
 
 
-def test_killed_profiler(write):
+def test_killed_profiler(write, tmp_path):
     """Whoever runs the program may be killed: the program does not stand still for ever."""
     need(importlib.util.find_spec("memray"), "memray")
     program = write("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
-    process = subprocess.Popen([sys.executable, EXAMPLE, program], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLE, program],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},  # where it leaves what it wrote
+    )
     with process:
         pid = int(process.stdout.readline())
         process.kill()
