@@ -103,12 +103,12 @@ def _opened(path: str, flags: int, directory: int | None, handles: contextlib.Ex
 
 def _is_own_descriptor(directory: int, name: str) -> bool:
     """Return whether it is /proc/self/fd/N, to which /dev/stdout and /dev/fd lead."""
+    if not (name.isascii() and name.isdecimal() and len(name) < 10):
+        return False
     try:
-        own = os.stat("/proc/self/fd")
+        return os.path.samestat(os.fstat(directory), os.stat("/proc/self/fd"))
     except OSError:  # no /proc
         return False
-    is_number = name.isascii() and name.isdecimal() and len(name) < 10
-    return is_number and os.path.samestat(os.fstat(directory), own)
 
 
 def _is_trusted_link(link: os.stat_result, directory: os.stat_result) -> bool:
