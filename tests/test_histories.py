@@ -166,5 +166,5 @@ def judge_as_itself(other, span):
     def real():
         return truth(*span, other.pid)
 
-    answers, said = verdict.while_still(lambda: other.ask("ask"), real, real)
+    answers, said = verdict.while_still(lambda: other.ask("ask"), real)
     honest(said, answers)

@@ -39,7 +39,7 @@ def file_pages(made, count=PAGES):
 
 def while_same(made, look, count=PAGES):
     """What the kernel says of the pages of a file, and what look() says of just that."""
-    return while_still(look, *[lambda: file_pages(made, count)] * 2)
+    return while_still(look, lambda: file_pages(made, count))
 
 
 def swapped_pattern(swapped, holes=()):

@@ -244,7 +244,7 @@ def test_without_cachestat(kind, error, swap_area):
         def wanted():  # the kernel gives copies up whenever it likes
             return sharing.told_by_mincore(made, LAYOUT)
 
-        swapped, said = while_still(lambda: runas.in_child(answer), wanted, wanted)
+        swapped, said = while_still(lambda: runas.in_child(answer), wanted)
         assert said.swapped == swapped
         assert not any(said.unknown)
 

@@ -190,7 +190,7 @@ def test_fields_asked_for_come_in_their_order(fields):
             return pm.usage().tolist()
 
         # of files, what is exclusive changes as others come and go who map them
-        rows, table = while_still(lambda: pm.usage(fields=iter(fields)), usage, usage)
+        rows, table = while_still(lambda: pm.usage(fields=iter(fields)), usage)
         whole = dict(zip(pm.usage().dtype.names, zip(*rows, strict=True), strict=True))
     assert list(table.dtype.names or ()) == list(fields)
     assert len(table) == len(rows)

@@ -115,11 +115,13 @@ def counts_twice(line, pid):
     return any(entry.swapped or (entry.present and not entry.file) for entry in entries)
 
 
-def while_still(look, before, after):
+def while_still(look, before, after=None):
     """Call look() until after() is what before() was; return that, and what look() said.
 
-    Others may take away swap of theirs, with pages of ours in it.
+    Without `after`, before() is called again. Others may take away swap of theirs, with pages of
+    ours in it.
     """
+    after = after or before
     for _ in range(TRIES):
         state, problem = before(), None
         try:
@@ -143,7 +145,7 @@ def exact(pm, start, end):
         sums_are_right(start, end, real(), pm.pid)
         return ask(pm, start, end)
 
-    answers, said = while_still(look, real, real)
+    answers, said = while_still(look, real)
     assert said.swapped == answers
     assert not any(said.unknown)
     return said
