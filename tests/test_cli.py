@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastpagemap as fpm
+from commandline import COMMAND, run
 from fastpagemap.cli.report import About, of_mappings
 from fastpagemap.cli.tables import human, plain, printable
 from victim import Victim
@@ -21,12 +22,7 @@ from victim import Victim
 pytest.importorskip("click")
 pytest.importorskip("rich")
 
-COMMAND = [sys.executable, "-m", "fastpagemap"]
 COLUMNS = ("size", "present", "swapped", "swapped_shared", "unknown", "shared", "exclusive", "huge")
-
-
-def run(*arguments, **options):
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, **options)
 
 
 def on_terminal(*arguments, width):

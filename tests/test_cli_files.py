@@ -15,8 +15,8 @@ import pytest
 import backed
 import fastpagemap as fpm
 import oracle
+from commandline import COMMAND, run
 from needs import Absent, need
-from test_cli import COMMAND, run
 from verdict import while_still
 from victim import Victim
 

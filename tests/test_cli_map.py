@@ -10,10 +10,10 @@ import pytest
 
 import fastpagemap as fpm
 import oracle
+from commandline import run
 from fastpagemap import Mapping, State
 from fastpagemap.cli import layout, palette, picture
 from fastpagemap.cli.spans import spans_of
-from test_cli import run
 from victim import Victim
 
 image = pytest.importorskip("matplotlib.image")

@@ -15,11 +15,11 @@ import pytest
 import fastpagemap as fpm
 import oracle
 import runas
+from commandline import run
 from fastpagemap.cli import report as reports
 from fastpagemap.cli import selection
 from fastpagemap.cli.command_report import unread
 from fastpagemap.cli.kinds import KINDS, kinds
-from test_cli import run
 from victim import Victim
 
 pytest.importorskip("click")

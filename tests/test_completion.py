@@ -13,7 +13,6 @@ import shutil
 import signal
 import string
 import struct
-import subprocess
 import sys
 import termios
 import time
@@ -22,6 +21,7 @@ from fcntl import ioctl
 
 import pytest
 
+import commandline
 import linux
 from needs import need
 
@@ -60,8 +60,7 @@ fi
 
 
 def run(*arguments, **variables):
-    command = [sys.executable, "-m", "fastpagemap", *arguments]
-    said = subprocess.run(command, capture_output=True, env={**os.environ, **variables})
+    said = commandline.run(*arguments, env={**os.environ, **variables})
     assert (said.returncode, said.stderr) == (0, b"")
     return os.fsdecode(said.stdout)
 

@@ -1,6 +1,6 @@
 """Files that the package writes: whole or not at all, and of no use to a stranger.
 
-A stranger is user nobody, and root is who writes into a directory that he can write to, too.
+A stranger is a user without privilege. Root writes into directories to which he can write, too.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+import commandline
 import fastpagemap as fpm
 import runas
 from fastpagemap.replace_file import replace_file
@@ -62,12 +63,7 @@ def theirs(public):
 
 
 def command(*arguments):
-    said = subprocess.run(
-        [sys.executable, "-m", "fastpagemap", *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+    said = commandline.run(*arguments, stdin=subprocess.DEVNULL)
     assert (said.returncode, said.stderr) == (0, b""), said.stderr
 
 
@@ -238,11 +234,7 @@ def test_a_report_of_all_is_for_nobody_else(tmp_path, group):
     made = tmp_path / "all.pq"
     with Victim(uid=runas.NOBODY), umask(0o022):
         # processes that cannot be read are named on stderr
-        subprocess.run(
-            [sys.executable, "-m", "fastpagemap", "report", "--all", *group, "--parquet", made],
-            check=True,
-            stderr=subprocess.DEVNULL,
-        )
+        commandline.run("report", "--all", *group, "--parquet", made, check=True)
     assert mode(made) == 0o600
 
 
@@ -307,10 +299,6 @@ def test_a_link_of_one_s_own_stays_and_is_followed(tmp_path, there):
     assert os.listdir(tmp_path / "deep") == ["real"]
 
 
-def lead(path, target):
-    os.symlink(target, path)
-
-
 @pytest.mark.root
 def test_a_link_of_a_stranger_is_not_followed(public, theirs, tmp_path):
     target = tmp_path / "target"
@@ -318,7 +306,7 @@ def test_a_link_of_a_stranger_is_not_followed(public, theirs, tmp_path):
     for directory in (public, theirs):
         for leads_to in (target, tmp_path / "new", "/dev/null"):
             path = f"{directory}/link"
-            runas.as_nobody(lead, path, leads_to)
+            runas.as_nobody(os.symlink, leads_to, path)
             with pytest.raises(PermissionError, match="name the file it leads to"):
                 write(path)
             assert os.path.islink(path)
