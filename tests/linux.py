@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import signal
 
 PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -65,6 +66,11 @@ def filesystem(path):
     else:
         call("statfs", os.fsencode(path), answer)
     return answer[0]
+
+
+def die_with_parent():
+    """Have the kernel kill this process when its parent ends, in whatever way."""
+    call("prctl", PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def process_madvise(pid, start, end, advice):

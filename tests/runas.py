@@ -3,7 +3,6 @@
 import ctypes
 import os
 import pickle
-import signal
 import sys
 import traceback
 import warnings
@@ -29,7 +28,7 @@ def in_child(function, *arguments):
     if pid == 0:
         os.close(reader)
         try:
-            linux.call("prctl", linux.PR_SET_PDEATHSIG, int(signal.SIGKILL))
+            linux.die_with_parent()
             with open(writer, "wb") as file:
                 file.write(_outcome(function, arguments))
         finally:

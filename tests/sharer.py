@@ -31,7 +31,7 @@ class Sharer:
         if self.pid == 0:
             self._link.close()
             try:
-                linux.call("prctl", linux.PR_SET_PDEATHSIG, int(signal.SIGKILL))
+                linux.die_with_parent()
                 _serve(theirs, functions, uid)
             finally:
                 os._exit(0)
@@ -76,7 +76,7 @@ def _serve(link, functions, uid):
     functions = {"ready": os.getpid, "fork": _fork, **functions}
     if uid is not None:
         runas.become(uid)
-        linux.call("prctl", linux.PR_SET_PDEATHSIG, int(signal.SIGKILL))  # which that undid
+        linux.die_with_parent()  # which that undid
     while True:
         try:
             name, arguments = link.recv()
@@ -93,7 +93,7 @@ def _fork():
     pid = os.fork()
     if pid == 0:
         try:
-            linux.call("prctl", linux.PR_SET_PDEATHSIG, int(signal.SIGKILL))
+            linux.die_with_parent()
             signal.pause()
         finally:
             os._exit(0)

@@ -105,7 +105,7 @@ def _process_called(name):
     pid = _forked(os.fork)
     if pid == 0:
         try:
-            linux.call("prctl", linux.PR_SET_PDEATHSIG, int(signal.SIGKILL))
+            linux.die_with_parent()
             linux.call("prctl", PR_SET_NAME, name)
             os.write(writer, b"named")
             while True:

@@ -16,7 +16,7 @@ PYTHON = f"""
     python{VERSION}-minimal libpython{VERSION}-minimal libpython{VERSION}-stdlib busybox-static
     libc6 libgcc-s1 libstdc++6 libexpat1 libffi8 libssl3t64 libbz2-1.0 liblzma5 zlib1g
 """.split()
-WHEELS = ["numpy", "click", "rich", "pytest", "hypothesis"]
+WHEELS = ["numpy", "click", "rich", "pytest", "pytest-timeout", "hypothesis"]
 COMPILER = "aarch64-linux-gnu-gcc"
 
 

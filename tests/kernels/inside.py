@@ -204,7 +204,9 @@ def main(select, answer):
     print(seen, flush=True)
     recorder = Recorder()
     options = ["-p", "no:cacheprovider", "--durations=60", "-v", "-o", "faulthandler_timeout=600"]
-    status = pytest.main([*options, "--color=no", *selected(select)], plugins=[recorder])
+    # emulated, a test takes many times as long
+    options += ["--color=no", "--timeout=1800"]
+    status = pytest.main([*options, *selected(select)], plugins=[recorder])
     if status not in (0, 1):
         recorder.failed.append(f"pytest: {status!r}")
     Path(answer).write_text(
