@@ -4,8 +4,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 # What the compiled core is made from: a change here installs it anew.
-CORE := pyproject.toml setup.py $(wildcard $(addprefix src/fastpagemap/,*.pyx *.pxd *.h))
-MODULES := $(patsubst src/fastpagemap/%.pyx,fastpagemap.%,$(wildcard src/fastpagemap/*.pyx))
+CORE := pyproject.toml setup.py $(wildcard $(foreach end,pyx pxd h,\
+	src/fastpagemap/*.$(end) src/fastpagemap/*/*.$(end)))
+MODULES := $(subst /,.,$(patsubst src/%.pyx,%,$(filter %.pyx,$(CORE))))
 ARGS :=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -47,7 +48,8 @@ dist: $(VENV)/.build ## build the sdist and, from it, the wheel, into dist/
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## remove whatever the other targets made
-	rm -rf $(VENV) build dist src/*.egg-info src/fastpagemap/*.so src/fastpagemap/*.c
+	rm -rf $(VENV) build dist src/*.egg-info
+	find src -name "*.so" -delete -o -name "*.c" -delete
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/.hypothesis
 	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

@@ -8,18 +8,11 @@ import sysconfig
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = (
-    "decoding",
-    "reading",
-    "scan",
-    "maps",
-    "buffers",
-    "pagecache",
-    "uffd",
-    "writes",
-    "allocations",
-    "core",
-)
+# The .pyx files, by the modules they become.
+MODULES = {
+    path.removeprefix("src/").removesuffix(".pyx").replace("/", "."): path
+    for path in sorted(glob.glob("src/fastpagemap/**/*.pyx", recursive=True))
+}
 # One wheel serves CPython 3.11 and later; free-threaded builds have no limited API.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 # gcc 14 and clang 16 refuse these; older compilers would build a module that crashes.
@@ -43,9 +36,14 @@ if os.environ.get("FASTPAGEMAP_WERROR") == "1":
 def extension(name: str) -> Extension:
     """Return the extension module of one .pyx file."""
     return Extension(
-        f"fastpagemap.{name}",
-        [f"src/fastpagemap/{name}.pyx"],
-        depends=glob.glob("src/fastpagemap/*.h") + glob.glob("src/fastpagemap/*.pxd"),
+        name,
+        [MODULES[name]],
+        depends=[
+            path
+            for end in ("h", "pxd")
+            for path in glob.glob(f"src/fastpagemap/**/*.{end}", recursive=True)
+        ],
+        include_dirs=["src/fastpagemap/_kernel"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
         py_limited_api=LIMITED,
         # -O3: the decoding loops are written to be vectorised by the compiler.

@@ -12,7 +12,7 @@ import memory
 import steps
 import swap
 from fastpagemap import Mapping, Snapshot, State
-from fastpagemap.diff import CHANGE_DTYPE
+from fastpagemap.snapshot.diff import CHANGE_DTYPE
 from judge import keeps_soft_dirty
 from linux import PAGE
 from needs import Absent, need

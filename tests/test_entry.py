@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastpagemap as fpm
 import memory
 import oracle
-from fastpagemap import entry
+from fastpagemap.model import entry
 from linux import PAGE
 
 # The bytes of two entries on a little-endian machine, as the author of the kernel patch "pagemap:

@@ -17,7 +17,7 @@ import oracle
 import runas
 import seccomp
 import sharing
-from fastpagemap import pagecache
+from fastpagemap._kernel import pagecache
 from linux import PAGE
 from needs import Absent, need
 from sharing import MIXED, expected, has_cachestat, paint

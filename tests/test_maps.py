@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 import fastpagemap as fpm
 import oracle
-from fastpagemap import maps
+from fastpagemap._kernel import procmaps
 
 LINE = b"7f00-8f00 r-xp 00001000 fe:01 42                         /a b\n"
 
 
 def parse(text):
-    return maps.parse_maps(text, fpm.Mapping, os.fsdecode)
+    return procmaps.parse_maps(text, fpm.Mapping, os.fsdecode)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 16383, 16384, 16385, 1_000_003])
@@ -25,7 +25,7 @@ def test_read_all_reads_to_the_end(size):
     fd = os.memfd_create("text")
     os.write(fd, content)
     os.lseek(fd, 0, os.SEEK_SET)
-    assert maps.read_all(fd, "text") == content
+    assert procmaps.read_all(fd, "text") == content
     os.close(fd)
 
 
@@ -34,13 +34,13 @@ def test_read_all_of_a_file_that_gives_little_at_a_time():
     for piece in (b"a", b"", b"bc" * 1000, b"d"):
         os.write(writer, piece)
     os.close(writer)
-    assert maps.read_all(reader, "pipe") == b"a" + b"bc" * 1000 + b"d"
+    assert procmaps.read_all(reader, "pipe") == b"a" + b"bc" * 1000 + b"d"
     os.close(reader)
 
 
 def test_read_all_says_what_could_not_be_read():
     with pytest.raises(OSError, match="nothing"):
-        maps.read_all(-1, "nothing")
+        procmaps.read_all(-1, "nothing")
 
 
 rights = st.tuples(*(st.sampled_from(pair) for pair in ("-r", "-w", "-x", "ps"))).map("".join)

@@ -13,7 +13,7 @@ import oracle
 import runas
 import sharing
 import swap
-from fastpagemap import pagecache
+from fastpagemap._kernel import pagecache
 from linux import PAGE
 from needs import Absent, need
 from verdict import while_still

@@ -13,7 +13,7 @@ import fastpagemap as fpm
 import linux
 import memory
 import oracle
-from fastpagemap import reading
+from fastpagemap._kernel import reading
 from linux import PAGE
 from oracle import TWINS
 from victim import Victim

@@ -8,8 +8,9 @@ import pytest
 import fastpagemap as fpm
 import kinds
 import memory
-from fastpagemap import Category, regions
-from fastpagemap.capabilities import categories, soft_dirty
+from fastpagemap import Category
+from fastpagemap.engine import regions
+from fastpagemap.process.capabilities import categories, soft_dirty
 from linux import PAGE
 from needs import Absent, need
 

@@ -21,7 +21,7 @@ import commandline
 import fastpagemap as fpm
 import linux
 import runas
-from fastpagemap.replace_file import replace_file
+from fastpagemap.snapshot.replace_file import replace_file
 from needs import Absent, need
 from victim import Victim
 
@@ -408,7 +408,7 @@ def test_links_that_lead_nowhere(tmp_path):
 def test_a_descriptor_is_written_on(tmp_path, how, name):
     """Where it stands, and what the shell writes before and behind it stays."""
     code = (
-        "import os, sys; from fastpagemap.replace_file import replace_file\n"
+        "import os, sys; from fastpagemap.snapshot.replace_file import replace_file\n"
         "with replace_file(sys.argv[1], os.geteuid()) as file: file.write(b'new\\n')"
     )
     path = tmp_path / "out"

@@ -12,7 +12,7 @@ import memory
 import oracle
 import runas
 import verdict
-from fastpagemap import residency
+from fastpagemap.engine import residency
 from linux import PAGE
 from victim import Victim
 

@@ -13,8 +13,9 @@ import kinds
 import linux
 import memory
 import steps
-from fastpagemap import plans, reading, scan
-from fastpagemap.capabilities import categories
+from fastpagemap._kernel import reading, scan
+from fastpagemap.engine import plans
+from fastpagemap.process.capabilities import categories
 from judge import judge
 from linux import PAGE
 from needs import Absent, need

@@ -21,7 +21,7 @@ import seccomp
 import sharing
 import swap
 import verdict
-from fastpagemap import pagecache
+from fastpagemap._kernel import pagecache
 from linux import PAGE
 from needs import Absent, need
 from sharing import expected, file_of, has_cachestat, paint

@@ -27,7 +27,8 @@ import memory
 import oracle
 import runas
 import swap
-from fastpagemap import Mapping, Snapshot, SnapshotError, State, snapshot_file
+from fastpagemap import Mapping, Snapshot, SnapshotError, State
+from fastpagemap.snapshot import file_format
 from linux import PAGE
 from test_states import by_page, check_form
 from victim import Victim
@@ -410,7 +411,7 @@ def test_a_newer_version_is_named():
 def spans_of(*rows):
     return np.array(
         [(start, end, 0, 0, 0, permissions) for start, end, permissions in rows],
-        snapshot_file.MAPPING_DTYPE,
+        file_format.MAPPING_DTYPE,
     )
 
 
@@ -725,4 +726,4 @@ def test_the_import_stays_small():
     modules = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert {"pyarrow", "fastpagemap.snapshot_file"}.isdisjoint(modules)
+    assert {"pyarrow", "fastpagemap.snapshot.file_format"}.isdisjoint(modules)

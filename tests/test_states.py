@@ -17,8 +17,9 @@ import oracle
 import runas
 import steps
 import swap
-from fastpagemap import Category, State, plans, states
-from fastpagemap.capabilities import categories
+from fastpagemap import Category, State
+from fastpagemap.engine import plans, states
+from fastpagemap.process.capabilities import categories
 from linux import PAGE
 from needs import Absent, need
 from sharing import has_cachestat

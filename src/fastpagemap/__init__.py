@@ -10,15 +10,15 @@ if sys.platform != "linux":
 if sys.maxsize < 2**32:
     raise ImportError("fastpagemap needs a 64-bit Python: this one has 32 bits")
 
-from .capabilities import Capabilities, capabilities
-from .entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
-from .errors import SnapshotError, UnsupportedError
-from .mapping import Mapping
+from .engine.pages import Masks, Pages
+from .engine.residency import RESIDENCY_DTYPE
+from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
+from .model.errors import SnapshotError, UnsupportedError
+from .model.mapping import Mapping
+from .model.runs import RUN_DTYPE, State
+from .model.span import span
 from .pagemap import PageMap
-from .pages import Masks, Pages
-from .residency import RESIDENCY_DTYPE
-from .runs import RUN_DTYPE, State
-from .span import span
+from .process.capabilities import Capabilities, capabilities
 from .tracking import WriteTracker
 
 __all__ = [
@@ -47,13 +47,13 @@ __all__ = [
 
 
 if TYPE_CHECKING:
-    from .snapshot import Snapshot
+    from .snapshot.snapshot import Snapshot
 
 
 def __getattr__(name: str) -> Any:
     # what not everyone needs, and would add a third to the time that the import takes
     if name == "Snapshot":
-        from .snapshot import Snapshot
+        from .snapshot.snapshot import Snapshot
 
         return Snapshot
     if name == "__version__":

@@ -8,9 +8,9 @@ from libc.errno cimport EFAULT, EINVAL, ENOTTY, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
-from fastpagemap cimport decoding, kernel, reading, scan
-from fastpagemap.decoding cimport decoded_t
-from fastpagemap.scan cimport cursor_t, match_t, plan_t
+from fastpagemap._kernel cimport decoding, abi, reading, scan
+from fastpagemap._kernel.decoding cimport decoded_t
+from fastpagemap._kernel.scan cimport cursor_t, match_t, plan_t
 
 cdef extern from "fastpagemap.h" nogil:
     const char *FASTPAGEMAP_CAPSULE
@@ -56,12 +56,12 @@ cdef void plan_for(int question, plan_t *plan) noexcept nogil:
     plan.answered[0] = question
     plan.unseen = True
     if question == decoding.SOFT_DIRTY:
-        plan.anyof = kernel.PAGE_IS_SOFT_DIRTY
+        plan.anyof = abi.PAGE_IS_SOFT_DIRTY
         plan.empties = True
     elif question == decoding.SWAPPED:
-        plan.anyof = kernel.PAGE_IS_SWAPPED
+        plan.anyof = abi.PAGE_IS_SWAPPED
     else:
-        plan.anyof = kernel.PAGE_IS_PRESENT
+        plan.anyof = abi.PAGE_IS_PRESENT
     plan.returns = yes.bits = yes.value = plan.anyof
     if question == decoding.PRESENT:
         plan.complement = True
@@ -145,9 +145,9 @@ cdef ssize_t count_pages(int pagemap, int maps, uint64_t start, size_t count,
 cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t mask,
                           uint64_t anyof, uint64_t inverted, uint64_t returns,
                           region_t *regions, size_t room, uint64_t *reached) noexcept nogil:
-    cdef kernel.scan_arg asked
-    cdef kernel.page_region *into = <kernel.page_region *> regions
-    cdef kernel.page_region *more
+    cdef abi.scan_arg asked
+    cdef abi.page_region *into = <abi.page_region *> regions
+    cdef abi.page_region *more
     cdef cursor_t cursor
     cdef size_t found = 0
     cdef ssize_t got, i

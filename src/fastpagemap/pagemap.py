@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from . import entry, plans
-from .capabilities import need_soft_dirty, soft_dirty
-from .mapping import Mapping, mappings
-from .pages import Mask, Masks, Pages
-from .process import Process, pid_of
-from .regions import regions
-from .residency import residency
-from .runs import Runs
-from .shmem import SharedMemory
-from .span import affordable, checked
-from .states import states
-from .usage import usage
+from .engine import plans
+from .engine.pages import Mask, Masks, Pages
+from .engine.regions import regions
+from .engine.residency import residency
+from .engine.shmem import SharedMemory
+from .engine.states import states
+from .engine.usage import usage
+from .model import entry
+from .model.mapping import Mapping
+from .model.runs import Runs
+from .model.span import checked
+from .process.capabilities import need_soft_dirty, soft_dirty
+from .process.limits import affordable
+from .process.mappings import mappings
+from .process.process import Process, pid_of
 
 if TYPE_CHECKING:
-    from .snapshot import Snapshot
+    from .snapshot.snapshot import Snapshot
 
 __all__ = ["PageMap"]
 
@@ -367,7 +370,7 @@ class PageMap:
         page that comes, goes or moves while it is looked at may be missed. If the process exits
         or calls exec, there is no snapshot, but a ``ProcessLookupError``.
         """
-        from .snapshot import taken
+        from .snapshot.snapshot import taken
 
         return taken(self._process())
 

@@ -9,13 +9,16 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from . import entry, uffd, writes
-from .entry import PAGE_SIZE, REGION_DTYPE, Category
-from .errors import UnsupportedError
-from .mapping import Mapping, within
-from .process import Process
-from .regions import known
-from .span import affordable, checked
+from ._kernel import uffd, writes
+from .engine.regions import known
+from .model import entry
+from .model.entry import PAGE_SIZE, REGION_DTYPE, Category
+from .model.errors import UnsupportedError
+from .model.mapping import Mapping
+from .model.span import checked
+from .process.limits import affordable
+from .process.mappings import within
+from .process.process import Process
 
 __all__ = ["WriteTracker"]
 

@@ -82,5 +82,6 @@ def compile_extensions(system, project):
         run(
             *(COMPILER, "-shared", "-fPIC", *extension.extra_compile_args, *include),
             *(f"-D{name}={value}" for name, value in extension.define_macros),
-            *(f"-I{source.parent}", f"{source}.c", "-o", f"{source}.abi3.so"),
+            *(f"-I{project / path}" for path in extension.include_dirs),
+            *(f"{source}.c", "-o", f"{source}.abi3.so"),
         )

@@ -64,7 +64,7 @@ def _dirty(
     target: str, interval: float, count: int | None, yes: bool, as_json: bool
 ) -> Iterator[str]:
     from fastpagemap import PageMap
-    from fastpagemap.capabilities import need_soft_dirty
+    from fastpagemap.process.capabilities import need_soft_dirty
 
     pid = targets.resolve(target)
     if not isinstance(pid, int):

@@ -41,7 +41,7 @@ def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
 
 def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
     from fastpagemap.cli.text import human, printable
-    from fastpagemap.replace_file import replace_file
+    from fastpagemap.snapshot.replace_file import replace_file
 
     found = targets.snapshot(target, raw, start)
     with replace_file(output, found.uid) as file:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastpagemap.cli.report import LABELS, About, Report, rows
-from fastpagemap.replace_file import replace_file
+from fastpagemap.snapshot.replace_file import replace_file
 
 #: Of the object that ``--json`` prints; it grows when a reader of the old one would stumble.
 FORMAT = 1

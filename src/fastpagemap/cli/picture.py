@@ -23,7 +23,7 @@ from fastpagemap.cli import lettering, palette
 from fastpagemap.cli.layout import Layout, lay_out
 from fastpagemap.cli.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
 from fastpagemap.cli.text import human
-from fastpagemap.replace_file import replace_file
+from fastpagemap.snapshot.replace_file import replace_file
 
 #: Width of a picture, in pixels, and the least that has room for its labels.
 WIDTH, NARROWEST = 1200, 640

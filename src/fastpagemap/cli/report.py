@@ -13,11 +13,11 @@ import numpy as np
 
 from fastpagemap import PAGE_SIZE, Mapping, PageMap
 from fastpagemap.cli.kinds import kinds
-from fastpagemap.usage import COLUMNS
+from fastpagemap.engine.usage import COLUMNS
 
 if TYPE_CHECKING:
     from fastpagemap import Snapshot
-    from fastpagemap.diff import Diff
+    from fastpagemap.snapshot.diff import Diff
 
 Usage = np.ndarray[Any, np.dtype[np.void]]
 Labels = dict[str, list[Any]]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fastpagemap import State
 from fastpagemap.cli.watch.area import View
-from fastpagemap.runs import at_addresses
+from fastpagemap.model.runs import at_addresses
 
 __all__ = ["clipped", "moved", "replaced"]
 

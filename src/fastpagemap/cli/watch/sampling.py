@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, PageMap, Snapshot, State
-from fastpagemap.capabilities import soft_dirty
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
-from fastpagemap.process import Process
+from fastpagemap.process.capabilities import soft_dirty
+from fastpagemap.process.process import Process
 
 __all__ = ["Live", "Pace", "Rates", "Sample", "Still"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from fastpagemap.replace_file import replace_file
+from fastpagemap.snapshot.replace_file import replace_file
 
 __all__ = ["save"]
 

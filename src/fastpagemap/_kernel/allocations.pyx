@@ -1,0 +1,269 @@
+# cython: language_level=3, freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
+"""Millions of allocations, of any size and in any order, against the pages that they lie on.
+
+Pages are taken 64 at a time: a block. Which blocks any allocation lies on is marked first, so that
+only those are looked at. Then, for each block with anything in it, there are four words that say
+which of its pages are in which mask, and how many pages were in it in all blocks before: 64 bytes,
+one line of the cache. How many bytes below an address are in a mask is read off there, so that an
+allocation of any size costs two such looks.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memset
+
+from fastpagemap._kernel.reading cimport PAGE_SHIFT
+
+cdef enum:
+    # As many as there are columns: present, swapped, shared, exclusive.
+    MASKS = 4
+    BLOCK = 64
+    # Allocations between two looks for a pending signal.
+    SLAB = 1 << 20
+
+cdef extern from *:
+    int trailing_zeros "__builtin_ctzll"(unsigned long long) noexcept nogil
+
+MASK_COUNT = MASKS
+BLOCK_PAGES = BLOCK
+BLOCK_SHIFT = PAGE_SHIFT + 6
+
+ctypedef struct block_t:
+    uint64_t[MASKS] pages    # a bit for each page: whether it is in the mask
+    uint64_t[MASKS] before   # how many pages are in the mask in all blocks before this one
+
+# The row of an allocation: bytes of it in each mask.
+ctypedef struct row_t:
+    uint64_t[MASKS] bytes
+
+
+cdef inline uint64_t popcount(uint64_t word) noexcept nogil:
+    """Count the bits that are set: the compiler would call a function, as not every x86-64 can."""
+    word -= (word >> 1) & 0x5555555555555555U
+    word = (word & 0x3333333333333333U) + ((word >> 2) & 0x3333333333333333U)
+    word = (word + (word >> 4)) & 0x0F0F0F0F0F0F0F0FU
+    return (word * 0x0101010101010101U) >> 56
+
+
+cdef inline size_t find(const uint64_t *ends, size_t count, uint64_t address,
+                        size_t guess) noexcept nogil:
+    """Return the first of some sorted, disjoint spans that ends above an address.
+
+    Allocations that are neighbours in time are often neighbours in memory.
+    """
+    cdef size_t low = 0, high = count, middle
+    if guess < count and address < ends[guess] and (guess == 0 or ends[guess - 1] <= address):
+        return guess
+    while low < high:
+        middle = (low + high) // 2
+        if ends[middle] <= address:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+# ---- which blocks ------------------------------------------------------------------------------
+
+cdef void set_bits(uint64_t *words, uint64_t first, uint64_t last) noexcept nogil:
+    """Set bits `first` to `last`, both included."""
+    cdef uint64_t low = first >> 6, high = last >> 6
+    cdef uint64_t head = ~<uint64_t> 0 << (first & 63), tail = ~<uint64_t> 0 >> (63 - (last & 63))
+    if low == high:
+        words[low] |= head & tail
+        return
+    words[low] |= head
+    if high > low + 1:
+        memset(words + low + 1, 0xFF, (high - low - 1) * sizeof(uint64_t))
+    words[high] |= tail
+
+
+cdef void mark_some(const uint64_t *addresses, const uint64_t *sizes, size_t count,
+                    const uint64_t *starts, const uint64_t *ends, const uint64_t *words,
+                    size_t areas, uint64_t *marked) noexcept nogil:
+    cdef size_t i, area = 0, each
+    cdef uint64_t low, high
+    cdef int shift = PAGE_SHIFT + 6
+    for i in range(count):
+        if not sizes[i]:
+            continue
+        low, high = addresses[i], addresses[i] + sizes[i] - 1
+        area = each = find(ends, areas, low, area)
+        while each < areas and starts[each] <= high:
+            set_bits(marked + words[each],
+                     (max(low, starts[each]) - starts[each]) >> shift,
+                     (min(high, ends[each] - 1) - starts[each]) >> shift)
+            each += 1
+
+
+def mark(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
+         const uint64_t[::1] starts, const uint64_t[::1] ends, const uint64_t[::1] words,
+         uint64_t[::1] marked):
+    """Mark the blocks of some areas that any allocation lies on.
+
+    An area is a number of whole blocks; its bits in `marked` begin at word `words` of it.
+    """
+    cdef size_t count = addresses.shape[0], done = 0, slab
+    if not count or not starts.shape[0]:
+        return
+    while done < count:
+        slab = min(count - done, <size_t> SLAB)
+        with nogil:
+            mark_some(&addresses[done], &sizes[done], slab, &starts[0], &ends[0], &words[0],
+                      starts.shape[0], &marked[0])
+        done += slab
+        PyErr_CheckSignals()
+
+
+cdef size_t next_bit(const uint64_t *words, size_t at, size_t count, bint wanted) noexcept nogil:
+    """Return the first bit from `at` on that is set, or not, as wanted; else `count`."""
+    cdef uint64_t word
+    while at < count:
+        word = words[at >> 6] if wanted else ~words[at >> 6]
+        word >>= at & 63
+        if word:
+            return min(count, at + trailing_zeros(word))
+        at = (at | 63) + 1
+    return count
+
+
+def runs(const uint64_t[::1] marked, size_t first, size_t blocks, size_t gap):
+    """Yield the runs of marked blocks: first and end. Gaps up to `gap` are no gaps."""
+    cdef const uint64_t *words = &marked[first]
+    cdef size_t start, end, next_start
+    start = next_bit(words, 0, blocks, True)
+    while start < blocks:
+        end = next_bit(words, start, blocks, False)
+        next_start = next_bit(words, end, blocks, True)
+        while next_start < blocks and next_start - end <= gap:
+            end = next_bit(words, next_start, blocks, False)
+            next_start = next_bit(words, end, blocks, True)
+        yield start, end
+        start = next_start
+
+
+# ---- what is in them ---------------------------------------------------------------------------
+
+cdef uint64_t packed(const uint8_t *mask, size_t pages) noexcept nogil:
+    """Return the bits of at most 64 pages of a mask."""
+    cdef uint64_t bits = 0, eight
+    cdef size_t i, byte
+    if pages < BLOCK:
+        for i in range(pages):
+            bits |= <uint64_t> mask[i] << i
+        return bits
+    for byte in range(8):
+        eight = 0
+        for i in range(8):
+            eight |= <uint64_t> mask[8 * byte + i] << i
+        bits |= eight << (8 * byte)
+    return bits
+
+
+def pack(const uint8_t[:, ::1] masks, size_t pages, uint64_t[::1] totals,
+         uint64_t[:, ::1] blocks):
+    """Turn masks, one row each, into blocks, and add what is in them to `totals`."""
+    cdef block_t *into = <block_t *> &blocks[0, 0]
+    cdef size_t i, each = 0, at = 0
+    with nogil:
+        while at < pages:
+            for i in range(<size_t> MASKS):
+                into[each].before[i] = totals[i]
+                into[each].pages[i] = packed(&masks[i, at], min(pages - at, <size_t> BLOCK))
+                totals[i] += popcount(into[each].pages[i])
+            each += 1
+            at += BLOCK
+
+
+# ---- what that is of each allocation -----------------------------------------------------------
+
+ctypedef struct extents_t:
+    const uint64_t *starts
+    const uint64_t *ends
+    const uint64_t *first    # each one's first block
+    size_t count
+    const block_t *blocks
+    const uint64_t *totals
+
+
+cdef inline void below(const extents_t *extents, size_t extent, uint64_t address,
+                       uint64_t *bytes) noexcept nogil:
+    """Tell how many bytes below an address are in each mask; it is not above that extent's end."""
+    cdef const block_t *block
+    cdef uint64_t page, bit
+    cdef int i
+    if extent == extents.count:
+        for i in range(MASKS):
+            bytes[i] = extents.totals[i] << PAGE_SHIFT
+        return
+    address = max(address, extents.starts[extent])
+    page = (address - extents.starts[extent]) >> PAGE_SHIFT
+    block = &extents.blocks[extents.first[extent] + (page >> 6)]
+    bit = <uint64_t> 1 << (page & 63)
+    address &= (<uint64_t> 1 << PAGE_SHIFT) - 1
+    for i in range(MASKS):
+        bytes[i] = ((block.before[i] + popcount(block.pages[i] & (bit - 1))) << PAGE_SHIFT) + (
+            address if block.pages[i] & bit else 0)
+
+
+cdef inline bint in_one_page(const extents_t *extents, size_t extent, uint64_t address,
+                             uint64_t size, row_t *row) noexcept nogil:
+    """Tell of an allocation that lies on one page, as most do; False if it does not."""
+    cdef uint64_t page = (address - extents.starts[extent]) >> PAGE_SHIFT
+    cdef const block_t *block
+    cdef int i
+    if address < extents.starts[extent] or (address + size - 1) >> PAGE_SHIFT != (
+            address >> PAGE_SHIFT):
+        return False
+    block = &extents.blocks[extents.first[extent] + (page >> 6)]
+    for i in range(MASKS):
+        row.bytes[i] = size & -(block.pages[i] >> (page & 63) & 1)
+    return True
+
+
+cdef void tell_some(const uint64_t *addresses, const uint64_t *sizes, size_t count,
+                    const extents_t *extents, row_t *rows) noexcept nogil:
+    cdef uint64_t[MASKS] low, high
+    cdef size_t i, extent = 0, last
+    cdef uint64_t end
+    cdef int each
+    for i in range(count):
+        end = addresses[i] + sizes[i]
+        extent = find(extents.ends, extents.count, addresses[i], extent)
+        if sizes[i] == 0 or extent == extents.count or end <= extents.starts[extent]:
+            memset(&rows[i], 0, sizeof(row_t))
+            continue
+        if in_one_page(extents, extent, addresses[i], sizes[i], &rows[i]):
+            continue
+        last = extent
+        if end >= extents.ends[extent]:
+            last = find(extents.ends, extents.count, end, extent + 1)
+        below(extents, extent, addresses[i], low)
+        below(extents, last, end, high)
+        for each in range(MASKS):
+            rows[i].bytes[each] = high[each] - low[each]
+
+
+def tell(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
+         const uint64_t[::1] starts, const uint64_t[::1] ends, const uint64_t[::1] first,
+         const uint64_t[:, ::1] blocks, const uint64_t[::1] totals, uint64_t[:, ::1] rows):
+    """Fill a row for each allocation: how many of its bytes are in each mask."""
+    cdef extents_t extents
+    cdef size_t count = addresses.shape[0], done = 0, slab
+    if not count:
+        return
+    # no extent: no pointer to one, and none is followed
+    memset(&extents, 0, sizeof(extents))
+    extents.count = starts.shape[0]
+    if extents.count:
+        extents.starts, extents.ends, extents.first = &starts[0], &ends[0], &first[0]
+        extents.blocks = <const block_t *> &blocks[0, 0]
+    extents.totals = &totals[0]
+    while done < count:
+        slab = min(count - done, <size_t> SLAB)
+        with nogil:
+            tell_some(&addresses[done], &sizes[done], slab, &extents, <row_t *> &rows[done, 0])
+        done += slab
+        PyErr_CheckSignals()

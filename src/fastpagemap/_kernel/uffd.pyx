@@ -1,0 +1,145 @@
+# cython: language_level=3, freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
+"""userfaultfd(2)."""
+
+from libc.errno cimport errno
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+from posix.fcntl cimport O_CLOEXEC
+from posix.unistd cimport close, getpid
+
+from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.reading cimport PAGE_SHIFT
+
+from .failures import failure
+
+cdef enum:
+    # Requests made at most where a span is refused: memory that is all gone is not searched long.
+    MOST = 1 << 14
+
+WP_ASYNC = abi.UFFD_FEATURE_WP_ASYNC
+
+
+cdef int opened(uint64_t features, uint64_t *offered) noexcept nogil:
+    """Return a descriptor for faults of user mode alone, which needs no privilege (Linux 5.11)."""
+    cdef abi.uffdio_api api
+    cdef int fd = abi.syscall(
+        abi.SYS_userfaultfd, O_CLOEXEC | abi.UFFD_USER_MODE_ONLY), problem
+    if fd < 0:
+        return -errno
+    memset(&api, 0, sizeof(api))
+    api.api = abi.UFFD_API
+    api.features = features
+    if abi.ioctl(fd, abi.UFFDIO_API, &api) < 0:
+        problem = errno
+        close(fd)
+        return -problem
+    offered[0] = api.features
+    return fd
+
+
+def features():
+    """Return the features that the kernel offers this user, as a number; 0 for none."""
+    cdef uint64_t offered = 0
+    cdef int fd = opened(0, &offered)
+    if fd < 0:
+        return 0  # not compiled in, forbidden, or before Linux 5.11
+    close(fd)
+    return offered
+
+
+cdef class Userfaultfd:
+    """A descriptor that write-protects without anyone waiting; EINVAL before Linux 6.7.
+
+    It is closed with the last reference, whoever collects it, and by `close`.
+    """
+
+    def __cinit__(self):
+        cdef uint64_t offered = 0
+        self.fd = -1
+        self.owner = getpid()
+        cdef int fd = opened(abi.UFFD_FEATURE_WP_ASYNC, &offered)
+        if fd < 0:
+            raise failure(-fd, "userfaultfd")
+        self.fd = fd
+
+    def __dealloc__(self):
+        self.release()
+
+    def register(self, uint64_t start, uint64_t end):
+        """Have the memory of a span write-protected on demand."""
+        cdef abi.uffdio_register wanted
+        cdef int got, fd = self.fd, problem
+        memset(&wanted, 0, sizeof(wanted))
+        wanted.range.start = start
+        wanted.range.len = end - start
+        wanted.mode = abi.UFFDIO_REGISTER_MODE_WP
+        with nogil:
+            got = abi.ioctl(fd, abi.UFFDIO_REGISTER, &wanted)
+            problem = errno
+        if got < 0:
+            raise failure(problem, "userfaultfd")
+        self.start, self.end = start, end
+
+    def close(self):
+        """Let go of the memory, every write protection with it; twice is once."""
+        self.release()
+
+    @property
+    def closed(self):
+        """Whether it is closed."""
+        return self.fd < 0
+
+    cdef void release(self) noexcept:
+        cdef int fd = self.fd
+        if fd < 0:
+            return
+        self.fd = -1
+        with nogil:
+            # A child has a descriptor of its parent's memory, which is the parent's to let go. And
+            # closing alone does not do it: that the last one does, which a child may have.
+            if self.owner == getpid() and self.start < self.end:
+                asked(fd, unregister_once, self.start, self.end)
+            close(fd)
+
+    cdef void lift(self, uint64_t start, uint64_t end) noexcept nogil:
+        """Lift the protection of pages: they count as written again."""
+        if self.fd >= 0:
+            asked(self.fd, lift_once, start, end)
+
+
+ctypedef int (*request_t)(int fd, uint64_t start, uint64_t end) noexcept nogil
+
+
+cdef int unregister_once(int fd, uint64_t start, uint64_t end) noexcept nogil:
+    cdef abi.uffdio_range span
+    span.start = start
+    span.len = end - start
+    return abi.ioctl(fd, abi.UFFDIO_UNREGISTER, &span)
+
+
+cdef int lift_once(int fd, uint64_t start, uint64_t end) noexcept nogil:
+    cdef abi.uffdio_writeprotect lifted
+    memset(&lifted, 0, sizeof(lifted))
+    lifted.range.start = start
+    lifted.range.len = end - start
+    return abi.ioctl(fd, abi.UFFDIO_WRITEPROTECT, &lifted)
+
+
+cdef void asked(int fd, request_t request, uint64_t start, uint64_t end) noexcept nogil:
+    """Do a request for a span; where part of it is refused, mapped anew, for all the rest."""
+    cdef int left = MOST
+    apart(fd, request, start, end, &left)
+
+
+cdef void apart(int fd, request_t request, uint64_t start, uint64_t end, int *left) noexcept nogil:
+    """Do it by halves of whole huge pages, so that those are not cut."""
+    cdef uint64_t half = <uint64_t> 1 << PAGE_SHIFT
+    left[0] -= 1
+    if left[0] < 0 or request(fd, start, end) >= 0 or end - start <= half:
+        return
+    while 2 * half < end - start:
+        half *= 2
+    apart(fd, request, start, start + half, left)
+    apart(fd, request, start + half, end, left)

@@ -1,0 +1,251 @@
+# cython: language_level=3, freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
+"""PAGEMAP_SCAN of one's own memory under userfaultfd: looked at and protected again at once.
+
+What was protected again, but not told, would be lost. So when anything comes in between (a signal,
+memory that is not tracked any more) the protection of those pages is lifted: they count as written.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINVAL, ENOMEM
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.reading cimport PAGE_SHIFT
+from fastpagemap._kernel.scan cimport REGIONS, SLICE, covered, found_t, keep, now, scan_once
+from fastpagemap._kernel.uffd cimport Userfaultfd
+
+from .failures import failure
+
+cdef enum:
+    # Pages a call looks at, at first and in whole: a huge page is not to be cut by a range.
+    GRAIN = 1 << 14
+    # At most, while calls are quick: about 1 ms, if all of a sudden they are small pages.
+    MOST = 1 << 17
+    # ns
+    QUICK = 100_000
+
+ctypedef struct sweep_t:
+    int fd
+    uint64_t at
+    uint64_t end
+    uint64_t grain          # bytes
+    uint64_t step           # bytes to look at next
+    abi.scan_arg asked
+    uint8_t *mask           # of the page at `at`, or none is wanted
+    bint zeroed             # whether it is all 0 already
+    found_t *found          # or these
+
+
+cdef void begin(sweep_t *sweep, int fd, uint64_t start, uint64_t end, bint protect) noexcept nogil:
+    memset(sweep, 0, sizeof(sweep[0]))
+    sweep.fd = fd
+    sweep.at = start
+    sweep.end = end
+    sweep.grain = sweep.step = <uint64_t> GRAIN << PAGE_SHIFT
+    sweep.asked.flags = abi.PM_SCAN_CHECK_WPASYNC
+    if protect:
+        sweep.asked.flags |= abi.PM_SCAN_WP_MATCHING
+    sweep.asked.category_mask = sweep.asked.return_mask = abi.PAGE_IS_WRITTEN
+
+
+cdef void put(sweep_t *sweep, uint64_t reached, const abi.page_region *regions,
+              int count) noexcept nogil:
+    """Tell what was found, up to `reached`."""
+    cdef size_t page
+    cdef int i, shift = PAGE_SHIFT
+    if sweep.found is not NULL:
+        keep(sweep.found, regions, count)
+    elif sweep.mask is not NULL:
+        if not sweep.zeroed:
+            memset(sweep.mask, 0, (reached - sweep.at) >> shift)
+        for i in range(count):
+            page = (regions[i].start - sweep.at) >> shift
+            if regions[i].end - regions[i].start == <uint64_t> 1 << shift:  # by far the most
+                sweep.mask[page] = 1
+            else:
+                memset(sweep.mask + page, 1, (regions[i].end - regions[i].start) >> shift)
+        sweep.mask += (reached - sweep.at) >> shift
+    sweep.at = reached
+
+
+cdef int room(found_t *found) noexcept nogil:
+    """Make sure that what a call finds can be kept: once it has called, it is too late."""
+    cdef void *grown
+    if found.count + REGIONS > found.room:
+        grown = realloc(found.regions, (2 * found.room + REGIONS) * sizeof(abi.page_region))
+        if grown is NULL:
+            return -ENOMEM
+        found.regions = <abi.page_region *> grown
+        found.room = 2 * found.room + REGIONS
+    return 0
+
+
+cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
+    """Sweep from where it stands, for some time or to its end.
+
+    On an error, all that was protected before it is told all the same.
+    """
+    cdef abi.page_region[REGIONS] regions
+    cdef abi.scan_arg arg
+    cdef uint64_t began = now(), last = began, took
+    cdef bint told = sweep.mask is not NULL or sweep.found is not NULL
+    cdef ssize_t count
+    cdef int i
+    memset(regions, 0, sizeof(regions))
+    while sweep.at < sweep.end and last - began < SLICE:
+        if sweep.found is not NULL and room(sweep.found) < 0:
+            return -ENOMEM
+        arg = sweep.asked
+        arg.start = sweep.at
+        arg.end = min(sweep.end, (sweep.at + sweep.step) // sweep.grain * sweep.grain)
+        count = scan_once(sweep.fd, &arg, regions if told else NULL, REGIONS if told else 0)
+        if count < 0:
+            # the kernel has filled in what it found until then, but does not say how much
+            i = 0
+            while i < REGIONS and regions[i].end:
+                i += 1
+            put(sweep, arg.end, regions, i)
+            return count
+        if arg.start <= sweep.at:
+            # a huge page that is larger than the range is left out
+            if arg.end >= sweep.end:
+                return -EINVAL
+            sweep.grain *= 8
+            sweep.step = max(sweep.step, sweep.grain)
+            continue
+        put(sweep, arg.start, regions, count)
+        if told:
+            for i in range(count):
+                regions[i].end = 0
+        took = now() - last
+        last += took
+        if took < QUICK:
+            sweep.step = max(sweep.step, min(4 * sweep.step, <uint64_t> MOST << PAGE_SHIFT))
+        elif sweep.step > sweep.grain:
+            sweep.step = sweep.grain
+    return 0
+
+
+cdef void lift_marked(Userfaultfd watch, uint64_t start, const uint8_t *mask,
+                      uint64_t pages) noexcept nogil:
+    """Have the pages of a mask count as written again."""
+    cdef uint64_t first = 0, last
+    while first < pages:
+        if not mask[first]:
+            first += 1
+            continue
+        last = first + 1
+        while last < pages and mask[last]:
+            last += 1
+        watch.lift(start + (first << PAGE_SHIFT), start + (last << PAGE_SHIFT))
+        first = last
+
+
+cdef void lift_found(Userfaultfd watch, const found_t *found) noexcept nogil:
+    """Have the pages of regions count as written again."""
+    cdef size_t i
+    for i in range(found.count):
+        watch.lift(found.regions[i].start, found.regions[i].end)
+
+
+cdef int run(sweep_t *sweep, object path) except -1:
+    """Sweep to the end; a signal's handler may come in between."""
+    cdef ssize_t got
+    while sweep.at < sweep.end:
+        with nogil:
+            got = advance(sweep)
+        if got < 0:
+            raise failure(-got, path)
+        PyErr_CheckSignals()
+    return 0
+
+
+def mapped(int maps, uint64_t start, uint64_t end):
+    """Return whether a span is known to be mapped without gaps; never before Linux 6.11."""
+    cdef bint all_of_it
+    with nogil:
+        all_of_it = covered(maps, start, end, False)
+    return all_of_it
+
+
+cdef bint all_plain(int maps, uint64_t start, uint64_t end) noexcept nogil:
+    cdef abi.procmap_query query
+    while start < end:
+        memset(&query, 0, sizeof(query))
+        query.size = sizeof(query)
+        query.query_addr = start
+        if abi.ioctl(maps, abi.PROCMAP_QUERY, &query) < 0:
+            return False
+        if query.inode or query.dev_major or query.dev_minor:
+            return False
+        if not query.vma_flags & abi.PROCMAP_WRITABLE:
+            return False
+        start = query.vma_end
+    return True
+
+
+def plain(int maps, uint64_t start, uint64_t end):
+    """Return whether a span is known to be private memory without a file, writable, no gaps."""
+    cdef bint all_of_it
+    with nogil:
+        all_of_it = all_plain(maps, start, end)
+    return all_of_it
+
+
+def protect(int fd, object path, uint64_t start, uint64_t end):
+    """Protect the pages of a span that is registered with userfaultfd."""
+    cdef sweep_t sweep
+    begin(&sweep, fd, start, end, True)
+    sweep.step = <uint64_t> MOST << PAGE_SHIFT
+    run(&sweep, path)
+
+
+def written(int fd, Userfaultfd watch, object path, uint64_t start, uint8_t[::1] mask,
+            bint reset, bint zeroed):
+    """Fill the mask of the pages from `start` on that were written since they were protected.
+
+    `zeroed`: it is all 0 already. EPERM: part of them is not registered (any more).
+    """
+    cdef sweep_t sweep
+    cdef uint8_t *first = &mask[0]
+    begin(&sweep, fd, start, start + (<uint64_t> mask.shape[0] << PAGE_SHIFT), reset)
+    sweep.mask = first
+    sweep.zeroed = zeroed
+    try:
+        run(&sweep, path)
+    except BaseException:
+        if reset:
+            with nogil:
+                lift_marked(watch, start, first, (sweep.at - start) >> PAGE_SHIFT)
+        raise
+
+
+def regions(int fd, Userfaultfd watch, object path, uint64_t start, uint64_t end, tuple asked,
+            bint reset):
+    """Return the regions of a span, as bytes: `struct page_region`s, sorted and merged.
+
+    `asked`: mask, anyof, inverted, returns. With `reset`, what is asked for is protected again.
+    """
+    cdef sweep_t sweep
+    cdef found_t found
+    memset(&found, 0, sizeof(found))
+    begin(&sweep, fd, start, end, reset)
+    sweep.asked.category_mask, sweep.asked.category_anyof_mask = asked[0], asked[1]
+    sweep.asked.category_inverted, sweep.asked.return_mask = asked[2], asked[3]
+    sweep.found = &found
+    try:
+        run(&sweep, path)
+        return PyBytes_FromStringAndSize(<char *> found.regions,
+                                         found.count * sizeof(abi.page_region))
+    except BaseException:
+        if reset:
+            with nogil:
+                lift_found(watch, &found)
+        raise
+    finally:
+        free(found.regions)

@@ -1,0 +1,1 @@
+"""How questions about pages are answered."""

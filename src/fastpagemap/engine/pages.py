@@ -1,0 +1,193 @@
+"""What PageMap returns: the masks of a span, and its entries."""
+
+import contextlib
+import functools
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import pagecache
+from ..model import entry
+from ..model.mapping import Mapping
+from ..process.capabilities import need_soft_dirty
+from . import plans
+from .shmem import SharedMemory
+
+__all__ = ["Mask", "Masks", "Pages"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Masks:
+    """The masks of a span, from ``PageMap.masks``.
+
+    Attributes
+    ----------
+    start, end : int
+        The span, addresses in bytes.
+    swapped, shared, unknown : ndarray of bool
+        One element a page, each as ``PageMap``'s method of that name returns it.
+    """
+
+    __slots__ = ("_soft_dirty", "end", "shared", "start", "swapped", "unknown")
+
+    def __init__(self, start: int, end: int, masks: dict[str, Mask]) -> None:
+        self.start = start
+        self.end = end
+        self.swapped = masks["swapped"]
+        self.shared = masks["shared"]
+        self.unknown = masks["unknown"]
+        self._soft_dirty = masks.get("soft_dirty")
+
+    def __len__(self) -> int:
+        """Return the number of pages."""
+        return len(self.swapped)
+
+    def __repr__(self) -> str:
+        return f"<Masks of {len(self)} pages, {self.start:#x}-{self.end:#x}>"
+
+    def _repr_html_(self) -> str:
+        """Return how many pages are in each mask, for notebooks."""
+        from ..cli import notebook
+
+        return notebook.of_masks(self)
+
+    @property
+    def soft_dirty(self) -> Mask:
+        """As ``PageMap.soft_dirty``: ``UnsupportedError`` on a kernel without it."""
+        if self._soft_dirty is None:
+            need_soft_dirty()
+        assert self._soft_dirty is not None
+        return self._soft_dirty
+
+
+class Pages:
+    """The entries of a span as the kernel gave them, from ``PageMap.read``.
+
+    Everything else is computed from them when it is first asked for. `swapped` and `unknown` look
+    up, then, what has become of pages of shared memory, of which the entries do not tell.
+
+    Attributes
+    ----------
+    start, end : int
+        The span, addresses in bytes.
+    entries : ndarray of ENTRY_DTYPE
+        One element a page, in address order.
+    """
+
+    def __init__(
+        self, memory: SharedMemory, start: int, end: int, entries: npt.NDArray[np.void]
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.entries = entries
+        # what is shared memory is found out now: it may be mapped no more when it is asked for
+        self._memory = memory
+        self._shared = memory.within(start, end) if pagecache.swap_in_use() else []
+
+    def __len__(self) -> int:
+        """Return the number of pages."""
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"<Pages: {len(self)}, {self.start:#x}-{self.end:#x}>"
+
+    @functools.cached_property
+    def addresses(self) -> npt.NDArray[np.uint64]:
+        """Each page's address, uint64."""
+        count = np.arange(len(self), dtype=np.uint64)
+        return count * np.uint64(entry.PAGE_SIZE) + np.uint64(self.start)
+
+    @functools.cached_property
+    def present(self) -> Mask:
+        """The page is mapped in RAM (bit 63)."""
+        return entry.mask(self.entries, "present")
+
+    @functools.cached_property
+    def shared(self) -> Mask:
+        """The page is present and a file page or shared-anonymous page (bit 61)."""
+        return entry.mask(self.entries, "shared")
+
+    @functools.cached_property
+    def exclusive(self) -> Mask:
+        """The page is present and mapped exactly once (bit 56)."""
+        return entry.mask(self.entries, "exclusive")
+
+    @functools.cached_property
+    def uffd_wp(self) -> Mask:
+        """The page is write-protected through userfaultfd (bit 57)."""
+        return entry.mask(self.entries, "uffd_wp")
+
+    @functools.cached_property
+    def guard(self) -> Mask:
+        """The page is a guard region (bit 58, Linux 6.15 and later)."""
+        return entry.mask(self.entries, "guard")
+
+    @functools.cached_property
+    def soft_dirty(self) -> Mask:
+        """The page was written since soft-dirty was cleared (bit 55, and nothing but it: once
+        cleared, hugetlb pages never have it again; ``PageMap.soft_dirty`` calls them all dirty).
+
+        Raises ``UnsupportedError`` on a kernel without soft-dirty bits.
+        """
+        need_soft_dirty()
+        return entry.mask(self.entries, "soft_dirty")
+
+    @property
+    def swapped(self) -> Mask:
+        """As ``PageMap.swapped``; shared memory is looked up when this is first asked for."""
+        return self._settled[0]
+
+    @property
+    def unknown(self) -> Mask:
+        """As ``PageMap.unknown``; all of shared memory that is not present, if the process is gone
+        when this, or `swapped`, is first asked for.
+        """
+        return self._settled[1]
+
+    @functools.cached_property
+    def _settled(self) -> tuple[Mask, Mask]:
+        swapped = entry.mask(self.entries, "swapped")
+        unknown = np.zeros(len(self), bool)
+        for start, end, mapping in self._shared:
+            part = plans.part(self.start, start, end)
+            self._lose(mapping, part, unknown)
+            self._memory.settle(mapping, start, swapped[part], unknown[part])
+        # what was said is not of these pages if something else is there by now
+        still = []
+        with contextlib.suppress(OSError):
+            still = self._memory.within(self.start, self.end)
+        for start, end, mapping in self._shared:
+            if (start, end, mapping) not in still:
+                part = plans.part(self.start, start, end)
+                entry.mask(self.entries[part], "swapped", swapped[part])
+                self._lose(mapping, part, unknown)
+                unknown[part] &= ~swapped[part]
+        return swapped, unknown
+
+    def _lose(self, mapping: Mapping, part: slice, lost: Mask) -> None:
+        """Mark the pages of a mapping of which the entries say nothing."""
+        entry.mask(self.entries[part], self._memory.lost_question(mapping), lost[part])
+
+    @functools.cached_property
+    def _decoded(self) -> npt.NDArray[np.void]:
+        return entry.decode(self.entries)
+
+    @property
+    def pfn(self) -> npt.NDArray[np.uint64]:
+        """Page frame numbers, uint64; 0 where not present, and for all without CAP_SYS_ADMIN."""
+        return self._decoded["pfn"]
+
+    @functools.cached_property
+    def swap_type(self) -> npt.NDArray[np.uint64]:
+        """Swap types, uint64, as bits 0-4 say where bit 62 is set; 0 elsewhere, and without
+        CAP_SYS_ADMIN. Above the number of swap areas: a marker, no swap.
+        """
+        return self._decoded["swap_type"].astype(np.uint64)
+
+    @property
+    def swap_offset(self) -> npt.NDArray[np.uint64]:
+        """Offsets in the swap area, uint64, where bit 62 is set; 0 elsewhere, and without
+        CAP_SYS_ADMIN.
+        """
+        return self._decoded["swap_offset"]

@@ -1,0 +1,157 @@
+"""Runs of pages of the same categories.
+
+PAGEMAP_SCAN's own question: asked of the kernel or, where it has no such call, of the entries.
+"""
+
+import errno
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import reading, scan
+from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category, Flag
+from ..model.errors import UnsupportedError
+from ..model.mapping import Mapping
+from ..model.span import checked
+from ..process.capabilities import categories, need_soft_dirty, soft_dirty
+from ..process.mappings import mappings, within
+from ..process.process import Process
+from .shmem import SharedMemory
+
+__all__ = ["known", "regions"]
+
+Regions = npt.NDArray[np.void]
+
+# the bit of an entry that tells it as well
+_FLAGS = {
+    Category.PRESENT: Flag.PRESENT,
+    Category.SWAPPED: Flag.SWAP,
+    Category.FILE: Flag.FILE,
+    Category.SOFT_DIRTY: Flag.SOFT_DIRTY,
+}
+# gaps between mappings below which they are scanned together
+_GAP = 1 << 26
+# entries looked at together
+_WINDOW = 1 << 16
+
+
+def regions(
+    process: Process,
+    start: int,
+    end: int | None,
+    mask: int,
+    anyof: int,
+    inverted: int,
+    returns: int | None,
+) -> Regions:
+    """Return the regions of a span; see ``PageMap.regions``."""
+    start, end, _ = checked(start, 1 << 64 if end is None else end)
+    wanted = known(mask, anyof, inverted, returns)
+    if categories():
+        starts, ends = _areas(process, start, end)
+        found = scan.regions(
+            process.pagemap, process.path, starts, ends, mask, anyof, inverted, wanted
+        )
+        return np.frombuffer(bytearray(found), REGION_DTYPE)
+    return _from_entries(process, start, end, (mask, anyof, inverted, wanted))
+
+
+def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
+    """Return the categories to return, all for None; UnsupportedError if one asked is not told."""
+    told = categories() or _told_by_entries()
+    wanted = int(told) if returns is None else int(returns)
+    asked = int(mask) | int(anyof) | int(inverted) | wanted
+    if asked & Category.SOFT_DIRTY:
+        need_soft_dirty()
+    missing = Category(asked & ~int(told))
+    if missing:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            f"this kernel does not tell {missing!r}, only {told!r}: PAGEMAP_SCAN came with "
+            "Linux 6.7, SOFT_DIRTY, GUARD (6.16) and ACCESSED after it",
+        )
+    return wanted
+
+
+def _told_by_entries() -> Category:
+    """Return the categories that entries tell; bit 58 is 0 before Linux 6.15, guarded or not."""
+    told = Category.PRESENT | Category.SWAPPED | Category.FILE
+    return told | Category.SOFT_DIRTY if soft_dirty() else told
+
+
+def _clipped(process: Process, start: int, end: int) -> Iterator[tuple[int, int, Mapping]]:
+    """Yield what is mapped of a span, and by whom, without the kernel's gates."""
+    found = mappings(process) if end - start > _GAP else within(process, start, end)
+    for mapping in found:
+        low, high = max(mapping.start, start), min(mapping.end, end)
+        if low < high and mapping.start < 1 << 63:
+            yield low, high, mapping
+
+
+def _areas(
+    process: Process, start: int, end: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return starts and ends of what to scan: all that is mapped, and no large gaps."""
+    areas: list[list[int]] = []
+    for low, high, _ in _clipped(process, start, end):
+        if areas and low - areas[-1][1] < _GAP:
+            areas[-1][1] = high
+        else:
+            areas.append([low, high])
+    starts, ends = np.array(areas, np.uint64).reshape(-1, 2).T
+    return np.ascontiguousarray(starts), np.ascontiguousarray(ends)
+
+
+def _from_entries(
+    process: Process, start: int, end: int, asked: tuple[int, int, int, int]
+) -> Regions:
+    """Answer from the entries of everything mapped, a window at a time."""
+    found: list[Regions] = []
+    memory = SharedMemory(process)
+    for low, high, mapping in _clipped(process, start, end):
+        hugetlb = soft_dirty() and memory.is_hugetlb(mapping)
+        for at in range(low, high, _WINDOW * PAGE_SIZE):
+            stop = min(at + _WINDOW * PAGE_SIZE, high)
+            words = np.empty((stop - at) // PAGE_SIZE, np.uint64)
+            reading.read(process.pagemap, process.path, at, words)
+            if hugetlb:  # the bit is never set there: a scan, where there is one, says it is
+                words[(words & Flag.PRESENT) != 0] |= np.uint64(Flag.SOFT_DIRTY)
+            found.append(_runs(at, words, *asked))
+    return _merged(np.concatenate(found) if found else np.empty(0, REGION_DTYPE))
+
+
+def _runs(
+    start: int,
+    words: npt.NDArray[np.uint64],
+    mask: int,
+    anyof: int,
+    inverted: int,
+    returns: int,
+) -> Regions:
+    """Return each page that matches, as a region, told as the ioctl tells it."""
+    told = np.zeros(len(words), np.uint64)
+    for category, flag in _FLAGS.items():
+        told[(words & flag) != 0] |= np.uint64(category)
+    seen = told ^ np.uint64(inverted)
+    matching = (seen & np.uint64(mask)) == np.uint64(mask)
+    if anyof:
+        matching &= (seen & np.uint64(anyof)) != 0
+    pages = np.flatnonzero(matching).astype(np.uint64)
+    found = np.empty(len(pages), REGION_DTYPE)
+    found["start"] = pages * np.uint64(PAGE_SIZE) + np.uint64(start)
+    found["end"] = found["start"] + np.uint64(PAGE_SIZE)
+    found["categories"] = told[matching] & np.uint64(returns)
+    return _merged(found)
+
+
+def _merged(found: Regions) -> Regions:
+    """Join neighbours of equal categories."""
+    if not len(found):
+        return found
+    apart = found["start"][1:] != found["end"][:-1]
+    apart |= found["categories"][1:] != found["categories"][:-1]
+    first = np.concatenate(([True], apart))
+    merged: Regions = found[first]
+    merged["end"] = found["end"][np.concatenate((apart, [True]))]
+    return merged

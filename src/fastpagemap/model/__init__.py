@@ -1,0 +1,1 @@
+"""What things are: entries, mappings, spans, runs, errors. No I/O."""

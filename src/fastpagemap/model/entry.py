@@ -1,0 +1,184 @@
+"""The 64-bit entry: its bits, the dtypes it comes in, its decoding. Pure: no I/O.
+
+Source: Documentation/admin-guide/mm/pagemap.rst and fs/proc/task_mmu.c of the Linux kernel.
+"""
+
+import enum
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import decoding, reading
+
+__all__ = [
+    "ENTRY_DTYPE",
+    "PAGE_DTYPE",
+    "PAGE_SIZE",
+    "REGION_DTYPE",
+    "Category",
+    "Flag",
+    "decode",
+    "mask",
+]
+
+PAGE_SIZE: int = reading.PAGE_SIZE
+"""Bytes per page of the running kernel."""
+
+ENTRY_DTYPE = np.dtype(
+    {
+        "names": ["value", "flags"],
+        "formats": ["=u8", "=u2"],
+        # the flags are bits 48-63: the last two bytes, or the first
+        "offsets": [0, 6 if sys.byteorder == "little" else 0],
+        "itemsize": 8,
+    }
+)
+"""One entry as the kernel gives it: ``value`` (u64) and ``flags`` (u16, its bits 48-63), in the
+same 8 bytes."""
+
+PAGE_DTYPE = np.dtype(
+    [
+        ("pfn", "=u8"),
+        ("swap_offset", "=u8"),
+        ("swap_type", "u1"),
+        ("present", "?"),
+        ("swapped", "?"),
+        ("file", "?"),
+        ("guard", "?"),
+        ("uffd_wp", "?"),
+        ("exclusive", "?"),
+        ("soft_dirty", "?"),
+    ],
+    align=True,
+)
+"""One entry decoded, exactly as its bits say."""
+
+
+class UInt64Flag(enum.IntFlag):
+    """Flags that go with uint64 arrays: numpy takes the members of a plain IntFlag for int64."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Take part in ufuncs as uint64."""
+        plain = [np.uint64(i) if isinstance(i, UInt64Flag) else i for i in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+
+class Flag(UInt64Flag):
+    """The flag bits of an entry's ``value``, by the kernel's names.
+
+    ``entries["value"] & Flag.PRESENT`` picks pages; shifted right by 48 (``Flag.PRESENT >> 48``)
+    they fit the ``flags`` field.
+    """
+
+    SOFT_DIRTY = 1 << 55
+    MMAP_EXCLUSIVE = 1 << 56
+    UFFD_WP = 1 << 57
+    GUARD_REGION = 1 << 58
+    FILE = 1 << 61
+    SWAP = 1 << 62
+    PRESENT = 1 << 63
+
+
+class Category(UInt64Flag):
+    """What PAGEMAP_SCAN tells of a page, by the kernel's names (``PAGE_IS_*``).
+
+    Source: include/uapi/linux/fs.h, Documentation/admin-guide/mm/pagemap.rst.
+    """
+
+    WPALLOWED = 1 << 0
+    WRITTEN = 1 << 1
+    FILE = 1 << 2
+    PRESENT = 1 << 3
+    SWAPPED = 1 << 4
+    PFNZERO = 1 << 5
+    HUGE = 1 << 6
+    SOFT_DIRTY = 1 << 7
+    GUARD = 1 << 8
+    ACCESSED = 1 << 9
+
+
+REGION_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("categories", "=u8")])
+"""A run of pages of the same categories: PAGEMAP_SCAN's ``struct page_region``."""
+
+
+def values(entries: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """View entries (``ENTRY_DTYPE`` or 64-bit) as contiguous ``uint64``; copy if need be."""
+    array = np.asarray(entries)
+    if array.dtype == ENTRY_DTYPE:
+        array = array.view(np.uint64)
+    elif array.dtype.kind not in "ui" or array.dtype.itemsize != 8:
+        raise ValueError(f"entries of dtype {array.dtype}: ENTRY_DTYPE or uint64 is needed")
+    return np.asarray(array, dtype=np.uint64, order="C")
+
+
+def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> npt.NDArray[np.void]:
+    """Decode entries into all their fields, in one pass.
+
+    Parameters
+    ----------
+    entries : array_like
+        Of ``ENTRY_DTYPE`` or 64-bit integers, any shape, from anywhere: a live process, or a file
+        saved from /proc/PID/pagemap (``np.fromfile(path, fastpagemap.ENTRY_DTYPE)``). Entries of
+        the other byte order are converted.
+    out : ndarray, optional
+        Of ``PAGE_DTYPE``, C-contiguous, writable and of the same shape.
+
+    Returns
+    -------
+    ndarray
+        Of ``PAGE_DTYPE``, shaped like `entries`: ``pfn`` (0 unless present), ``swap_type`` and
+        ``swap_offset`` (0 unless bit 62 is set), and the flag bits as bools, exactly as the bits
+        say: here ``swapped`` is bit 62 alone, which guard regions, markers and migration entries
+        carry too. Frame numbers and swap locations read 0 unless whoever opened pagemap had
+        CAP_SYS_ADMIN.
+
+    Raises
+    ------
+    ValueError
+        `entries` is of another dtype, or `out` does not fit.
+
+    Notes
+    -----
+    Documentation/admin-guide/mm/pagemap.rst.
+    """
+    flat = values(entries)
+    out = output(out, flat.shape, PAGE_DTYPE)
+    decoding.decode(flat.reshape(-1), out.reshape(-1))
+    return out
+
+
+def mask(
+    entries: npt.NDArray[Any], question: str, out: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Answer one of ``decoding.QUESTION_NUMBERS`` for each of the entries."""
+    flat = values(entries)
+    out = output(out, flat.shape, np.dtype(bool))
+    decoding.mask(flat, out.view(np.uint8), decoding.QUESTION_NUMBERS[question])
+    return out
+
+
+def output(
+    out: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """Return the array to fill: `out`, if it is what is needed, or a new one."""
+    if out is None:
+        return np.empty(shape, dtype)
+    fits = isinstance(out, np.ndarray) and out.dtype == dtype and out.shape == shape
+    if not fits or not out.flags.carray:
+        raise ValueError(f"out is {_described(out)}: {shape} of {dtype}, C-contiguous, is needed")
+    return out
+
+
+def _described(out: Any) -> str:
+    """Describe what was given as `out`."""
+    if not isinstance(out, np.ndarray):
+        return f"of type {type(out).__name__}"
+    flags = out.flags
+    wrong = {
+        "not C-contiguous": not flags.c_contiguous,
+        "read-only": not flags.writeable,
+        "not aligned": not flags.aligned,
+    }
+    return ", ".join([f"{out.shape} of {out.dtype}", *(name for name in wrong if wrong[name])])

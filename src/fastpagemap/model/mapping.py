@@ -1,0 +1,66 @@
+"""One line of /proc/PID/maps."""
+
+from typing import NamedTuple
+
+from .entry import PAGE_SIZE
+
+__all__ = ["KERNEL_HALF", "Mapping"]
+
+# [heap], [stack] and [anon:NAME] are memory like any other; these are not
+_SPECIAL = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]", "[vectors]", "[sigpage]", "[timens")
+KERNEL_HALF = 1 << 63
+"""Where the kernel's half of the address space begins."""
+
+
+class Mapping(NamedTuple):
+    """One line of /proc/PID/maps: a range of addresses with the same rights and the same file.
+
+    Attributes
+    ----------
+    start, end : int
+        Addresses in bytes; `end` is the first one after the mapping.
+    permissions : str
+        Four characters as in maps: ``rwxp``, ``s`` in the last place for shared.
+    offset : int
+        Where in the file the mapping starts, in bytes.
+    device : int
+        The device of the file, as in ``os.stat(path).st_dev``; 0 if there is no file. On
+        overlayfs and btrfs the kernel shows another one here than in ``st_dev``.
+    inode : int
+        The file's inode, 0 if there is no file.
+    path : str
+        As in maps, decoded with ``os.fsdecode``: a file's path, with `` (deleted)`` behind it once
+        it is unlinked, a name in brackets (``[heap]``, ``[anon:NAME]``), or empty.
+    """
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: int
+    inode: int
+    path: str
+
+    @property
+    def pages(self) -> int:
+        """How many pages it spans."""
+        return (self.end - self.start) // PAGE_SIZE
+
+    @property
+    def shared(self) -> bool:
+        """Whether it was mapped MAP_SHARED: writes reach the file and everyone who maps it."""
+        return self.permissions[3] == "s"
+
+    @property
+    def writable(self) -> bool:
+        """Whether it may be written."""
+        return self.permissions[1] == "w"
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether no file is behind it, nor the kernel itself, as behind ``[vdso]``.
+
+        Shared anonymous memory has a file of the kernel's own (``/dev/zero (deleted)``).
+        """
+        # a SysV segment may have the inode 0, but it has a device
+        return not (self.inode or self.device or self.path.startswith(_SPECIAL))

@@ -1,0 +1,1 @@
+"""One /proc/PID held open: its mappings, its files, and what may be asked of it."""

@@ -1,0 +1,214 @@
+"""What this kernel and this user may ask."""
+
+import dataclasses
+import errno
+import functools
+import mmap
+import os
+from typing import Any
+
+import numpy as np
+
+from .._kernel import pagecache, procmaps, reading, scan, uffd
+from ..model import entry
+from ..model.entry import PAGE_SIZE, Category
+from ..model.errors import UnsupportedError
+from ..model.mapping import Mapping
+from ..model.span import span
+from .mappings import mappings
+from .process import Process, pid_of
+
+__all__ = ["Capabilities", "capabilities", "categories", "need_soft_dirty", "soft_dirty"]
+
+_NEEDS = {
+    "soft_dirty": "CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
+    "scan": "Linux 6.7",
+    "procmap_query": "Linux 6.11",
+    "cachestat": "Linux 6.5; without it a page of shared memory that is swapped out, but still has "
+    "a copy in the swap cache, is taken for not swapped",
+    "pfn": "CAP_SYS_ADMIN when the PageMap is made",
+    "map_files": "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without it files of shared memory are "
+    "looked for among descriptors and by path",
+    "userfaultfd_wp_async": "Linux 6.7, and userfaultfd not forbidden",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Capabilities:
+    """What a kernel and a user may ask of a process; printed, a table that says what is missing.
+
+    Attributes
+    ----------
+    page_size : int
+        Bytes per page.
+    soft_dirty : bool
+        Whether the kernel keeps soft-dirty bits: written and read back, not read from a
+        configuration.
+    scan : bool
+        Whether there is PAGEMAP_SCAN.
+    categories : Category
+        The categories it accepts; without SOFT_DIRTY where there is no such bit.
+    procmap_query : bool
+        Whether single mappings can be looked up.
+    cachestat : bool
+        Whether swapped shared memory is told exactly, swap cache included.
+    pfn : bool
+        Whether frame numbers and swap locations are visible.
+    map_files : bool or None
+        Whether mapped files can be opened through the mapping; None if no file is mapped.
+    userfaultfd_wp_async : bool
+        Whether this process may track its own writes.
+    """
+
+    page_size: int
+    soft_dirty: bool
+    scan: bool
+    categories: Category
+    procmap_query: bool
+    cachestat: bool
+    pfn: bool
+    map_files: bool | None
+    userfaultfd_wp_async: bool
+
+    def __str__(self) -> str:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return "\n".join(f"{name:<21} {_told(name, value)}" for name, value in values.items())
+
+
+def _told(name: str, value: bool | int | Category | None) -> str:
+    """Return what the table says of a value."""
+    if isinstance(value, Category):
+        return " ".join(str(category.name) for category in value) or "none"
+    if value is False:
+        return f"no: needs {_NEEDS[name]}"
+    if value is None:
+        return "unknown"
+    return "yes" if value is True else str(value)
+
+
+def capabilities(process: Any = None) -> Capabilities:
+    """Find out what this kernel and this user may ask of a process.
+
+    Parameters
+    ----------
+    process : int or object, optional
+        As for ``PageMap``; this process by default.
+
+    Raises
+    ------
+    ProcessLookupError, PermissionError, ValueError, TypeError
+        As ``PageMap`` does.
+
+    Notes
+    -----
+    What the kernel can do is probed once; what this user may do, at each call. Nothing is cleared
+    or changed by it, so that no one's tracking is disturbed.
+    """
+    held = Process(None if process is None else pid_of(process))
+    return Capabilities(
+        page_size=PAGE_SIZE,
+        soft_dirty=soft_dirty(),
+        scan=bool(categories()),
+        categories=categories(),
+        procmap_query=_procmap_query(held),
+        cachestat=_cachestat(),
+        pfn=_pfn(),
+        map_files=_map_files(held),
+        userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
+    )
+
+
+def _procmap_query(process: Process) -> bool:
+    try:
+        procmaps.query(process.maps, process.path, 0, 1, False, Mapping, os.fsdecode)
+    except OSError as error:
+        if error.errno != errno.ENOTTY:
+            raise
+        return False
+    return True
+
+
+@functools.cache
+def _cachestat() -> bool:
+    """Ask about a page of a file of one's own."""
+    fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
+    try:
+        page = np.ones(1, np.uint8)
+        pagecache.by_cachestat(fd, "memfd", 0, page, page.copy())
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: forbidden to this process
+            raise
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _pfn() -> bool:
+    """Look for the frame number of a page that is there."""
+    with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page[0] = 1
+        held = Process()
+        found = np.zeros(1, np.uint64)
+        reading.read(held.pagemap, held.path, span(page)[0], found)
+    return bool(entry.decode(found)["pfn"][0])
+
+
+def _map_files(process: Process) -> bool | None:
+    for mapping in mappings(process):
+        if mapping.inode:
+            name = f"map_files/{mapping.start:x}-{mapping.end:x}"
+            try:
+                os.close(process.open(name, os.O_PATH))
+            except PermissionError:
+                return False
+            except OSError:  # gone, or changed, in between
+                continue
+            return True
+    return None
+
+
+@functools.cache
+def soft_dirty() -> bool:
+    """Return whether this kernel keeps soft-dirty bits.
+
+    Probed, not read from a configuration: a page of a new mapping that was just written has the
+    bit where it exists. Nothing is cleared, so nobody's tracking is disturbed.
+    """
+    return reading.soft_dirty()
+
+
+def need_soft_dirty() -> None:
+    """Raise UnsupportedError where soft-dirty bits always read 0."""
+    if not soft_dirty():
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            "this kernel keeps no soft-dirty bits (every page reads clean): "
+            "it needs CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
+        )
+
+
+@functools.cache
+def categories() -> Category:
+    """Return the categories that PAGEMAP_SCAN accepts; none where the kernel has no such call.
+
+    Asked one by one, as newer kernels know more. SOFT_DIRTY is among them only if there is such a
+    bit: the kernel accepts it all the same.
+    """
+    accepted = Category(0)
+    with mmap.mmap(-1, entry.PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        starts, ends = np.array(span(page), np.uint64).reshape(2, 1)
+        fd = os.open("/proc/self/pagemap", os.O_RDONLY)
+        try:
+            for category in Category:
+                try:
+                    scan.regions(fd, "pagemap", starts, ends, category, 0, 0, category)
+                except OSError as error:
+                    # EINVAL: not this category; ENOTTY: no such call before Linux 6.7
+                    if error.errno not in (errno.EINVAL, errno.ENOTTY):
+                        raise
+                else:
+                    accepted |= category
+        finally:
+            os.close(fd)
+    return accepted if soft_dirty() else accepted & ~Category.SOFT_DIRTY

@@ -1,0 +1,165 @@
+"""A process, held by its directory in /proc: everything about it is read through here."""
+
+import contextlib
+import errno
+import operator
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from .._kernel import procmaps
+
+__all__ = ["Process", "pid_of"]
+
+
+def pid_of(process: Any) -> int:
+    """Return the pid of an int, or of any object with a ``.pid``; 0 stands for no process.
+
+    Raises
+    ------
+    TypeError
+        It is neither.
+    ValueError
+        The pid is not a positive number.
+    ProcessLookupError
+        The object knows itself that its process has ended, so that its pid may be another's.
+    """
+    pid = getattr(process, "pid", process)
+    if isinstance(pid, bool):
+        raise TypeError(f"a pid is an int, not {pid!r}")
+    try:
+        pid = operator.index(pid)
+    except TypeError:
+        raise TypeError(
+            f"process must be a pid, an object with a .pid (of a process that was started), "
+            f"or None for this process, not {process!r}"
+        ) from None
+    if pid <= 0:
+        raise ValueError(f"pid {pid}: a pid is a positive number")
+    # subprocess.Popen has reaped it, or psutil.Process sees another start time under its pid
+    ended = getattr(process, "returncode", None) is not None
+    is_running = getattr(process, "is_running", None)
+    if ended or (is_running is not None and not is_running()):
+        raise ProcessLookupError(errno.ESRCH, f"{process!r} has ended")
+    return pid
+
+
+class Process:
+    """/proc/PID, opened once.
+
+    The descriptors stay with the process they were opened for: a reused pid is never read by
+    mistake, and after an exec the pagemap and the maps that were opened before are at their end.
+
+    They are closed when the last reference goes, so that a thread in the middle of a call never
+    reads from a descriptor that another one has closed, and a third one got anew.
+    """
+
+    __slots__ = ("directory", "maps", "owner", "pagemap", "path", "pid")
+
+    def __init__(self, pid: int | None = None) -> None:
+        self.directory = self.pagemap = self.maps = -1
+        # whose descriptors these are: a forked child inherits them, and they still show the parent
+        self.owner = os.getpid()
+        self.pid = self.owner if pid is None else pid
+        self.path = f"/proc/{self.pid}"
+        try:
+            self.directory = os.open(
+                "/proc/self" if pid is None else self.path, os.O_RDONLY | os.O_DIRECTORY
+            )
+        except FileNotFoundError:
+            raise self.gone() from None
+        try:
+            self.pagemap = self.open("pagemap")
+            self.maps = self.open("maps")
+        except PermissionError as error:
+            if self.read("statm") == b"0 0 0 0 0 0 0\n":
+                raise self.gone() from None
+            raise PermissionError(
+                error.errno,
+                f"{os.strerror(error.errno or errno.EACCES)} (another user's process, or one that "
+                "may not be dumped: needs the same user or CAP_SYS_PTRACE)",
+                error.filename,
+            ) from None
+        self.check_alive()
+
+    def __del__(self) -> None:
+        for fd in (self.pagemap, self.maps, self.directory):
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a process's descriptors cannot be copied or pickled: open it anew")
+
+    def gone(self) -> ProcessLookupError:
+        """Return the exception that says that there is no such process any more."""
+        return ProcessLookupError(
+            errno.ESRCH,
+            "no such process, or one without memory: it exited, called exec, is a zombie or a "
+            "kernel thread",
+            self.path,
+        )
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """Open a file below /proc/PID; the caller closes it."""
+        try:
+            return os.open(name, flags, dir_fd=self.directory)
+        except (FileNotFoundError, ProcessLookupError):
+            if name in ("pagemap", "maps", "statm"):
+                raise self.gone() from None
+            raise
+        except OSError as error:
+            error.filename = f"{self.path}/{name}"
+            raise
+
+    def read(self, name: str) -> bytes:
+        """Return the whole content of a file below /proc/PID."""
+        fd = self.open(name)
+        try:
+            return procmaps.read_all(fd, f"{self.path}/{name}")
+        finally:
+            os.close(fd)
+
+    def readlink(self, name: str) -> bytes:
+        """Return where a link below /proc/PID points to."""
+        return os.readlink(os.fsencode(name), dir_fd=self.directory)
+
+    def uid(self) -> int:
+        """Return the real user id: who started it, also where it runs as another user (set-uid)."""
+        with self.outlived():
+            found = re.search(rb"^Uid:\t(\d+)", self.read_own("status"), re.MULTILINE)
+        if found is None:
+            raise self.gone()
+        return int(found[1])
+
+    def read_own(self, name: str) -> bytes:
+        """Return a file's content that is about the memory that ``pagemap`` was opened for."""
+        text = self.read(name)
+        # after an exec the directory shows the new program's, the pagemap nothing any more
+        self.check_alive()
+        return text
+
+    def write_own(self, name: str, content: bytes) -> None:
+        """Write to a file that changes the memory that ``pagemap`` was opened for."""
+        fd = self.open(name, os.O_WRONLY)
+        try:
+            # after an exec the file is of the new program
+            self.check_alive()
+            os.write(fd, content)
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def outlived(self) -> Iterator[None]:
+        """Turn whatever fails in here, if the process is gone, into ProcessLookupError."""
+        try:
+            yield
+        except OSError:
+            self.check_alive()
+            raise
+
+    def check_alive(self) -> None:
+        """Raise ProcessLookupError if the memory that ``pagemap`` was opened for is gone."""
+        if not os.pread(self.pagemap, 8, 0):
+            raise self.gone()

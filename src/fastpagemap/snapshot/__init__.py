@@ -1,0 +1,1 @@
+"""States of all pages, kept: saved, loaded, compared."""

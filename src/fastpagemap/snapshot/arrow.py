@@ -1,0 +1,44 @@
+"""A snapshot as an Arrow table, for pandas, polars, DuckDB and Parquet files."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..model.mapping import Mapping
+from ..model.runs import RUN_DTYPE, bounds
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from .snapshot import Snapshot
+
+__all__ = ["table"]
+
+_TEXT = ("permissions", "path")
+
+
+def table(snapshot: "Snapshot") -> "pyarrow.Table":
+    """Return a row a run; see ``Snapshot.to_arrow``."""
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "Arrow tables need pyarrow: pip install 'fastpagemap[arrow]'", name="pyarrow"
+        ) from error
+    runs = snapshot.states
+    columns = {
+        name: pyarrow.array(np.ascontiguousarray(runs[name])) for name in RUN_DTYPE.names or ()
+    }
+    rows = np.searchsorted(bounds(snapshot.mappings)[0], runs["start"], "right") - 1
+    for name in Mapping._fields:
+        values = [getattr(mapping, name) for mapping in snapshot.mappings]
+        if name in _TEXT:
+            values = [_readable(value) for value in values]
+        kind = pyarrow.string() if name in _TEXT else pyarrow.uint64()
+        columns[f"mapping_{name}"] = pyarrow.array(values, kind).take(pyarrow.array(rows))
+    return pyarrow.table(columns)
+
+
+def _readable(text: str) -> str:
+    """Return text that Arrow can hold, which is UTF-8: other bytes become question marks."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,148 @@
+"""What a snapshot's file may say: checked, as it may come from a stranger."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..model.entry import Category
+from ..model.errors import SnapshotError
+from ..model.mapping import Mapping
+from ..model.runs import RUN_DTYPE, Runs, State, having, runs_of
+from ..process.capabilities import Capabilities
+
+__all__ = ["fields_of", "mappings_of", "need", "runs_from"]
+
+_PERMISSIONS = re.compile(r"[r-][w-][x-][sp]|\?{4}")
+_PLAIN = re.compile(r"[ -~]{0,256}")
+
+
+def need(good: bool, what: str) -> None:
+    """Raise SnapshotError, naming what is wrong, unless it is good."""
+    if not good:
+        raise SnapshotError(
+            f"a damaged or forged snapshot ({what}): get it once more from where it came from"
+        )
+
+
+# ---- metadata ----------------------------------------------------------------------------------
+
+
+def fields_of(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a snapshot that its metadata has."""
+    metadata.setdefault("uid", None)  # files of before it was kept
+    need(metadata.keys() == _RULES.keys(), f"metadata {', '.join(map(repr, metadata))}"[:199])
+    for name, good in _RULES.items():
+        need(good(metadata[name]), f"{name} {metadata[name]!r}"[:99])
+    able = dict(metadata["capabilities"])
+    need(able.keys() == _ABLE, f"capabilities {', '.join(map(repr, able))}"[:199])
+    told = able.pop("categories")
+    known = isinstance(told, list) and all(
+        isinstance(name, str) and name in Category.__members__ for name in told
+    )
+    need(known, f"categories {told!r}"[:99])
+    categories = Category(0)
+    for name in told:
+        categories |= Category[name]
+    need(able.pop("page_size") == metadata["page_size"], "two page sizes")
+    for name, value in able.items():
+        known = type(value) is bool or (value is None and name == "map_files")
+        need(known, f"capabilities: {name} {value!r}"[:99])
+    capabilities = Capabilities(page_size=metadata["page_size"], categories=categories, **able)
+    return {**metadata, "time": float(metadata["time"]), "capabilities": capabilities}
+
+
+def _is_text(value: Any) -> bool:
+    """Return whether it is text that a file name could be: bytes, decoded, and no NUL."""
+    return isinstance(value, str) and b"\0" not in value.encode("utf-8", "surrogateescape")
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and _PLAIN.fullmatch(value) is not None
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e11
+
+
+def _is_page_size(value: Any) -> bool:
+    return type(value) is int and 512 <= value <= 1 << 30 and not value & (value - 1)
+
+
+_ABLE = {field.name for field in dataclasses.fields(Capabilities)}
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "pid": lambda value: type(value) is int and 0 <= value < 1 << 31,
+    "name": _is_text,
+    "command": lambda value: value is None or _is_text(value),
+    "time": _is_time,
+    "kernel": _is_plain,
+    "machine": _is_plain,
+    "page_size": _is_page_size,
+    "soft_dirty": lambda value: type(value) is bool,
+    "capabilities": lambda value: type(value) is dict,
+    "uid": lambda value: value is None or (type(value) is int and 0 <= value < 1 << 32),
+}
+
+
+# ---- mappings and runs -------------------------------------------------------------------------
+
+
+def mappings_of(rows: npt.NDArray[np.void], raw: bytes, page: int) -> list[Mapping]:
+    """Return the mappings, in order and apart, with their paths."""
+    starts, ends = rows["start"], rows["end"]
+    aligned = not ((starts | ends) % np.uint64(page)).any()
+    need(aligned and bool((starts < ends).all()), "mappings: their addresses")
+    need(bool((starts[1:] >= ends[:-1]).all()), "mappings: their order")
+    paths = raw.decode("utf-8", "surrogateescape").split("\0")
+    need(paths.pop() == "" and len(paths) == len(rows), f"{len(paths)} paths for {len(rows)}")
+    permissions = [value.decode("ascii") for value in rows["permissions"].tolist()]
+    need(all(map(_PERMISSIONS.fullmatch, permissions)), "mappings: their permissions")
+    columns = [rows[name].tolist() for name in ("start", "end", "offset", "device", "inode")]
+    start, end, offset, device, inode = columns
+    return list(map(Mapping, start, end, permissions, offset, device, inode, paths))
+
+
+def runs_from(
+    arrays: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.void], fields: dict[str, Any]
+) -> Runs:
+    """Return the runs, by their gaps and lengths: each in a mapping, in a state that can be."""
+    gaps, lengths, states = (arrays[name] for name in ("gaps", "lengths", "states"))
+    need(len(gaps) == len(lengths) == len(states), "runs: their number")
+    if not len(gaps):
+        return np.empty(0, RUN_DTYPE)
+    page = np.uint64(fields["page_size"])
+    pages = gaps.sum(dtype=np.float64) + lengths.sum(dtype=np.float64)
+    need(float(pages) * float(page) < 2.0**64 - 2.0**13, "runs: their addresses")
+    need(bool(lengths.all()), "runs of no page")
+    ends = np.cumsum(gaps, dtype=np.uint64) + np.cumsum(lengths, dtype=np.uint64)
+    runs = runs_of((ends - lengths) * page, ends * page, states)
+    at = np.searchsorted(np.ascontiguousarray(rows["start"]), runs["start"], "right") - 1
+    inside = bool((at >= 0).all()) and bool((runs["end"] <= rows["end"][at]).all())
+    need(inside, "runs outside of the mappings")
+    same = (gaps[1:] == 0) & (at[1:] == at[:-1]) & (states[1:] == states[:-1])
+    need(not same.any(), "runs that are not joined")
+    need(int(states.max()) < len(_POSSIBLE) and bool(_POSSIBLE[states].all()), "runs: their states")
+    dirty = not fields["soft_dirty"] and bool(having(runs["state"], State.SOFT_DIRTY).any())
+    need(not dirty, "soft-dirty runs of a kernel that has no such")
+    return runs
+
+
+def _possible() -> npt.NDArray[np.bool_]:
+    """Return of each state whether a page can be in it, and not in none."""
+    states = np.arange(2 * int(State.SWAPPED_SHARED), dtype=np.uint64)
+
+    absent, swapped = ~having(states, State.PRESENT), having(states, State.SWAPPED)
+    possible: npt.NDArray[np.bool_] = states != 0
+    of_present = State.SHARED | State.EXCLUSIVE | State.HUGE | State.ZERO
+    possible &= ~(absent & having(states, of_present))
+    possible &= absent | ~having(states, State.SWAPPED | State.UNKNOWN | State.GUARD)
+    possible &= swapped | ~having(states, State.SWAPPED_SHARED)
+    possible &= ~(swapped & having(states, State.UNKNOWN))
+    return possible
+
+
+_POSSIBLE = _possible()

@@ -1,0 +1,139 @@
+"""Entries saved from /proc/PID/pagemap, as runs: what can be known of them without the process."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..model import entry
+from ..model.entry import PAGE_SIZE
+from ..model.mapping import Mapping
+from ..model.runs import RUN_DTYPE, Addresses, Runs, State, joined, runs_of
+
+__all__ = ["runs_and_mappings"]
+
+# entries looked at together
+WINDOW = 1 << 16
+# pages of nothing that part two mappings
+GAP = 512
+
+_TOLD = {
+    "present": State.PRESENT,
+    "swapped": State.SWAPPED,
+    "shared": State.SHARED,
+    "exclusive": State.EXCLUSIVE,
+    "soft_dirty": State.SOFT_DIRTY,
+    "guard": State.GUARD,
+}
+
+
+def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
+    """Return the runs of saved entries, and a nameless mapping for each stretch of them."""
+    found = [np.empty(0, RUN_DTYPE)]
+    for first, words in _windows(source):
+        address = start + first * PAGE_SIZE
+        if address + len(words) * PAGE_SIZE >= 1 << 64:
+            raise ValueError(
+                f"entry {first + len(words)} is of no address, if the first is of {start:#x}"
+            )
+        found.append(_runs(address, words))
+    runs = joined(np.concatenate(found), np.empty(0, np.uint64))
+    return runs, _stretches(runs)
+
+
+def _runs(start: int, words: Addresses) -> Runs:
+    states = np.zeros(len(words), np.uint64)
+    for question, state in _TOLD.items():
+        states |= entry.mask(words, question) * np.uint64(state)
+    heads = np.flatnonzero(np.concatenate(([True], states[1:] != states[:-1])))
+    lengths = np.diff(heads, append=len(words))
+    some = states[heads] != 0
+    lows = heads[some].astype(np.uint64) * np.uint64(PAGE_SIZE) + np.uint64(start)
+    ends = lows + lengths[some].astype(np.uint64) * np.uint64(PAGE_SIZE)
+    return runs_of(lows, ends, states[heads[some]])
+
+
+def _stretches(runs: Runs) -> list[Mapping]:
+    if not len(runs):
+        return []
+    apart = runs["start"][1:] - runs["end"][:-1] >= np.uint64(GAP * PAGE_SIZE)
+    starts = runs["start"][np.concatenate(([True], apart))].tolist()
+    ends = runs["end"][np.concatenate((apart, [True]))].tolist()
+    return [Mapping(*span, "????", 0, 0, 0, "") for span in zip(starts, ends, strict=True)]
+
+
+def _windows(source: Any) -> Iterator[tuple[int, Addresses]]:
+    """Yield the number of an entry, and the entries from there on; without those that are 0."""
+    if isinstance(source, (str, bytes, os.PathLike)):
+        with Path(os.fsdecode(source)).open("rb") as file:
+            yield from _of_file(file)
+    elif hasattr(source, "read"):
+        yield from _of_file(source)
+    else:
+        words = entry.values(source).reshape(-1)
+        for at in range(0, len(words), WINDOW):
+            if words[at : at + WINDOW].any():
+                yield at, words[at : at + WINDOW]
+
+
+def _of_file(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
+    """Read a file from where it stands, holes left out."""
+    at = 0
+    pending = b""
+    for offset, content in _contents(file):
+        if pending and offset != at + len(pending):
+            raise AssertionError("a hole in an entry")
+        if not pending:
+            at = offset
+        pending += content
+        whole = len(pending) // 8 * 8
+        words: npt.NDArray[np.uint64] = np.frombuffer(pending[:whole], np.uint64)
+        if words.any():
+            yield at // 8, words
+        at, pending = at + whole, pending[whole:]
+    if pending:
+        raise ValueError(
+            f"{at + len(pending)} bytes are no whole number of entries, of 8 bytes each: "
+            "cut short, or no pagemap"
+        )
+
+
+def _contents(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield what is in a file, and at which offset from where it stood."""
+    size = WINDOW * 8
+    try:
+        fd, base = file.fileno(), file.tell()
+        end = os.fstat(fd).st_size
+    except (OSError, AttributeError):  # a pipe, or no file of the system's
+        at = 0
+        while content := file.read(size):
+            yield at, content
+            at += len(content)
+        return
+    at = base
+    while at < end:
+        with contextlib.suppress(OSError):
+            at = _data(fd, at, base, end)
+        file.seek(at)
+        content = file.read(min(size, end - at))
+        if not content:
+            return
+        yield at - base, content
+        at += len(content)
+
+
+def _data(fd: int, at: int, base: int, end: int) -> int:
+    """Return where there is data next, at the beginning of an entry; the end if there is none."""
+    try:
+        found = os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            # the last, broken one is to be seen
+            return max(at, end - (end - base) % 8)
+        raise
+    return max(at, base + (found - base) // 8 * 8)

@@ -1,0 +1,357 @@
+"""A process's memory as it was: mappings and the state of every page, kept, saved, compared."""
+
+import dataclasses
+import errno
+import os
+import time
+from collections.abc import Iterable
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..engine.states import states
+from ..engine.usage import COLUMNS
+from ..model import entry
+from ..model.errors import SnapshotError, UnsupportedError
+from ..model.mapping import Mapping
+from ..model.runs import Runs, State, having
+from ..model.span import checked
+from ..process.capabilities import Capabilities, capabilities
+from ..process.limits import affordable
+from ..process.mappings import mappings
+from ..process.process import Process
+from . import entries
+from .diff import Diff
+from .replace_file import replace_file
+
+if TYPE_CHECKING:
+    import pyarrow
+    from matplotlib.figure import Figure
+
+__all__ = ["Snapshot", "SnapshotError", "taken"]
+
+# bytes of a command that are kept
+LONGEST = 1 << 14
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Snapshot:
+    """What was known of a process's memory at one time, from ``PageMap.snapshot`` or a file.
+
+    Attributes
+    ----------
+    pid : int
+        Of the process; 0 where it is not known.
+    name : str
+        The name of the program, as in /proc/PID/comm. Names, commands and paths may have any
+        character but NUL in them; bytes that are no UTF-8 are surrogates, as of ``os.fsdecode``.
+    command : str or None
+        The command line, its arguments parted by blanks, of which 16 KiB are kept; None where
+        there is none, or it is not known.
+    time : float
+        When it was taken, in seconds since the epoch.
+    kernel, machine : str
+        The release of the kernel, and the architecture.
+    page_size : int
+        Bytes per page.
+    capabilities : Capabilities
+        What the kernel, and whoever took it, could ask.
+    soft_dirty : bool
+        Whether ``State.SOFT_DIRTY`` means anything.
+    mappings : list of Mapping
+        In address order.
+    states : ndarray of RUN_DTYPE
+        As from ``PageMap.states``.
+    uid : int or None
+        The user who had started the process, by its number; None where it is not known.
+    """
+
+    pid: int
+    name: str
+    command: str | None
+    time: float
+    kernel: str
+    machine: str
+    page_size: int
+    capabilities: Capabilities
+    soft_dirty: bool
+    mappings: list[Mapping]
+    states: Runs
+    uid: int | None = None
+
+    def __repr__(self) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.time))
+        return (
+            f"<Snapshot of {self.name!r}, process {self.pid}, {when} UTC: "
+            f"{len(self.mappings)} mappings, {len(self.states)} runs>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the usage by mapping, for notebooks."""
+        from ..cli import notebook
+
+        return notebook.of_snapshot(self)
+
+    def usage(self, fields: Iterable[str] | None = None) -> npt.NDArray[np.void]:
+        """Return bytes by mapping, in the columns of ``PageMap.usage``, which see.
+
+        Raises
+        ------
+        UnsupportedError
+            A column asked for by name is one that could not be filled when this was taken.
+        ValueError
+            There is no such column.
+        """
+        names = self._columns(fields)
+        table = np.zeros(len(self.mappings), [(name, np.uint64) for name in names])
+        starts = np.array([mapping.start for mapping in self.mappings], np.uint64)
+        ends = np.array([mapping.end for mapping in self.mappings], np.uint64)
+        rows = np.searchsorted(starts, self.states["start"], "right") - 1
+        pages = (self.states["end"] - self.states["start"]) // np.uint64(self.page_size)
+        for name in names:
+            if name in ("start", "end", "size"):
+                table[name] = {"start": starts, "end": ends, "size": ends - starts}[name]
+                continue
+            counts = np.bincount(rows, pages * self._counted(name), len(table))
+            table[name] = counts.astype(np.uint64) * np.uint64(self.page_size)
+        return table
+
+    def _counted(self, column: str) -> npt.NDArray[np.bool_]:
+        """Return which runs a column counts."""
+        counted = having(self.states["state"], State[column.upper()])
+        if column == "huge":  # the huge zero page is none
+            counted &= ~having(self.states["state"], State.ZERO)
+        return counted
+
+    def _columns(self, fields: Iterable[str] | None) -> list[str]:
+        lacking = {"soft_dirty": self.soft_dirty, "huge": self.capabilities.scan}
+        if fields is None:
+            return [name for name in COLUMNS if lacking.get(name, True)]
+        columns = [fields] if isinstance(fields, str) else list(fields)
+        for name in columns:
+            if name not in COLUMNS:
+                raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS)}")
+            if not lacking.get(name, True):
+                raise UnsupportedError(
+                    errno.EOPNOTSUPP, f"{name} was not known where this snapshot was taken"
+                )
+        return columns
+
+    def state(
+        self, start: int, end: int, out: npt.NDArray[np.uint64] | None = None
+    ) -> npt.NDArray[np.uint64]:
+        """Return the ``State`` of each page of a span; 0 where there is nothing.
+
+        Parameters
+        ----------
+        start, end : int
+            Addresses in bytes, aligned to this snapshot's pages.
+        out : ndarray of uint64, optional
+            Filled and returned: no array of that size is allocated.
+        """
+        start, end, count = checked(start, end, self.page_size)
+        if out is None:
+            affordable(count, 8)
+        states = entry.output(out, (count,), np.dtype(np.uint64))
+        states.fill(0)
+        runs = self.states
+        first = np.searchsorted(runs["end"], np.uint64(start), "right")
+        last = len(runs) if end == 1 << 64 else np.searchsorted(runs["start"], np.uint64(end))
+        some, base = runs[first:last], start // self.page_size
+        lows = (some["start"] // np.uint64(self.page_size)).astype(np.int64) - base
+        ends = (some["end"] // np.uint64(self.page_size)).astype(np.int64) - base
+        for low, high, state in zip(
+            np.maximum(lows, 0).tolist(), ends.tolist(), some["state"].tolist(), strict=True
+        ):
+            states[low:high] = state
+        return states
+
+    def diff(self, other: "Snapshot") -> Diff:
+        """Return what changed from this snapshot to a later one.
+
+        Raises
+        ------
+        ValueError
+            Their pages are of different sizes.
+        """
+        return Diff(self, other)
+
+    # ---- files ----
+
+    def save(self, file: Path | IO[bytes]) -> None:
+        """Save to a file, or into one that is open for writing bytes.
+
+        A path has either all of it or what was there before: it is written beside, then renamed.
+        If it is not known to be of this user's process, nobody else may read the file: addresses
+        help attacks. A symbolic link is followed if no other user can have put it there.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; what was there before is still there.
+        """
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        content = _file_format().encoded(fields)
+        if isinstance(file, (str, bytes, os.PathLike)):
+            with replace_file(os.fsdecode(file), self.uid) as opened:
+                opened.write(content)
+        else:
+            file.write(content)
+
+    @classmethod
+    def load(cls, file: Path | IO[bytes]) -> Self:
+        """Load from a file, or from one that is open for reading bytes.
+
+        Files from strangers are safe to load: nothing in them is run, and all is checked.
+
+        Raises
+        ------
+        SnapshotError
+            It is no snapshot, or broken, or newer than this version of fastpagemap.
+        OSError
+            It cannot be read.
+        """
+        formats = _file_format()
+        if isinstance(file, (str, bytes, os.PathLike)):
+            with open(file, "rb") as opened:
+                content = opened.read(formats.MOST_BYTES + 1)
+        else:
+            content = file.read(formats.MOST_BYTES + 1)
+        return cls(**formats.decoded(content))
+
+    @classmethod
+    def from_entries(cls, source: Any, start: int = 0) -> Self:
+        """Return a snapshot of entries alone, as saved with dd from /proc/PID/pagemap.
+
+        Parameters
+        ----------
+        source : path, file or array_like
+            A file of entries, of which holes are skipped, or an array as ``decode`` takes it.
+        start : int, optional
+            The address of the page that the first entry is of.
+
+        Returns
+        -------
+        Snapshot
+            With pid 0 and this machine's page size, kernel and capabilities. Mappings are not in
+            the entries: there is a nameless one, with the permissions ``????``, for each stretch
+            of pages, from the first that is anything to the last, and two where 512 or more pages
+            between are nothing.
+
+        Raises
+        ------
+        ValueError
+            The file is no whole number of entries, or reaches over the end of all addresses.
+
+        Notes
+        -----
+        SWAPPED is what the entries say, told from markers as well as the swap types that were
+        visible allow. Shared memory that is swapped out leaves nothing in an entry: such pages
+        are not here, not as SWAPPED and not as UNKNOWN. HUGE and ZERO are not told either.
+        """
+        start, _, _ = checked(start, start)
+        runs, spans = entries.runs_and_mappings(source, start)
+        able = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
+        dirty = bool(having(runs["state"], State.SOFT_DIRTY).any())
+        about = os.uname()
+        return cls(
+            pid=0,
+            name="",
+            command=None,
+            time=time.time(),
+            kernel=about.release,
+            machine=about.machine,
+            page_size=entry.PAGE_SIZE,
+            capabilities=able,
+            soft_dirty=dirty,
+            mappings=spans,
+            states=runs,
+        )
+
+    # ---- elsewhere ----
+
+    def plot(
+        self,
+        mappings: Iterable[Mapping] | None = None,
+        *,
+        width: int = 1200,
+        soft_dirty: bool = False,
+    ) -> "Figure":
+        """Return a picture of the address space, as ``fastpagemap map`` draws it.
+
+        Parameters
+        ----------
+        mappings : iterable of Mapping, optional
+            Those to draw, all by default.
+        width : int, optional
+            In pixels.
+        soft_dirty : bool, optional
+            Colour the pages that are soft-dirty.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Unknown to pyplot: notebooks show it, ``savefig`` saves it.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from ..cli import picture
+
+        try:
+            return picture.draw(self, mappings, width=width, soft_dirty=soft_dirty)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                "pictures need matplotlib: pip install 'fastpagemap[plot]'"
+            ) from error
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return a table of the runs: start, end, state, and their mapping's columns.
+
+        Raises
+        ------
+        ImportError
+            pyarrow is not installed.
+        """
+        from .arrow import table
+
+        return table(self)
+
+
+def _file_format() -> ModuleType:
+    """Return the module, which imports much that few need."""
+    from . import file_format
+
+    return file_format
+
+
+def taken(process: Process) -> Snapshot:
+    """Return a snapshot of a process; see ``PageMap.snapshot``."""
+    about = os.uname()
+    with process.outlived():
+        spans = mappings(process)
+        able = capabilities(process.pid)
+        uid = process.uid()
+        name = process.read_own("comm").removesuffix(b"\n")
+        command = process.read_own("cmdline")[:LONGEST].rstrip(b"\0").replace(b"\0", b" ")
+        found = states(process, spans)
+    return Snapshot(
+        pid=process.pid,
+        name=os.fsdecode(name),
+        command=os.fsdecode(command) or None,
+        time=time.time(),
+        kernel=about.release,
+        machine=about.machine,
+        page_size=entry.PAGE_SIZE,
+        capabilities=able,
+        soft_dirty=able.soft_dirty,
+        mappings=spans,
+        states=found,
+        uid=uid,
+    )
