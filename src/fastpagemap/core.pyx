@@ -1,16 +1,17 @@
 # cython: language_level=3, freethreading_compatible=True
 # cython: boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, embedsignature=False, auto_pickle=False
-"""The C level: what is promised to other extension modules; the rooms below do the work."""
+"""The C level: what is promised to other extension modules; the modules below do the work."""
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.errno cimport EFAULT, EINVAL, ENOTTY, EOPNOTSUPP
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
-from fastpagemap._kernel cimport decoding, abi, reading, scan
-from fastpagemap._kernel.decoding cimport decoded_t
-from fastpagemap._kernel.scan cimport cursor_t, match_t, plan_t
+from fastpagemap._kernel cimport abi, decoding, reading, scan, sinks, walk
+from fastpagemap._kernel.scan cimport pace_t
+from fastpagemap._kernel.sinks cimport sink_t
+from fastpagemap._kernel.walk cimport cursor_t, plan_t
 
 cdef extern from "fastpagemap.h" nogil:
     const char *FASTPAGEMAP_CAPSULE
@@ -25,80 +26,76 @@ cdef extern from "fastpagemap.h" nogil:
         ssize_t (*scan_regions)(int, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                                 fastpagemap_region *, size_t, uint64_t *) noexcept
 
-cdef enum:
-    # Regions a scan can give at a time: what the kernel collects.
-    REGIONS = 512
-
 # Tried out once, as this module is imported: see reading.sees_soft_dirty.
 cdef bint SOFT_DIRTY_KEPT = reading.sees_soft_dirty()
 
 
-cdef int question_of(int asked) noexcept nogil:
-    """Return the number that decoding has for a question, or -errno."""
-    if asked == PAGE_PRESENT:
+cdef int state_of(int question) noexcept nogil:
+    """Return the bit of a page's state that a question is about, or -errno."""
+    if question == PAGE_PRESENT:
         return decoding.PRESENT
-    if asked == PAGE_SWAP_ENTRY:
+    if question == PAGE_SWAP_ENTRY:
         return decoding.SWAPPED
-    if asked == PAGE_SHARED:
+    if question == PAGE_SHARED:
         return decoding.SHARED
-    if asked == PAGE_EXCLUSIVE:
+    if question == PAGE_EXCLUSIVE:
         return decoding.EXCLUSIVE
-    if asked == PAGE_SOFT_DIRTY:
+    if question == PAGE_SOFT_DIRTY:
         return decoding.SOFT_DIRTY if SOFT_DIRTY_KEPT else -EOPNOTSUPP
     return -EINVAL
 
 
 cdef void plan_for(int question, plan_t *plan) noexcept nogil:
-    """Plan a scan that knows nothing of the mappings; what `plans` does for those who know."""
-    cdef match_t *yes = &plan.yes[question]
+    """Plan a walk that knows nothing of the mappings: a row of the engine's table for those."""
     memset(plan, 0, sizeof(plan[0]))
-    plan.answers = 1
-    plan.answered[0] = question
+    plan.scan = True
     plan.unseen = True
-    if question == decoding.SOFT_DIRTY:
+    if question == PAGE_SOFT_DIRTY:
         plan.anyof = abi.PAGE_IS_SOFT_DIRTY
-        plan.empties = True
-    elif question == decoding.SWAPPED:
+    elif question == PAGE_SWAP_ENTRY:
         plan.anyof = abi.PAGE_IS_SWAPPED
     else:
         plan.anyof = abi.PAGE_IS_PRESENT
-    plan.returns = yes.bits = yes.value = plan.anyof
-    if question == decoding.PRESENT:
-        plan.complement = True
-    elif question != decoding.SOFT_DIRTY:
-        # only the entries tell: none is sure before it is read
-        plan.verify[0] = yes[0]
+    plan.returns = plan.anyof
+    plan.complement = question == PAGE_PRESENT
+    if question != PAGE_PRESENT and question != PAGE_SOFT_DIRTY:
+        # only the entries tell
+        plan.verified[0].bits = plan.verified[0].value = plan.anyof
         plan.verifies = 1
-        yes.bits = 0
+
+
+cdef void ask(sink_t *sink, int state, uint64_t origin, uint8_t *mask,
+              uint64_t *count) noexcept nogil:
+    memset(sink, 0, sizeof(sink[0]))
+    sink.origin = origin
+    sink.answers = 1
+    sink.asked[0].bits = sink.asked[0].value = state
+    sink.asked[0].mask = mask
+    sink.asked[0].count = count
 
 
 cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int asked,
                     uint8_t *mask) noexcept nogil:
     """Answer a question about a span into a mask, if there is one; return how many are in it."""
-    cdef int question = question_of(asked)
+    cdef int state = state_of(asked)
     cdef uint64_t first = start >> reading.PAGE_SHIFT, found = 0
     cdef uint64_t pages = (~<uint64_t> 0 >> reading.PAGE_SHIFT) - first
     cdef ssize_t got = 0
-    cdef decoded_t into
+    cdef sink_t sink
     cdef cursor_t cursor
     cdef plan_t plan
-    if question < 0:
-        return question
+    if state < 0:
+        return state
     if first << reading.PAGE_SHIFT != start or count > pages:
         return -EINVAL
-    memset(&into, 0, sizeof(into))
-    into.answers = True
-    into.masks[question] = mask
-    into.counts[question] = &found
-    plan_for(question, &plan)
-    scan.rewind(&cursor, maps, start, start + (<uint64_t> count << reading.PAGE_SHIFT))
+    ask(&sink, state, start, mask, &found)
+    plan_for(asked, &plan)
+    walk.start(&cursor, &plan, maps, start, start + (<uint64_t> count << reading.PAGE_SHIFT))
     while cursor.at < cursor.end and got >= 0:
-        got = scan.advance(pagemap, &cursor, &plan, &into)
+        got = walk.advance(pagemap, &cursor, &plan, &sink)
     # no such call, not of this category, or not of these addresses, where nothing can be mapped
     if got == -ENOTTY or got == -EINVAL or got == -EFAULT:
-        count = (cursor.end - cursor.at) >> reading.PAGE_SHIFT
-        first = (cursor.at - start) >> reading.PAGE_SHIFT
-        got = reading.read_decoded(pagemap, cursor.at, count, &into, first)
+        got = walk.read_span(pagemap, cursor.at, cursor.end, 0, &sink)
     if got >= 0:
         got = alive(pagemap)
     return got if got < 0 else <ssize_t> found
@@ -119,16 +116,19 @@ cdef ssize_t read_entries(int pagemap, uint64_t start, size_t count,
 
 cdef ssize_t decode(const uint64_t *entries, size_t count, int question,
                     uint8_t *mask) noexcept nogil:
-    cdef int number = question_of(question)
+    cdef int state = state_of(question)
     cdef uint64_t found = 0
-    cdef decoded_t into
-    if number < 0:
-        return number
-    memset(&into, 0, sizeof(into))
-    into.answers = True
-    into.masks[number] = mask
-    into.counts[number] = &found
-    decoding.decode_entries(entries, count, &into)
+    cdef uint16_t[decoding.BATCH] states
+    cdef size_t done = 0, batch
+    cdef sink_t sink
+    if state < 0:
+        return state
+    ask(&sink, state, 0, mask, &found)
+    while done < count:
+        batch = min(count - done, <size_t> decoding.BATCH)
+        decoding.decode_states(entries + done, states, batch)
+        sinks.put_states(&sink, <uint64_t> done << reading.PAGE_SHIFT, states, batch)
+        done += batch
     return found
 
 
@@ -146,33 +146,31 @@ cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t ma
                           uint64_t anyof, uint64_t inverted, uint64_t returns,
                           region_t *regions, size_t room, uint64_t *reached) noexcept nogil:
     cdef abi.scan_arg asked
-    cdef abi.page_region *into = <abi.page_region *> regions
     cdef abi.page_region *more
-    cdef cursor_t cursor
-    cdef size_t found = 0
-    cdef ssize_t got, i
+    cdef sinks.found_t found
+    cdef pace_t pace
+    cdef ssize_t got
+    if (start | end) & ((<uint64_t> 1 << reading.PAGE_SHIFT) - 1):
+        return -EINVAL
     memset(&asked, 0, sizeof(asked))
     asked.category_mask = mask
     asked.category_anyof_mask = anyof
     asked.category_inverted = inverted
     asked.return_mask = returns
-    scan.rewind(&cursor, -1, start, end)
-    while cursor.at < cursor.end and found < room:
-        more = into + found
-        got = scan.scan_next(pagemap, &cursor, &asked, more, min(room - found, <size_t> REGIONS))
+    found.regions, found.count, found.capacity = <abi.page_region *> regions, 0, room
+    scan.start_pace(&pace)
+    while start < end and found.count < room:
+        more = found.regions + found.count
+        got = scan.scan_next(pagemap, &start, end, &pace, &asked, more,
+                             min(room - found.count, <size_t> scan.REGIONS))
+        # in place: there is room for all of them, so that none is allocated
+        if got >= 0:
+            got = sinks.append(&found, more, got, 0)
         if got < 0:
             return got
-        for i in range(got):
-            # what goes on where the last one ended joins it
-            if found and into[found - 1].end == more[i].start and (
-                    into[found - 1].categories == more[i].categories):
-                into[found - 1].end = more[i].end
-            else:
-                into[found] = more[i]
-                found += 1
-    reached[0] = cursor.at
+    reached[0] = start
     got = alive(pagemap)
-    return got if got < 0 else <ssize_t> found
+    return got if got < 0 else <ssize_t> found.count
 
 
 # ---- for C and C++: fastpagemap.h --------------------------------------------------------------

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from .engine import plans
+from .engine import masks
 from .engine.pages import Mask, Masks, Pages
 from .engine.regions import regions
 from .engine.residency import residency
-from .engine.shmem import SharedMemory
 from .engine.states import states
 from .engine.usage import usage
 from .model import entry
@@ -138,8 +137,8 @@ class PageMap:
         start, end, count = checked(start, end)
         process = self._process()
         entries = self._output(out, count, entry.ENTRY_DTYPE)
-        plans.read(process, start, entries.view(np.uint64))
-        return Pages(SharedMemory(process), start, end, entries)
+        masks.read(process, start, entries.view(np.uint64))
+        return Pages(process, start, end, entries)
 
     def masks(self, start: int, end: int) -> Masks:
         """Return the masks `swapped`, `soft_dirty`, `shared` and `unknown` of a span, in one pass.
@@ -152,9 +151,9 @@ class PageMap:
         start, end, count = checked(start, end)
         names = ["swapped", "shared", "unknown"] + ["soft_dirty"] * soft_dirty()
         affordable(count, len(names))
-        masks = {name: np.empty(count, bool) for name in names}
-        plans.fill(self._process(), start, end, masks)
-        return Masks(start, end, masks)
+        found = {name: np.empty(count, bool) for name in names}
+        masks.fill(self._process(), start, end, found)
+        return Masks(start, end, found)
 
     def present(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages are mapped in RAM (bit 63).
@@ -416,7 +415,7 @@ class PageMap:
     def _mask(self, question: str, start: int, end: int, out: Mask | None) -> Mask:
         start, end, count = checked(start, end)
         out = self._output(out, count, _BOOL)
-        plans.fill(self._process(), start, end, {question: out})
+        masks.fill(self._process(), start, end, {question: out})
         return out
 
     @staticmethod

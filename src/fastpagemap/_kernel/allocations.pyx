@@ -11,7 +11,7 @@ allocation of any size costs two such looks.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memset
 
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
@@ -146,32 +146,28 @@ def runs(const uint64_t[::1] marked, size_t first, size_t blocks, size_t gap):
 
 # ---- what is in them ---------------------------------------------------------------------------
 
-cdef uint64_t packed(const uint8_t *mask, size_t pages) noexcept nogil:
-    """Return the bits of at most 64 pages of a mask."""
-    cdef uint64_t bits = 0, eight
-    cdef size_t i, byte
-    if pages < BLOCK:
-        for i in range(pages):
-            bits |= <uint64_t> mask[i] << i
-        return bits
-    for byte in range(8):
-        eight = 0
-        for i in range(8):
-            eight |= <uint64_t> mask[8 * byte + i] << i
-        bits |= eight << (8 * byte)
-    return bits
+cdef void pack_block(const uint16_t *states, size_t pages, uint64_t *bits) noexcept nogil:
+    """Collect the bits of at most 64 pages, a word for each mask."""
+    cdef uint64_t one
+    cdef size_t i
+    memset(bits, 0, MASKS * sizeof(uint64_t))
+    for i in range(pages):
+        one = states[i]
+        bits[0] |= (one >> 0 & 1) << i
+        bits[1] |= (one >> 1 & 1) << i
+        bits[2] |= (one >> 3 & 1) << i
+        bits[3] |= (one >> 4 & 1) << i
 
 
-def pack(const uint8_t[:, ::1] masks, size_t pages, uint64_t[::1] totals,
-         uint64_t[:, ::1] blocks):
-    """Turn masks, one row each, into blocks, and add what is in them to `totals`."""
+def pack(const uint16_t[::1] states, uint64_t[::1] totals, uint64_t[:, ::1] blocks):
+    """Turn the states of pages into blocks, and add what is in them to `totals`."""
     cdef block_t *into = <block_t *> &blocks[0, 0]
-    cdef size_t i, each = 0, at = 0
+    cdef size_t i, each = 0, at = 0, pages = states.shape[0]
     with nogil:
         while at < pages:
+            pack_block(&states[at], min(pages - at, <size_t> BLOCK), into[each].pages)
             for i in range(<size_t> MASKS):
                 into[each].before[i] = totals[i]
-                into[each].pages[i] = packed(&masks[i, at], min(pages - at, <size_t> BLOCK))
                 totals[i] += popcount(into[each].pages[i])
             each += 1
             at += BLOCK

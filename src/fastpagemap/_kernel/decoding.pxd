@@ -1,6 +1,6 @@
-"""Decoding entries: plain functions on the caller's buffers, without the GIL."""
+"""Entries decoded: plain functions on the caller's buffers, without the GIL."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
 # One page decoded: PAGE_DTYPE.
 ctypedef struct page_t:
@@ -15,43 +15,26 @@ ctypedef struct page_t:
     uint8_t exclusive
     uint8_t soft_dirty
 
-# The questions an entry answers by itself.
-ctypedef enum question_t:
-    PRESENT         # mapped in RAM
-    SWAPPED         # a swap entry, and no guard region, marker, migration or poison entry
-    SHARED          # present, a file page or shared-anonymous page
-    EXCLUSIVE       # present, mapped exactly once
-    SOFT_DIRTY      # written since soft-dirty was cleared
-    UFFD_WP         # write-protected through userfaultfd
-    GUARD           # a guard region
-    NOT_PRESENT     # anything but mapped in RAM
-    EMPTY           # nothing in the page table: the entry of swapped-out shared memory, too
-    HUGE            # part of a huge page: entries never say so, only a scan does
-
 cdef enum:
-    # How many there are. Cython before 3.3 takes no member of a named enum as an array's length.
-    QUESTIONS = HUGE + 1
-
-# Where a pass over a span puts what it decodes. NULL: not wanted. Counts are added to.
-ctypedef struct decoded_t:
-    uint64_t *entries
-    page_t *pages
-    bint answers                    # whether any mask or count is wanted
-    uint8_t *masks[QUESTIONS]
-    uint64_t *counts[QUESTIONS]
+    # What is known of a page, as bits: those of model.runs.State, and two that no user sees.
+    PRESENT = 1 << 0
+    SWAPPED = 1 << 1
+    UNKNOWN = 1 << 2
+    SHARED = 1 << 3
+    EXCLUSIVE = 1 << 4
+    SOFT_DIRTY = 1 << 5
+    HUGE = 1 << 6
+    ZERO = 1 << 7
+    GUARD = 1 << 8
+    SWAPPED_SHARED = 1 << 9
+    MARKER = 1 << 10    # a swap entry that is no swap: a marker, migration or poison entry
+    UFFD_WP = 1 << 11
+    USER_STATE = (1 << 10) - 1
 
 cdef enum:
     # Entries decoded at a time: 32 KiB stay in the first-level cache and on any thread's stack.
     BATCH = 4096
 
-# At most BATCH entries, whose answers begin `done` elements into what is wanted.
-cdef void decode_batch(const uint64_t *entries, size_t count, size_t done,
-                       const decoded_t *into) noexcept nogil
-cdef void decode_entries(const uint64_t *entries, size_t count,
-                         const decoded_t *into) noexcept nogil
+# The states of `count` entries.
+cdef void decode_states(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil
 cdef void decode_pages(const uint64_t *entries, page_t *pages, size_t count) noexcept nogil
-
-cdef class Sinks:
-    cdef decoded_t into
-    cdef Py_buffer[QUESTIONS] views
-    cdef int held

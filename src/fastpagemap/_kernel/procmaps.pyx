@@ -8,13 +8,17 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.stdint cimport uint64_t
-from libc.string cimport memchr, memset, strlen
+from libc.string cimport memchr, memset, strcmp, strlen, strncmp
 
 from fastpagemap._kernel cimport abi
 
 import os
 
 from .failures import failure
+
+cdef enum:
+    # Bytes for the longest name of an anonymous mapping, [anon:...]; what does not fit is none.
+    MAX_NAME = 128
 
 # as CPython has them: for building one object in place
 cdef extern from "Python.h":
@@ -164,12 +168,40 @@ cdef int cut_back(list rows, uint64_t start) except -1:
     return 0
 
 
-cdef int ask(int fd, abi.procmap_query *query) noexcept nogil:
-    """Ask for one mapping; return -errno, -ENOENT where there is none."""
-    while abi.ioctl(fd, abi.PROCMAP_QUERY, query) < 0:
+cdef int query_mapping(int maps, abi.procmap_query *query) noexcept nogil:
+    query.size = sizeof(query[0])
+    while abi.ioctl(maps, abi.PROCMAP_QUERY, query) < 0:
         if errno != EINTR:
             return -errno
     return 0
+
+
+cdef bint is_anonymous(const abi.procmap_query *query, const char *name) noexcept nogil:
+    """Return whether no file is behind a mapping, nor the kernel itself, as behind [vdso]."""
+    if query.inode or query.dev_major or query.dev_minor:
+        return False
+    return (query.vma_name_size == 0 or strcmp(name, b"[heap]") == 0
+            or strcmp(name, b"[stack]") == 0 or strncmp(name, b"[anon:", 6) == 0)
+
+
+cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noexcept nogil:
+    """Return whether a span is all mapped: to be asked afterwards, as it may have been unmapped.
+
+    A scan for pages that are not present does not report what is not mapped, nor what is mapped
+    and not walked: those who have not seen what is mapped have to ask for `anonymous`.
+    """
+    cdef abi.procmap_query query
+    cdef char[MAX_NAME] name
+    while start < end:
+        memset(&query, 0, sizeof(query))
+        query.query_addr = start
+        if anonymous:
+            query.vma_name_addr = <uint64_t> &name[0]
+            query.vma_name_size = MAX_NAME
+        if query_mapping(maps, &query) < 0 or (anonymous and not is_anonymous(&query, name)):
+            return False
+        start = query.vma_end
+    return True
 
 
 def query(int fd, object path, uint64_t start, uint64_t end, bint files, type row_type,
@@ -183,18 +215,17 @@ def query(int fd, object path, uint64_t start, uint64_t end, bint files, type ro
     cdef char[4096] name
     cdef int problem
     memset(&query, 0, sizeof(query))
-    query.size = sizeof(query)
     query.query_flags = abi.PROCMAP_COVERING_OR_NEXT
     if files:
         query.query_flags |= abi.PROCMAP_FILE_BACKED
     query.query_addr = start
     with nogil:
-        problem = ask(fd, &query)
+        problem = query_mapping(fd, &query)
         if problem == 0 and query.vma_start < end:
             # once more for its name, which costs more than all the rest
             query.vma_name_addr = <uint64_t> &name[0]
             query.vma_name_size = sizeof(name)
-            problem = ask(fd, &query)
+            problem = query_mapping(fd, &query)
     if problem == -ENOENT:
         return None
     if problem < 0:

@@ -6,12 +6,9 @@
 
 from libc.stdint cimport uint64_t
 
-from fastpagemap._kernel.decoding cimport decoded_t
-
 cdef int PAGE_SHIFT
 
 cdef ssize_t read_entries(int fd, uint64_t start, uint64_t *entries, size_t count) noexcept nogil
 cdef bint sees_soft_dirty() noexcept nogil
-# The answers begin `at` elements into what is wanted.
-cdef ssize_t read_decoded(int fd, uint64_t start, size_t count,
-                          const decoded_t *into, size_t at) noexcept nogil
+# Raises ProcessLookupError if the process has gone.
+cdef int check_alive(int fd, object path) except -1

@@ -11,9 +11,7 @@ from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.unistd cimport close
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.decoding cimport BATCH, QUESTIONS, Sinks, decode_batch, decoded_t, page_t
 
-from .decoding import QUESTION_NUMBERS
 from .failures import failure
 
 PAGE_SIZE = abi.sysconf(abi._SC_PAGESIZE)
@@ -79,49 +77,18 @@ cdef bint sees_soft_dirty() noexcept nogil:
     return entry >> abi.PM_SOFT_DIRTY & 1
 
 
-cdef ssize_t read_decoded(int fd, uint64_t start, size_t count,
-                          const decoded_t *into, size_t at) noexcept nogil:
-    """Decode while reading: each batch of entries goes everywhere it is wanted, and is dropped."""
-    cdef uint64_t[BATCH] scratch
-    cdef uint64_t *entries
-    cdef size_t done = 0, batch
-    cdef ssize_t got
-    if into.entries is not NULL and not into.answers and into.pages is NULL:
-        return read_entries(fd, start, into.entries + at, count)
-    while done < count:
-        batch = min(count - done, <size_t> BATCH)
-        entries = &scratch[0] if into.entries is NULL else into.entries + at + done
-        got = read_entries(fd, start + (done << PAGE_SHIFT), entries, batch)
-        if got < 0:
-            return got
-        decode_batch(entries, batch, at + done, into)
-        done += batch
-    return count
+cdef int check_alive(int fd, object path) except -1:
+    """Raise ProcessLookupError if the process has gone meanwhile.
 
-
-cdef ssize_t count_spans(int fd, const uint64_t *starts, const uint64_t *ends, size_t spans,
-                         decoded_t *into, size_t *span, uint64_t *at) noexcept nogil:
-    """Count some of the spans, each into its own place, from where `span` and `at` stand.
-
-    Comes back after a slab's worth of pages with both moved on, so that the caller can look for
-    signals. Each span costs at least one read, whatever its length: that counts as well.
+    While its memory is torn down a scan finds less and less of it, and does not say why. Reading
+    does: what was scanned before the process could still be read from was scanned in whole.
     """
-    cdef ssize_t budget = SLAB, pages, got
-    cdef int question
-    while span[0] < spans and budget > 0:
-        pages = (ends[span[0]] - at[0]) >> PAGE_SHIFT
-        pages = min(pages, budget)
-        got = read_decoded(fd, at[0], pages, into, 0)
-        if got < 0:
-            return got
-        budget -= pages + 64
-        at[0] += <uint64_t> pages << PAGE_SHIFT
-        if at[0] == ends[span[0]]:
-            span[0] += 1
-            at[0] = starts[span[0]] if span[0] < spans else 0
-            for question in range(<int> QUESTIONS):
-                if into.counts[question] is not NULL:
-                    into.counts[question] += 1
+    cdef ssize_t got
+    cdef uint64_t entry
+    with nogil:
+        got = read_entries(fd, 0, &entry, 1)
+    if got < 0:
+        raise failure(-got, path)
     return 0
 
 
@@ -143,63 +110,4 @@ def read(int fd, object path, uint64_t start, uint64_t[::1] entries):
         if got < 0:
             raise failure(-got, path)
         done += slab
-        PyErr_CheckSignals()
-
-
-def read_masks(int fd, object path, uint64_t start, size_t count, dict masks):
-    """Fill `masks`, arrays of `count` bytes by the question's name, from one pass."""
-    cdef Sinks sinks = Sinks(masks, count)
-    cdef size_t done = 0, slab
-    cdef ssize_t got
-    while done < count:
-        slab = min(count - done, <size_t> SLAB)
-        with nogil:
-            got = read_decoded(fd, start + (done << PAGE_SHIFT), slab, &sinks.into, done)
-        if got < 0:
-            raise failure(-got, path)
-        done += slab
-        PyErr_CheckSignals()
-
-
-def read_pages(int fd, object path, uint64_t start, page_t[::1] pages):
-    """Read and decode a page of every field, as many as `pages` holds."""
-    cdef decoded_t into
-    cdef size_t count = pages.shape[0], done = 0, slab
-    cdef ssize_t got
-    memset(&into, 0, sizeof(into))
-    while done < count:
-        slab = min(count - done, <size_t> SLAB)
-        into.pages = &pages[0]
-        with nogil:
-            got = read_decoded(fd, start + (done << PAGE_SHIFT), slab, &into, done)
-        if got < 0:
-            raise failure(-got, path)
-        done += slab
-        PyErr_CheckSignals()
-
-
-def read_counts(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
-                tuple questions, uint64_t[:, ::1] counts):
-    """Count pages: `counts[i, j]` grows by how often question i is answered yes in span j."""
-    cdef decoded_t into
-    cdef size_t spans = starts.shape[0], span = 0
-    cdef uint64_t at
-    cdef ssize_t got
-    cdef int row
-    if ends.shape[0] != starts.shape[0] or counts.shape[1] != starts.shape[0]:
-        raise ValueError("starts, ends and the rows of counts differ in length")
-    if counts.shape[0] != len(questions):
-        raise ValueError(f"{counts.shape[0]} rows of counts for {len(questions)} questions")
-    if not spans or not questions:
-        return
-    memset(&into, 0, sizeof(into))
-    into.answers = True
-    for row, name in enumerate(questions):
-        into.counts[<int> QUESTION_NUMBERS[name]] = &counts[row, 0]
-    at = starts[0]
-    while span < spans:
-        with nogil:
-            got = count_spans(fd, &starts[0], &ends[0], spans, &into, &span, &at)
-        if got < 0:
-            raise failure(-got, path)
         PyErr_CheckSignals()

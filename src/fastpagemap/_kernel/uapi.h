@@ -68,9 +68,13 @@ struct fpm_scan_arg {
 #define FPM_PM_SCAN_WP_MATCHING (1 << 0)
 #define FPM_PM_SCAN_CHECK_WPASYNC (1 << 1)
 #define FPM_PAGE_IS_WRITTEN (1 << 1)
+#define FPM_PAGE_IS_FILE (1 << 2)
 #define FPM_PAGE_IS_PRESENT (1 << 3)
 #define FPM_PAGE_IS_SWAPPED (1 << 4)
+#define FPM_PAGE_IS_PFNZERO (1 << 5)
+#define FPM_PAGE_IS_HUGE (1 << 6)
 #define FPM_PAGE_IS_SOFT_DIRTY (1 << 7)
+#define FPM_PAGE_IS_GUARD (1 << 8)
 
 /* userfaultfd(2): linux/userfaultfd.h. */
 #ifndef SYS_userfaultfd

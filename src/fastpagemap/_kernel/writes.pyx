@@ -9,14 +9,16 @@ memory that is not tracked any more) the protection of those pages is lifted: th
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINVAL, ENOMEM
+from libc.errno cimport EINVAL, EIO, ENOMEM
 from libc.stdint cimport uint8_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
-from fastpagemap._kernel.scan cimport REGIONS, SLICE, covered, found_t, keep, now, scan_once
+from fastpagemap._kernel.procmaps cimport is_mapped, query_mapping
+from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE, now, scan_once
+from fastpagemap._kernel.sinks cimport append, found_t, reserve
 from fastpagemap._kernel.uffd cimport Userfaultfd
 
 from .failures import failure
@@ -59,7 +61,7 @@ cdef void put(sweep_t *sweep, uint64_t reached, const abi.page_region *regions,
     cdef size_t page
     cdef int i, shift = PAGE_SHIFT
     if sweep.found is not NULL:
-        keep(sweep.found, regions, count)
+        append(sweep.found, regions, count, 0)
     elif sweep.mask is not NULL:
         if not sweep.zeroed:
             memset(sweep.mask, 0, (reached - sweep.at) >> shift)
@@ -71,18 +73,6 @@ cdef void put(sweep_t *sweep, uint64_t reached, const abi.page_region *regions,
                 memset(sweep.mask + page, 1, (regions[i].end - regions[i].start) >> shift)
         sweep.mask += (reached - sweep.at) >> shift
     sweep.at = reached
-
-
-cdef int room(found_t *found) noexcept nogil:
-    """Make sure that what a call finds can be kept: once it has called, it is too late."""
-    cdef void *grown
-    if found.count + REGIONS > found.room:
-        grown = realloc(found.regions, (2 * found.room + REGIONS) * sizeof(abi.page_region))
-        if grown is NULL:
-            return -ENOMEM
-        found.regions = <abi.page_region *> grown
-        found.room = 2 * found.room + REGIONS
-    return 0
 
 
 cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
@@ -97,13 +87,21 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
     cdef ssize_t count
     cdef int i
     memset(regions, 0, sizeof(regions))
-    while sweep.at < sweep.end and last - began < SLICE:
-        if sweep.found is not NULL and room(sweep.found) < 0:
+    while sweep.at < sweep.end and last - began < TIME_SLICE:
+        # before it is asked: what a call finds is protected again, and must not be lost
+        if sweep.found is not NULL and reserve(sweep.found, REGIONS) < 0:
             return -ENOMEM
         arg = sweep.asked
         arg.start = sweep.at
         arg.end = min(sweep.end, (sweep.at + sweep.step) // sweep.grain * sweep.grain)
         count = scan_once(sweep.fd, &arg, regions if told else NULL, REGIONS if told else 0)
+        if count == -EIO:
+            # a huge page that is larger than the range is left out
+            if arg.end >= sweep.end:
+                return -EINVAL
+            sweep.grain *= 8
+            sweep.step = max(sweep.step, sweep.grain)
+            continue
         if count < 0:
             # the kernel has filled in what it found until then, but does not say how much
             i = 0
@@ -111,13 +109,6 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
                 i += 1
             put(sweep, arg.end, regions, i)
             return count
-        if arg.start <= sweep.at:
-            # a huge page that is larger than the range is left out
-            if arg.end >= sweep.end:
-                return -EINVAL
-            sweep.grain *= 8
-            sweep.step = max(sweep.step, sweep.grain)
-            continue
         put(sweep, arg.start, regions, count)
         if told:
             for i in range(count):
@@ -169,7 +160,7 @@ def mapped(int maps, uint64_t start, uint64_t end):
     """Return whether a span is known to be mapped without gaps; never before Linux 6.11."""
     cdef bint all_of_it
     with nogil:
-        all_of_it = covered(maps, start, end, False)
+        all_of_it = is_mapped(maps, start, end, False)
     return all_of_it
 
 
@@ -177,9 +168,8 @@ cdef bint all_plain(int maps, uint64_t start, uint64_t end) noexcept nogil:
     cdef abi.procmap_query query
     while start < end:
         memset(&query, 0, sizeof(query))
-        query.size = sizeof(query)
         query.query_addr = start
-        if abi.ioctl(maps, abi.PROCMAP_QUERY, &query) < 0:
+        if query_mapping(maps, &query) < 0:
             return False
         if query.inode or query.dev_major or query.dev_minor:
             return False

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,12 @@ import numpy.typing as npt
 from .._kernel import pagecache
 from ..model import entry
 from ..model.mapping import Mapping
+from ..model.questions import mask
 from ..process.capabilities import need_soft_dirty
-from . import plans
-from .shmem import SharedMemory
+from ..process.process import Process
+from .shmem import SharedMemory, unresolved_question
+from .survey import RESOLVED, Segments, survey
+from .walk import pages_of
 
 __all__ = ["Mask", "Masks", "Pages"]
 
@@ -76,14 +80,14 @@ class Pages:
     """
 
     def __init__(
-        self, memory: SharedMemory, start: int, end: int, entries: npt.NDArray[np.void]
+        self, process: Process, start: int, end: int, entries: npt.NDArray[np.void]
     ) -> None:
         self.start = start
         self.end = end
         self.entries = entries
         # what is shared memory is found out now: it may be mapped no more when it is asked for
-        self._memory = memory
-        self._shared = memory.within(start, end) if pagecache.swap_in_use() else []
+        self._memory = SharedMemory(process)
+        self._segments = self._survey()
 
     def __len__(self) -> int:
         """Return the number of pages."""
@@ -101,27 +105,27 @@ class Pages:
     @functools.cached_property
     def present(self) -> Mask:
         """The page is mapped in RAM (bit 63)."""
-        return entry.mask(self.entries, "present")
+        return mask(self.entries, "present")
 
     @functools.cached_property
     def shared(self) -> Mask:
         """The page is present and a file page or shared-anonymous page (bit 61)."""
-        return entry.mask(self.entries, "shared")
+        return mask(self.entries, "shared")
 
     @functools.cached_property
     def exclusive(self) -> Mask:
         """The page is present and mapped exactly once (bit 56)."""
-        return entry.mask(self.entries, "exclusive")
+        return mask(self.entries, "exclusive")
 
     @functools.cached_property
     def uffd_wp(self) -> Mask:
         """The page is write-protected through userfaultfd (bit 57)."""
-        return entry.mask(self.entries, "uffd_wp")
+        return mask(self.entries, "uffd_wp")
 
     @functools.cached_property
     def guard(self) -> Mask:
         """The page is a guard region (bit 58, Linux 6.15 and later)."""
-        return entry.mask(self.entries, "guard")
+        return mask(self.entries, "guard")
 
     @functools.cached_property
     def soft_dirty(self) -> Mask:
@@ -131,43 +135,52 @@ class Pages:
         Raises ``UnsupportedError`` on a kernel without soft-dirty bits.
         """
         need_soft_dirty()
-        return entry.mask(self.entries, "soft_dirty")
+        return mask(self.entries, "soft_dirty")
 
     @property
     def swapped(self) -> Mask:
         """As ``PageMap.swapped``; shared memory is looked up when this is first asked for."""
-        return self._settled[0]
+        return self._resolved[0]
 
     @property
     def unknown(self) -> Mask:
         """As ``PageMap.unknown``; all of shared memory that is not present, if the process is gone
         when this, or `swapped`, is first asked for.
         """
-        return self._settled[1]
+        return self._resolved[1]
+
+    def _survey(self) -> Segments:
+        """Return what is mapped of the span, by whom, and whose files know more of it."""
+        spans = [(self.start, self.end)] if pagecache.swap_in_use() else []
+        return survey(self._memory.backings, spans, RESOLVED)
 
     @functools.cached_property
-    def _settled(self) -> tuple[Mask, Mask]:
-        swapped = entry.mask(self.entries, "swapped")
+    def _resolved(self) -> tuple[Mask, Mask]:
+        swapped = mask(self.entries, "swapped")
         unknown = np.zeros(len(self), bool)
-        for start, end, mapping in self._shared:
-            part = plans.part(self.start, start, end)
-            self._lose(mapping, part, unknown)
-            self._memory.settle(mapping, start, swapped[part], unknown[part])
+        shared = self._segments.part(self._segments.resolved)
+        for start, part, mapping in self._parts(shared):
+            self._mark_unresolved(mapping, part, unknown)
+            self._memory.resolve_swapped(mapping, start, swapped[part], unknown[part])
         # what was said is not of these pages if something else is there by now
-        still = []
+        changed = np.ones(len(shared), bool)
         with contextlib.suppress(OSError):
-            still = self._memory.within(self.start, self.end)
-        for start, end, mapping in self._shared:
-            if (start, end, mapping) not in still:
-                part = plans.part(self.start, start, end)
-                entry.mask(self.entries[part], "swapped", swapped[part])
-                self._lose(mapping, part, unknown)
-                unknown[part] &= ~swapped[part]
+            changed = shared.changed(self._memory.process)
+        for _, part, mapping in self._parts(shared.part(changed)):
+            mask(self.entries[part], "swapped", swapped[part])
+            self._mark_unresolved(mapping, part, unknown)
+            unknown[part] &= ~swapped[part]
         return swapped, unknown
 
-    def _lose(self, mapping: Mapping, part: slice, lost: Mask) -> None:
+    def _parts(self, segments: Segments) -> Iterator[tuple[int, slice, Mapping]]:
+        """Yield where each segment begins, which of the pages it is, and whose they are."""
+        spans = zip(segments.starts.tolist(), segments.ends.tolist(), strict=True)
+        for (start, end), mapping in zip(spans, segments.mappings, strict=True):
+            yield start, pages_of(self.start, start, end), mapping
+
+    def _mark_unresolved(self, mapping: Mapping, part: slice, unresolved: Mask) -> None:
         """Mark the pages of a mapping of which the entries say nothing."""
-        entry.mask(self.entries[part], self._memory.lost_question(mapping), lost[part])
+        mask(self.entries[part], unresolved_question(mapping), unresolved[part])
 
     @functools.cached_property
     def _decoded(self) -> npt.NDArray[np.void]:

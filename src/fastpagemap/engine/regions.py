@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import reading, scan
+from .._kernel import scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category, Flag
 from ..model.errors import UnsupportedError
-from ..model.mapping import Mapping
+from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.span import checked
+from ..process.backing import Backings
 from ..process.capabilities import categories, need_soft_dirty, soft_dirty
 from ..process.mappings import mappings, within
 from ..process.process import Process
-from .shmem import SharedMemory
 
 __all__ = ["known", "regions"]
 
@@ -31,7 +31,7 @@ _FLAGS = {
     Category.SOFT_DIRTY: Flag.SOFT_DIRTY,
 }
 # gaps between mappings below which they are scanned together
-_GAP = 1 << 26
+_MAX_GAP_BYTES = 1 << 26
 # entries looked at together
 _WINDOW = 1 << 16
 
@@ -82,10 +82,10 @@ def _told_by_entries() -> Category:
 
 def _clipped(process: Process, start: int, end: int) -> Iterator[tuple[int, int, Mapping]]:
     """Yield what is mapped of a span, and by whom, without the kernel's gates."""
-    found = mappings(process) if end - start > _GAP else within(process, start, end)
+    found = mappings(process) if end - start > _MAX_GAP_BYTES else within(process, start, end)
     for mapping in found:
         low, high = max(mapping.start, start), min(mapping.end, end)
-        if low < high and mapping.start < 1 << 63:
+        if low < high and mapping.start < KERNEL_HALF:
             yield low, high, mapping
 
 
@@ -95,7 +95,7 @@ def _areas(
     """Return starts and ends of what to scan: all that is mapped, and no large gaps."""
     areas: list[list[int]] = []
     for low, high, _ in _clipped(process, start, end):
-        if areas and low - areas[-1][1] < _GAP:
+        if areas and low - areas[-1][1] < _MAX_GAP_BYTES:
             areas[-1][1] = high
         else:
             areas.append([low, high])
@@ -108,13 +108,13 @@ def _from_entries(
 ) -> Regions:
     """Answer from the entries of everything mapped, a window at a time."""
     found: list[Regions] = []
-    memory = SharedMemory(process)
+    backings = Backings(process)
     for low, high, mapping in _clipped(process, start, end):
-        hugetlb = soft_dirty() and memory.is_hugetlb(mapping)
+        hugetlb = soft_dirty() and backings.is_hugetlb(mapping)
         for at in range(low, high, _WINDOW * PAGE_SIZE):
             stop = min(at + _WINDOW * PAGE_SIZE, high)
             words = np.empty((stop - at) // PAGE_SIZE, np.uint64)
-            reading.read(process.pagemap, process.path, at, words)
+            process.read_entries(at, words)
             if hugetlb:  # the bit is never set there: a scan, where there is one, says it is
                 words[(words & Flag.PRESENT) != 0] |= np.uint64(Flag.SOFT_DIRTY)
             found.append(_runs(at, words, *asked))

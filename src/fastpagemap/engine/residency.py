@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import allocations, scan
-from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category, output
+from ..model.entry import PAGE_SIZE, REGION_DTYPE, output
+from ..model.mapping import KERNEL_HALF
 from ..model.runs import Addresses, Spans, bounds, near, union
 from ..process.capabilities import categories
 from ..process.mappings import mappings
 from ..process.process import Process
-from . import plans
+from .masks import fill_states
 from .shmem import SharedMemory
+from .survey import survey
 
 __all__ = ["RESIDENCY_DTYPE", "residency"]
 
@@ -25,12 +27,10 @@ RESIDENCY_DTYPE = np.dtype([(name, "=u8") for name in _COLUMNS])
 
 _BLOCK = 1 << allocations.BLOCK_SHIFT
 # bytes looked at together
-_WINDOW = plans.WINDOW * PAGE_SIZE
+_WINDOW = (1 << 18) * PAGE_SIZE
 # blocks between marked ones that cost less to look at than a further call does
-_GAP = 8
-# where the kernel's half of the address space begins
-_KERNEL = 1 << 63
-_NO_WALLS = np.empty(0, np.uint64)
+_MAX_GAP_BLOCKS = 8
+_NO_BARRIERS = np.empty(0, np.uint64)
 
 
 def residency(
@@ -53,10 +53,9 @@ def residency(
     out = output(out, where.shape, RESIDENCY_DTYPE)
     rows = out.view(np.uint64).reshape(-1, allocations.MASK_COUNT)
     extents = _Extents()
-    memory = SharedMemory(process)
     for start, end in _marked(process, where, size):
-        for low, high in _populated(memory, start, end):
-            extents.add(memory, low, high)
+        for low, high in _populated(process, start, end):
+            extents.add(process, low, high)
     process.check_alive()
     allocations.tell(where, size, *extents.arrays(), rows)
     return out
@@ -90,7 +89,7 @@ def _blocks_of(starts: Addresses, ends: Addresses) -> Spans:
 
 def _areas(process: Process) -> Spans:
     """Return what is mapped, as areas of whole blocks that lie apart."""
-    mapped = [mapping for mapping in mappings(process) if mapping.start < _KERNEL]
+    mapped = [mapping for mapping in mappings(process) if mapping.start < KERNEL_HALF]
     starts, ends = _blocks_of(*bounds(mapped))
     return np.ascontiguousarray(starts), np.ascontiguousarray(ends)
 
@@ -104,30 +103,39 @@ def _marked(process: Process, where: Addresses, size: Addresses) -> Iterator[tup
     marked = np.zeros(int(words.sum()), np.uint64)
     allocations.mark(where, size, starts, ends, first, marked)
     for area, word, count in zip(starts.tolist(), first.tolist(), blocks.tolist(), strict=True):
-        for low, high in allocations.runs(marked, word, count, _GAP):
+        for low, high in allocations.runs(marked, word, count, _MAX_GAP_BLOCKS):
             yield area + low * _BLOCK, area + high * _BLOCK
 
 
-def _populated(memory: SharedMemory, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _populated(process: Process, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the windows of a span, whole blocks each; of a large one, those with anything in them.
 
-    What is reserved and not touched would cost more to fill masks for than to scan.
+    What is reserved and not touched would cost more to fill states for than to scan.
     """
     if end - start <= _WINDOW or not categories():
         yield from _windows(start, end)
         return
-    there = Category.PRESENT | Category.SWAPPED
-    process = memory.process
     first, last = np.array([[start], [end]], np.uint64)
-    found = scan.regions(process.pagemap, process.path, first, last, 0, there, 0, 0)
+    found = scan.populated(process.pagemap, process.path, first, last, allocations.BLOCK_PAGES)
     regions = np.frombuffer(found, REGION_DTYPE)
     # of shared memory that is swapped out a scan knows nothing
-    shared = [(low, high) for low, high, _ in memory.within(start, end)]
+    shared = list(_in_files(process, start, end))
     lows = np.concatenate([regions["start"], np.array([low for low, _ in shared], np.uint64)])
     highs = np.concatenate([regions["end"], np.array([high for _, high in shared], np.uint64)])
-    lows, highs = near(*_blocks_of(lows, highs), (_GAP + 1) * _BLOCK, _NO_WALLS)
+    lows, highs = near(*_blocks_of(lows, highs), (_MAX_GAP_BLOCKS + 1) * _BLOCK, _NO_BARRIERS)
     for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
         yield from _windows(low, high)
+
+
+def _in_files(process: Process, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of shared memory in a span of which the page table or the file has pages."""
+    memory = SharedMemory(process)
+    segments = survey(memory.backings, [(start, end)], frozenset({"swapped"}))
+    for number in np.flatnonzero(segments.resolved).tolist():
+        low, high = int(segments.starts[number]), int(segments.ends[number])
+        for at, stop, there in memory.parts(segments.mappings[number], low, high):
+            if there:
+                yield at, stop
 
 
 def _windows(start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -146,21 +154,19 @@ class _Extents:
         self._blocks: list[npt.NDArray[np.uint64]] = []
         self._count = 0
         self._totals = np.zeros(allocations.MASK_COUNT, np.uint64)
-        self._masks: npt.NDArray[np.uint8] | None = None
+        self._states = np.empty(0, np.uint16)
 
-    def add(self, memory: SharedMemory, start: int, end: int) -> None:
+    def add(self, process: Process, start: int, end: int) -> None:
         """Look at a span."""
         pages = (end - start) // PAGE_SIZE
-        if self._masks is None or self._masks.shape[1] < pages:
-            self._masks = np.empty((allocations.MASK_COUNT, pages), np.uint8)
-        named = {
-            name: mask[:pages].view(bool) for name, mask in zip(_COLUMNS, self._masks, strict=True)
-        }
-        plans.fill_in(memory, start, end, named)
+        if len(self._states) < pages:
+            self._states = np.empty(pages, np.uint16)
+        states = self._states[:pages]
+        fill_states(process, start, end, frozenset(_COLUMNS), states)
         before = self._totals.copy()
         count = -(-pages // allocations.BLOCK_PAGES)
         blocks = np.empty((count, 2 * allocations.MASK_COUNT), np.uint64)
-        allocations.pack(self._masks, pages, self._totals, blocks)
+        allocations.pack(states, self._totals, blocks)
         if (self._totals != before).any():
             self._spans.append((start, end, self._count))
             self._blocks.append(blocks)

@@ -20,7 +20,6 @@ __all__ = [
     "Category",
     "Flag",
     "decode",
-    "mask",
 ]
 
 PAGE_SIZE: int = reading.PAGE_SIZE
@@ -146,16 +145,6 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
     flat = values(entries)
     out = output(out, flat.shape, PAGE_DTYPE)
     decoding.decode(flat.reshape(-1), out.reshape(-1))
-    return out
-
-
-def mask(
-    entries: npt.NDArray[Any], question: str, out: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.bool_]:
-    """Answer one of ``decoding.QUESTION_NUMBERS`` for each of the entries."""
-    flat = values(entries)
-    out = output(out, flat.shape, np.dtype(bool))
-    decoding.mask(flat, out.view(np.uint8), decoding.QUESTION_NUMBERS[question])
     return out
 
 

@@ -5,6 +5,7 @@ import errno
 import functools
 import mmap
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,14 @@ from ..model.span import span
 from .mappings import mappings
 from .process import Process, pid_of
 
-__all__ = ["Capabilities", "capabilities", "categories", "need_soft_dirty", "soft_dirty"]
+__all__ = [
+    "Capabilities",
+    "capabilities",
+    "categories",
+    "need_soft_dirty",
+    "one_entry_tells",
+    "soft_dirty",
+]
 
 _NEEDS = {
     "soft_dirty": "CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
@@ -212,3 +220,14 @@ def categories() -> Category:
         finally:
             os.close(fd)
     return accepted if soft_dirty() else accepted & ~Category.SOFT_DIRTY
+
+
+@functools.cache
+def one_entry_tells() -> bool:
+    """Return whether the first entry of a huge page tells ``exclusive`` of all of it.
+
+    Since Linux 6.15 the flags of all its entries are those of the page at which a read begins
+    (fs/proc/task_mmu.c, pagemap_pmd_range). Before, each page had its own.
+    """
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 15)

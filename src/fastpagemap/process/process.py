@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .._kernel import procmaps
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import procmaps, reading
 
 __all__ = ["Process", "pid_of"]
 
@@ -158,6 +161,10 @@ class Process:
         except OSError:
             self.check_alive()
             raise
+
+    def read_entries(self, start: int, entries: npt.NDArray[np.uint64]) -> None:
+        """Read one pagemap entry a page, from `start` on, as many as fit."""
+        reading.read(self.pagemap, self.path, start, entries)
 
     def check_alive(self) -> None:
         """Raise ProcessLookupError if the memory that ``pagemap`` was opened for is gone."""

@@ -10,10 +10,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from .._kernel.sinks import Sink
 from ..model import entry
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, Addresses, Runs, State, joined, runs_of
+from ..model.runs import RUN_DTYPE, Addresses, Runs, joined
 
 __all__ = ["runs_and_mappings"]
 
@@ -21,15 +22,6 @@ __all__ = ["runs_and_mappings"]
 WINDOW = 1 << 16
 # pages of nothing that part two mappings
 GAP = 512
-
-_TOLD = {
-    "present": State.PRESENT,
-    "swapped": State.SWAPPED,
-    "shared": State.SHARED,
-    "exclusive": State.EXCLUSIVE,
-    "soft_dirty": State.SOFT_DIRTY,
-    "guard": State.GUARD,
-}
 
 
 def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
@@ -47,15 +39,9 @@ def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
 
 
 def _runs(start: int, words: Addresses) -> Runs:
-    states = np.zeros(len(words), np.uint64)
-    for question, state in _TOLD.items():
-        states |= entry.mask(words, question) * np.uint64(state)
-    heads = np.flatnonzero(np.concatenate(([True], states[1:] != states[:-1])))
-    lengths = np.diff(heads, append=len(words))
-    some = states[heads] != 0
-    lows = heads[some].astype(np.uint64) * np.uint64(PAGE_SIZE) + np.uint64(start)
-    ends = lows + lengths[some].astype(np.uint64) * np.uint64(PAGE_SIZE)
-    return runs_of(lows, ends, states[heads[some]])
+    sink = Sink((), runs=True)
+    sink.put_entries(start, words)
+    return np.frombuffer(sink.runs(), RUN_DTYPE)
 
 
 def _stretches(runs: Runs) -> list[Mapping]:

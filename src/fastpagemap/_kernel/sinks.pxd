@@ -1,0 +1,56 @@
+"""Sinks: where a walk puts what it finds out about pages.
+
+A sink wants answers, entries, or both. An answer is given for every page whose state matches:
+`(state & bits) == value`.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
+
+from fastpagemap._kernel cimport abi
+
+cdef enum:
+    # More than there are questions.
+    MAX_ASKED = 16
+
+# One question, and where its answers go. NULL: not wanted there. Counts are added to.
+ctypedef struct asked_t:
+    uint16_t bits
+    uint16_t value
+    uint8_t *mask           # one byte a page, from `origin` on
+    uint64_t *count
+
+# A growing array of regions: struct page_region, or runs of states, which have the same form.
+ctypedef struct found_t:
+    abi.page_region *regions
+    size_t count
+    size_t capacity
+
+ctypedef struct sink_t:
+    uint64_t origin         # the address that the first element of masks and entries is for
+    asked_t[MAX_ASKED] asked
+    int answers
+    uint64_t *entries       # one a page, from `origin` on
+    uint16_t *states        # likewise
+    found_t *runs           # runs of pages of the same state, never 0
+    uint64_t barrier        # no run is continued over this address: a mapping begins there
+
+cdef int reserve(found_t *found, size_t more) noexcept nogil
+cdef int append(found_t *found, const abi.page_region *regions, int count,
+                uint64_t barrier) noexcept nogil
+
+# All pages of a span have one state.
+cdef int put_state(sink_t *sink, uint64_t start, uint64_t end, uint16_t state) noexcept nogil
+# One state a page, at most BATCH.
+cdef int put_states(sink_t *sink, uint64_t start, const uint16_t *states,
+                    size_t count) noexcept nogil
+# Regions of states (in `categories`), sorted; every page between them has the state `rest`.
+cdef int put_regions(sink_t *sink, uint64_t start, uint64_t end, uint16_t rest,
+                     const abi.page_region *regions, int count) noexcept nogil
+
+cdef class Sink:
+    cdef sink_t sink
+    cdef found_t found
+    cdef Py_buffer[MAX_ASKED] views
+    cdef int held
+    cdef uint64_t[MAX_ASKED] totals
+    cdef tuple kept         # what the pointers are into

@@ -1,0 +1,320 @@
+# cython: language_level=3, freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
+"""Sinks: masks, counts, runs of states and entries, filled while a walk goes on."""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport ENOMEM
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.decoding cimport BATCH, USER_STATE, decode_states
+from fastpagemap._kernel.reading cimport PAGE_SHIFT
+
+cdef enum:
+    # What a growing array begins with.
+    FIRST_CAPACITY = 512
+
+
+cdef inline uint8_t matches(const asked_t *asked, uint64_t state) noexcept nogil:
+    return (state & asked.bits) == asked.value
+
+
+# ---- growing arrays ----------------------------------------------------------------------------
+
+cdef int reserve(found_t *found, size_t more) noexcept nogil:
+    """Make sure that so many more regions fit."""
+    cdef size_t capacity = max(2 * found.capacity, found.count + more + FIRST_CAPACITY)
+    cdef void *grown
+    if found.count + more <= found.capacity:
+        return 0
+    grown = realloc(found.regions, capacity * sizeof(abi.page_region))
+    if grown is NULL:
+        return -ENOMEM
+    found.regions = <abi.page_region *> grown
+    found.capacity = capacity
+    return 0
+
+
+cdef int append(found_t *found, const abi.page_region *regions, int count,
+                uint64_t barrier) noexcept nogil:
+    """Append regions. One that continues the last one joins it, but not over the barrier."""
+    cdef abi.page_region *last
+    cdef int i
+    if reserve(found, count) < 0:
+        return -ENOMEM
+    for i in range(count):
+        if found.count:
+            last = &found.regions[found.count - 1]
+            if (last.end == regions[i].start and last.categories == regions[i].categories
+                    and last.end != barrier):
+                last.end = regions[i].end
+                continue
+        found.regions[found.count] = regions[i]
+        found.count += 1
+    return 0
+
+
+cdef inline int append_run(sink_t *sink, uint64_t start, uint64_t end,
+                           uint16_t state) noexcept nogil:
+    cdef abi.page_region run
+    run.start, run.end, run.categories = start, end, state & <uint16_t> USER_STATE
+    if run.categories == 0:
+        return 0
+    return append(sink.runs, &run, 1, sink.barrier)
+
+
+# ---- filling -----------------------------------------------------------------------------------
+
+cdef void fill(uint16_t *states, uint16_t state, size_t count) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        states[i] = state
+
+
+cdef int put_state(sink_t *sink, uint64_t start, uint64_t end, uint16_t state) noexcept nogil:
+    cdef uint64_t first = (start - sink.origin) >> PAGE_SHIFT, pages = (end - start) >> PAGE_SHIFT
+    cdef asked_t *asked
+    cdef uint8_t yes
+    cdef int i
+    for i in range(sink.answers):
+        asked = &sink.asked[i]
+        yes = matches(asked, state)
+        if asked.mask is not NULL:
+            memset(asked.mask + first, yes, pages)
+        if yes and asked.count is not NULL:
+            asked.count[0] += pages
+    if sink.states is not NULL:
+        fill(sink.states + first, state, pages)
+    if sink.runs is not NULL:
+        return append_run(sink, start, end, state)
+    return 0
+
+
+cdef void answer(const asked_t *asked, size_t first, const uint16_t *states,
+                 size_t count) noexcept nogil:
+    """Answer one question for at most BATCH pages."""
+    cdef uint16_t bits = asked.bits, value = asked.value, total = 0
+    cdef uint8_t *mask = asked.mask
+    cdef size_t i
+    if mask is not NULL:
+        mask += first
+        for i in range(count):
+            mask[i] = (states[i] & bits) == value
+    if asked.count is not NULL:
+        # a batch is too short for 16 bits to overflow
+        for i in range(count):
+            total += <uint16_t> ((states[i] & bits) == value)
+        asked.count[0] += total
+
+
+cdef size_t run_end(const uint16_t *states, size_t first, size_t count) noexcept nogil:
+    """Return where another state begins: four pages are compared at a time."""
+    cdef uint64_t wanted = states[first] * <uint64_t> 0x0001000100010001, four
+    cdef size_t at = first + 1
+    while at + 4 <= count:
+        memcpy(&four, states + at, sizeof(four))
+        if four != wanted:
+            break
+        at += 4
+    while at < count and states[at] == states[first]:
+        at += 1
+    return at
+
+
+cdef int put_states(sink_t *sink, uint64_t start, const uint16_t *states,
+                    size_t count) noexcept nogil:
+    cdef size_t first = (start - sink.origin) >> PAGE_SHIFT, at = 0, end
+    cdef int i, shift = PAGE_SHIFT
+    for i in range(sink.answers):
+        answer(&sink.asked[i], first, states, count)
+    if sink.states is not NULL:
+        memcpy(sink.states + first, states, count * sizeof(uint16_t))
+    while sink.runs is not NULL and at < count:
+        end = run_end(states, at, count)
+        if append_run(sink, start + (at << shift), start + (end << shift), states[at]) < 0:
+            return -ENOMEM
+        at = end
+    return 0
+
+
+cdef void put_mask(const asked_t *asked, size_t first, uint64_t start, size_t pages, uint16_t rest,
+                   const abi.page_region *regions, int count) noexcept nogil:
+    """Fill a mask from regions."""
+    cdef uint8_t others = matches(asked, rest)
+    cdef uint8_t *mask = asked.mask + first
+    cdef size_t at, length
+    cdef int i, shift = PAGE_SHIFT
+    memset(mask, others, pages)
+    for i in range(count):
+        if matches(asked, regions[i].categories) != others:
+            at = (regions[i].start - start) >> shift
+            length = (regions[i].end - regions[i].start) >> shift
+            if length == 1:  # by far the most where there are many
+                mask[at] = not others
+            else:
+                memset(mask + at, not others, length)
+
+
+cdef uint64_t count_matches(const asked_t *asked, size_t pages, uint16_t rest,
+                            const abi.page_region *regions, int count) noexcept nogil:
+    """Count the pages of a span that match."""
+    cdef uint8_t others = matches(asked, rest)
+    cdef uint64_t differing = 0
+    cdef int i
+    for i in range(count):
+        if matches(asked, regions[i].categories) != others:
+            differing += regions[i].end - regions[i].start
+    differing >>= PAGE_SHIFT
+    return pages - differing if others else differing
+
+
+cdef int put_regions(sink_t *sink, uint64_t start, uint64_t end, uint16_t rest,
+                     const abi.page_region *regions, int count) noexcept nogil:
+    cdef size_t first = (start - sink.origin) >> PAGE_SHIFT, pages = (end - start) >> PAGE_SHIFT
+    cdef uint64_t at = start
+    cdef asked_t *asked
+    cdef int i, shift = PAGE_SHIFT
+    if not pages:
+        return 0
+    if sink.entries is not NULL:
+        memset(sink.entries + first, 0, pages * sizeof(uint64_t))
+    for i in range(sink.answers):
+        asked = &sink.asked[i]
+        if asked.mask is not NULL:
+            put_mask(asked, first, start, pages, rest, regions, count)
+        if asked.count is not NULL:
+            asked.count[0] += count_matches(asked, pages, rest, regions, count)
+    if sink.states is not NULL:
+        fill(sink.states + first, rest, pages)
+        for i in range(count):
+            fill(sink.states + ((regions[i].start - sink.origin) >> shift),
+                 regions[i].categories, (regions[i].end - regions[i].start) >> shift)
+    if sink.runs is NULL:
+        return 0
+    for i in range(count):
+        if (at < regions[i].start and append_run(sink, at, regions[i].start, rest) < 0) or (
+                append_run(sink, regions[i].start, regions[i].end, regions[i].categories) < 0):
+            return -ENOMEM
+        at = regions[i].end
+    return append_run(sink, at, end, rest) if at < end else 0
+
+
+# ---- for Python --------------------------------------------------------------------------------
+
+cdef class Sink:
+    """Where a walk puts its answers.
+
+    Parameters
+    ----------
+    questions : tuple of (int, int)
+        For each question `bits` and `value`: pages with ``(state & bits) == value`` are in it.
+    origin : int
+        The address that the first element of the masks is for.
+    masks : tuple of arrays of bytes, optional
+        One for each question, one byte a page, all of one length.
+    runs : bool, optional
+        Whether runs of states are wanted.
+    states, entries : arrays of uint16 and uint64, optional
+        Where the state and the entry of every page go.
+    """
+
+    def __cinit__(self, tuple questions, uint64_t origin=0, tuple masks=(), bint runs=False,
+                  uint16_t[::1] states=None, uint64_t[::1] entries=None):
+        cdef Py_buffer *view
+        cdef int i
+        self.kept = states, entries
+        if len(questions) > MAX_ASKED:
+            raise ValueError(f"{len(questions)} questions: at most {MAX_ASKED} fit")
+        self.sink.origin = origin
+        self.sink.answers = len(questions)
+        for i, (bits, value) in enumerate(questions):
+            self.sink.asked[i].bits, self.sink.asked[i].value = bits, value
+            self.sink.asked[i].count = &self.totals[i]
+        for i, mask in enumerate(masks):
+            view = &self.views[i]
+            PyObject_GetBuffer(mask, view, PyBUF_WRITABLE)
+            self.held += 1
+            if view.len != self.views[0].len:
+                raise ValueError(f"a mask of {view.len} bytes beside one of {self.views[0].len}")
+            self.sink.asked[i].mask = <uint8_t *> view.buf
+            self.sink.asked[i].count = NULL
+        if runs:
+            self.sink.runs = &self.found
+        if states is not None and states.shape[0]:
+            self.sink.states = &states[0]
+        if entries is not None and entries.shape[0]:
+            self.sink.entries = &entries[0]
+
+    def __dealloc__(self):
+        free(self.found.regions)
+        while self.held:
+            self.held -= 1
+            PyBuffer_Release(&self.views[self.held])
+
+    def counts(self):
+        """Return how many pages were in each question since the last call."""
+        cdef int i
+        found = [self.totals[i] for i in range(self.sink.answers)]
+        memset(self.totals, 0, sizeof(self.totals))
+        return found
+
+    def runs(self):
+        """Return the runs found, as bytes: start, end and state, 64 bits each."""
+        return PyBytes_FromStringAndSize(<char *> self.found.regions,
+                                         self.found.count * sizeof(abi.page_region))
+
+    def clear(self, uint64_t start, uint64_t end):
+        """Say of a span that nothing is there."""
+        if put_state(&self.sink, start, end, 0) < 0:
+            raise MemoryError
+
+    def put(self, uint64_t start, const uint16_t[::1] states, bint begins):
+        """Take the states of pages; `begins`: a mapping begins there."""
+        cdef size_t done = 0, count = states.shape[0], part
+        cdef int problem = 0
+        if begins:
+            self.sink.barrier = start
+        with nogil:
+            while done < count and problem == 0:
+                part = min(count - done, <size_t> BATCH)
+                problem = put_states(&self.sink, start + (done << PAGE_SHIFT), &states[done], part)
+                done += part
+        if problem < 0:
+            raise MemoryError
+
+
+    def put_entries(self, uint64_t start, const uint64_t[::1] entries):
+        """Take the entries of pages, from wherever they are."""
+        cdef size_t done = 0, count = entries.shape[0], part
+        cdef uint16_t[BATCH] states
+        cdef int problem = 0
+        with nogil:
+            while done < count and problem == 0:
+                part = min(count - done, <size_t> BATCH)
+                decode_states(&entries[done], states, part)
+                problem = put_states(&self.sink, start + (done << PAGE_SHIFT), states, part)
+                done += part
+        if problem < 0:
+            raise MemoryError
+
+
+def mask(const uint64_t[::1] entries, uint8_t[::1] mask, uint16_t bits, uint16_t value):
+    """Answer one question about each of `entries` into `mask`, which is as long."""
+    cdef size_t done = 0, count = entries.shape[0], part
+    cdef uint16_t[BATCH] states
+    cdef asked_t asked
+    if entries.shape[0] != mask.shape[0]:
+        raise ValueError(f"{entries.shape[0]} entries do not fit a mask of {mask.shape[0]}")
+    if not count:
+        return
+    asked.bits, asked.value, asked.mask, asked.count = bits, value, &mask[0], NULL
+    with nogil:
+        while done < count:
+            part = min(count - done, <size_t> BATCH)
+            decode_states(&entries[done], states, part)
+            answer(&asked, done, states, part)
+            done += part

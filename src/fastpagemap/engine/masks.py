@@ -1,0 +1,121 @@
+"""The masks and the entries of a span."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import pagecache
+from .._kernel.sinks import Sink
+from .._kernel.walk import Plan, walk
+from ..model.entry import PAGE_SIZE, Category
+from ..model.questions import States
+from ..process.capabilities import categories, soft_dirty
+from ..process.process import Process
+from .survey import RESOLVED, Segments, Spans
+from .table import Backing
+from .walk import Walker, ask, new_sink, pages_of
+
+__all__ = ["fill", "fill_states", "read"]
+
+Mask = npt.NDArray[np.bool_]
+
+# Spans of fewer pages are read without a look at what is mapped, if entries tell all.
+_SMALL_PAGES = 512
+_ONE = np.zeros(1, np.uint8)
+
+
+def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None:
+    """Fill the masks, by the questions they answer, of the pages of a span."""
+    if not RESOLVED.isdisjoint(masks) and not pagecache.swap_in_use():
+        # nothing is swapped, whatever it is
+        for name in RESOLVED & masks.keys():
+            masks[name].fill(False)
+        masks = {name: mask for name, mask in masks.items() if name not in RESOLVED}
+    if start == end or not masks:
+        process.check_alive()
+        return
+    sink = new_sink(tuple(masks), start, tuple(mask.view(np.uint8) for mask in masks.values()))
+    _fill(process, start, end, frozenset(masks), sink)
+
+
+def fill_states(
+    process: Process, start: int, end: int, questions: frozenset[str], states: States
+) -> None:
+    """Fill in the states of the pages of a span, as far as the questions need them."""
+    _fill(process, start, end, questions, Sink((), start, states=states))
+
+
+def _fill(process: Process, start: int, end: int, questions: frozenset[str], sink: Sink) -> None:
+    small = end - start < _SMALL_PAGES * PAGE_SIZE
+    resolving = not questions.isdisjoint(RESOLVED) and pagecache.swap_in_use()
+    if small and not resolving and not _needs_backing(questions):
+        _read_small(process, start, end, sink)
+        return
+
+    def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
+        for low, high in _gaps(segments, spans or ()):
+            sink.clear(low, high)
+        walker.walk(segments, sink)
+
+    ask(process, [(start, end)], questions, put)
+
+
+def _needs_backing(questions: frozenset[str]) -> bool:
+    """Return whether entries alone do not tell: of hugetlb the kernel keeps no soft-dirty bits."""
+    return "huge" in questions or ("soft_dirty" in questions and soft_dirty())
+
+
+def _read_small(process: Process, start: int, end: int, sink: Sink) -> None:
+    """Answer by the entries of a small span, whatever is mapped there."""
+    starts, ends = np.array([[start], [end]], np.uint64)
+    walk(process.pagemap, -1, process.path, starts, ends, _ONE, (_entries_alone(),), sink)
+
+
+@functools.cache
+def _entries_alone() -> Plan:
+    return Plan(scan=False)
+
+
+def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
+    """Yield the parts of the spans, sorted and apart, of which no segment is."""
+    found = zip(segments.starts.tolist(), segments.ends.tolist(), strict=True)
+    mapped = next(found, None)
+    for start, end in spans:
+        at = start
+        while mapped is not None and mapped[0] < end:
+            if at < mapped[0]:
+                yield at, mapped[0]
+            at = mapped[1]
+            mapped = next(found, None)
+        if at < end:
+            yield at, end
+
+
+@functools.cache
+def _populated_plan() -> Plan:
+    """Return the plan that reads all entries that are not 0."""
+    told = (Category.PRESENT | Category.SWAPPED | Category.SOFT_DIRTY) & categories()
+    verified = tuple((int(category), int(category)) for category in told)
+    return Plan(scan=bool(told), anyof=int(told), returns=int(told), verified=verified)
+
+
+def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
+    """Read one entry a page, from `start` on; where a scan shows nothing, there is none to read."""
+    if len(entries) < _SMALL_PAGES:
+        if len(entries):
+            process.read_entries(start, entries)
+        return
+    end = start + len(entries) * PAGE_SIZE
+    sink = Sink((), start, entries=entries)
+
+    def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
+        for low, high in _gaps(segments, spans or ()):
+            entries[pages_of(start, low, high)] = 0
+        walker.plans = (_populated_plan(),) * len(Backing)
+        walker.walk(segments, sink)
+
+    ask(process, [(start, end)], frozenset(), put)

@@ -1,0 +1,132 @@
+"""Which PAGEMAP_SCAN categories answer each question, by what is behind a mapping.
+
+A scan costs little for a page that does not match what is asked for, more for one that does, and
+nothing where no page table is; an entry costs more than either. So a plan says which pages a scan
+has to report, what it has to tell of them, and whose entries have to be read as well.
+"""
+
+import enum
+import functools
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .._kernel.walk import Plan
+from ..model.entry import Category
+from ..model.questions import Match
+from ..model.runs import State
+from ..process.capabilities import categories, one_entry_tells
+
+__all__ = ["Backing", "plan", "plans"]
+
+
+class Backing(enum.IntEnum):
+    """What is behind a mapping, as far as it says something about the mapping's pages."""
+
+    # A file, a device, or something that nobody looked at: the pages may be anything.
+    UNKNOWN = 0
+    # None is a page of a file, but for the huge zero page before Linux 7.3.
+    ANONYMOUS = 1
+    # Shared memory, mapped MAP_SHARED: all that are present are pages of a file.
+    SHMEM = 2
+    # The kernel keeps no soft-dirty bits of them, and calls all that are present dirty in a scan.
+    HUGETLB = 3
+
+
+class Row(NamedTuple):
+    """How a scan answers one question."""
+
+    # report the pages that have any of these; the others' answer is that of a page without them
+    anyof: Category
+    # tell these of each
+    returns: Category
+    # and the pages whose entries have to be read to know
+    verified: Match | None = None
+
+
+PRESENT, SWAPPED, HUGE = Category.PRESENT, Category.SWAPPED, Category.HUGE
+HUGE_ZERO = Category.PFNZERO | HUGE
+NONE = Category(0)
+
+
+def _match(category: Category) -> Match:
+    return Match(int(category), int(category))
+
+
+# No category tells it: the entries of present pages have to be read, and only those.
+_ENTRIES_TELL = Row(PRESENT, PRESENT, _match(PRESENT))
+# Markers, migration and poison entries count as swapped in a scan: the swap type tells.
+_SWAP_TYPE_TELLS = Row(SWAPPED, SWAPPED, _match(SWAPPED))
+_ALWAYS = {
+    "present": Row(PRESENT, PRESENT),
+    "not_present": Row(PRESENT, PRESENT),
+    "empty": Row(PRESENT | SWAPPED, PRESENT | SWAPPED),
+    "swapped": _SWAP_TYPE_TELLS,
+    "guard": _SWAP_TYPE_TELLS,
+    "soft_dirty": Row(Category.SOFT_DIRTY, Category.SOFT_DIRTY),
+    "huge": Row(HUGE, PRESENT | HUGE_ZERO),
+    "zero": Row(HUGE_ZERO, PRESENT | HUGE_ZERO),
+    "exclusive": _ENTRIES_TELL,
+    # FILE would tell, but makes a scan dear: it looks at every page's struct page.
+    "shared": _ENTRIES_TELL,
+    # the file tells, and the engine's `shmem` asks it
+    "swapped_shared": Row(NONE, NONE),
+    "unknown": Row(NONE, NONE),
+}
+QUESTIONS = {
+    Backing.UNKNOWN: _ALWAYS,
+    Backing.HUGETLB: _ALWAYS,
+    Backing.SHMEM: _ALWAYS | {"shared": Row(PRESENT, PRESENT)},
+    Backing.ANONYMOUS: _ALWAYS
+    | {"shared": Row(Category.PFNZERO, PRESENT | HUGE_ZERO, _match(HUGE_ZERO))},
+}
+# what every present page of such memory is, whatever a scan or an entry says
+_PRESENT_STATE = {Backing.SHMEM: State.SHARED, Backing.HUGETLB: State.SOFT_DIRTY}
+
+
+@functools.cache
+def plan(backing: Backing, questions: frozenset[str]) -> Plan:
+    """Return the plan that answers all questions at once."""
+    table = QUESTIONS[backing]
+    rows = [table[name] for name in questions]
+    anyof = returns = NONE
+    for row in rows:
+        anyof |= row.anyof
+        returns |= row.returns
+    present_state = int(_PRESENT_STATE.get(backing, 0))
+    told = categories()
+    if not told or (anyof | returns) & ~told:
+        return Plan(scan=False, present_state=present_state)
+    one_entry = one_entry_tells() or backing is Backing.HUGETLB or "exclusive" not in questions
+    scanned = int(State.HUGE) if "huge" in questions or "zero" in questions else 0
+    if any(row is _ENTRIES_TELL for row in rows) and one_entry and HUGE_ZERO & told == HUGE_ZERO:
+        scanned |= int(State.HUGE)
+        returns |= HUGE_ZERO
+    if "zero" in questions:
+        scanned |= int(State.ZERO)
+    return Plan(
+        scan=True,
+        anyof=int(anyof),
+        returns=int(returns),
+        complement=_may_complement(backing, rows, returns),
+        verified=tuple({row.verified for row in rows if row.verified}),
+        present_state=present_state,
+        scanned=scanned,
+        one_entry=one_entry,
+    )
+
+
+def _may_complement(backing: Backing, rows: Iterable[Row], returns: Category) -> bool:
+    """Return whether asking for the pages that are not present tells all that is asked.
+
+    It is cheaper where most are. Being present must be all that is asked of those that are, and
+    every page must be walked: a scan is silent about device memory.
+    """
+    walked = backing in (Backing.ANONYMOUS, Backing.SHMEM)
+    asked = any(row.anyof & PRESENT for row in rows) and not returns & ~(PRESENT | SWAPPED)
+    return walked and asked and not any(row is _ENTRIES_TELL for row in rows)
+
+
+@functools.cache
+def plans(questions: frozenset[str]) -> tuple[Plan, ...]:
+    """Return a plan for each ``Backing``, in their order."""
+    return tuple(plan(backing, questions) for backing in Backing)

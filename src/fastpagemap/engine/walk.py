@@ -1,0 +1,188 @@
+"""One walk over what a survey found: whatever is asked, and wherever the answers go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import walk as kernel
+from .._kernel.sinks import Sink
+from .._kernel.walk import Plan
+from ..model.entry import PAGE_SIZE
+from ..model.mapping import Mapping
+from ..model.questions import QUESTIONS
+from ..model.runs import State
+from ..process.process import Process
+from .shmem import SharedMemory
+from .survey import Segments, Spans, survey
+from .table import Backing, plans
+
+__all__ = ["Answer", "Walker", "ask", "new_sink", "pages_of"]
+
+# How often what is mapped anew while it is looked at is looked up again.
+_MAX_SURVEYS = 4
+# Questions whose answers rest on what is behind a mapping, not on the page table alone.
+_BY_BACKING = frozenset({"shared", "soft_dirty"})
+
+
+def pages_of(origin: int, start: int, end: int) -> slice:
+    """Return which elements of an array that begins at address `origin` a span is."""
+    return slice((start - origin) // PAGE_SIZE, (end - origin) // PAGE_SIZE)
+
+
+def new_sink(questions: Sequence[str], *where: Any, **wanted: Any) -> Sink:
+    """Return a sink for the answers to some questions; see `Sink`."""
+    return Sink(tuple(QUESTIONS[name] for name in questions), *where, **wanted)
+
+
+class Walker:
+    """Takes segments, and puts what is asked about their pages into a sink."""
+
+    def __init__(self, process: Process, questions: frozenset[str]) -> None:
+        self.process = process
+        self.questions = questions
+        self.memory = SharedMemory(process)
+        self.plans: tuple[Plan, ...] = plans(questions)
+
+    def walk(
+        self,
+        segments: Segments,
+        sink: Sink,
+        counts: npt.NDArray[np.uint64] | None = None,
+    ) -> None:
+        """Walk over segments; ``counts[i, j]`` grows by the pages of segment j in question i."""
+        numbers = np.arange(len(segments), dtype=np.int64)
+        done = 0
+        for alone in [*np.flatnonzero(segments.resolved).tolist(), len(segments)]:
+            if done < alone:
+                part = slice(done, alone)
+                starts, ends = segments.starts[part], segments.ends[part]
+                self._walk(starts, ends, segments.backings[part], sink, numbers[part], counts)
+            if alone < len(segments):
+                self._resolve(segments, alone, sink, counts)
+            done = alone + 1
+        if not len(segments):
+            self.process.check_alive()
+
+    def _walk(
+        self,
+        starts: npt.NDArray[np.uint64],
+        ends: npt.NDArray[np.uint64],
+        backings: npt.NDArray[np.uint8],
+        sink: Sink,
+        rows: npt.NDArray[np.int64] | None = None,
+        counts: npt.NDArray[np.uint64] | None = None,
+        goes_on: bool = False,
+    ) -> None:
+        process = self.process
+        kernel.walk(
+            process.pagemap,
+            process.maps,
+            process.path,
+            starts,
+            ends,
+            backings,
+            self.plans,
+            sink,
+            rows,
+            counts,
+            goes_on,
+        )
+
+    def _span(self, start: int, end: int, backing: int, sink: Sink, goes_on: bool = False) -> None:
+        """Walk over a part of one mapping."""
+        starts, ends = np.array([[start], [end]], np.uint64)
+        self._walk(starts, ends, np.array([backing], np.uint8), sink, goes_on=goes_on)
+
+    def _resolve(
+        self, segments: Segments, number: int, sink: Sink, counts: npt.NDArray[np.uint64] | None
+    ) -> None:
+        """Walk over a segment of shared memory, and ask its file about what is swapped."""
+        start, end = int(segments.starts[number]), int(segments.ends[number])
+        mapping, backing = segments.mappings[number], int(segments.backings[number])
+        goes_on = False
+        for low, high, there in self.memory.parts(mapping, start, end):
+            if there:
+                states = np.empty((high - low) // PAGE_SIZE, np.uint16)
+                self._span(low, high, backing, Sink((), low, states=states))
+                self._look_up(segments, mapping, low, states)
+                sink.put(low, states, not goes_on)
+            else:
+                self._span(low, high, backing, sink, goes_on)
+            goes_on = True
+        if counts is not None:
+            counts[:, number] += np.array(sink.counts(), np.uint64)
+
+    def _look_up(
+        self, segments: Segments, mapping: Mapping, start: int, states: npt.NDArray[np.uint16]
+    ) -> None:
+        """Add to states what the file tells; nothing of a mapping that does not hold still."""
+        if segments.settled:
+            self.memory.resolve(mapping, start, states)
+        else:
+            gone = (states & np.uint16(State.PRESENT | State.SWAPPED)) == 0
+            states |= gone * np.uint16(State.UNKNOWN)
+
+
+class Answer(NamedTuple):
+    """What was put together for some segments."""
+
+    segments: Segments
+    # which of them were the same mappings afterwards: the answer is about nothing else
+    kept: npt.NDArray[np.bool_]
+    result: Any
+
+
+def ask(
+    process: Process,
+    spans: Spans | None,
+    questions: frozenset[str],
+    put: Callable[[Walker, Segments, Spans | None], Any],
+    current: list[Mapping] | None = None,
+) -> list[Answer]:
+    """Survey some spans, have them walked over, and see that they are what they were.
+
+    Parameters
+    ----------
+    process : Process
+    spans : sequence of (start, end), optional
+        All mappings by default.
+    questions : frozenset of str
+        What is asked.
+    put : callable
+        Takes a walker, segments, and the spans that were surveyed for them. It is called again with
+        what has changed meanwhile.
+    current : list of Mapping, optional
+        The mappings of the process, if they have just been read.
+    """
+    answers = []
+    walker = Walker(process, questions)
+    segments = survey(walker.memory.backings, spans, questions, current)
+    for tries in range(_MAX_SURVEYS):
+        result = put(walker, segments, spans)
+        changed = _changed(process, segments, questions)
+        answers.append(Answer(segments, ~changed, result))
+        if not changed.any():
+            break
+        walker.memory = SharedMemory(process)
+        # who does not hold still is told by entries alone, and what those do not tell is unknown
+        settled = tries < _MAX_SURVEYS - 2
+        chosen = segments.part(changed)
+        spans = list(zip(chosen.starts.tolist(), chosen.ends.tolist(), strict=True))
+        segments = chosen.surveyed(walker.memory.backings, spans, questions, settled=settled)
+    return answers
+
+
+def _changed(
+    process: Process, segments: Segments, questions: frozenset[str]
+) -> npt.NDArray[np.bool_]:
+    """Return which segments' answers rest on a mapping that is not there any more as it was."""
+    rests = segments.resolved.copy()
+    if questions & _BY_BACKING:
+        rests |= segments.backings != Backing.UNKNOWN
+    if not segments.settled or not rests.any():
+        return np.zeros(len(segments), bool)
+    return segments.changed(process) & rests

@@ -1,0 +1,63 @@
+"""The questions about a page, each by the bits of the page's state that answer it. Pure: no I/O."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import sinks
+from .entry import output, values
+from .runs import State
+
+__all__ = ["MARKER", "QUESTIONS", "Match", "States", "mask", "matching"]
+
+States = npt.NDArray[np.uint16]
+
+# States that no user sees: a swap entry that is no swap, and write protection by userfaultfd.
+MARKER = 1 << 10
+_UFFD_WP = 1 << 11
+
+
+class Match(NamedTuple):
+    """The pages with ``(state & bits) == value``."""
+
+    bits: int
+    value: int
+
+
+def _has(state: int) -> Match:
+    return Match(int(state), int(state))
+
+
+QUESTIONS = {
+    "present": _has(State.PRESENT),
+    "not_present": Match(int(State.PRESENT), 0),
+    "empty": Match(int(State.PRESENT | State.SWAPPED) | MARKER, 0),
+    "swapped": _has(State.SWAPPED),
+    "swapped_shared": _has(State.SWAPPED_SHARED),
+    "unknown": _has(State.UNKNOWN),
+    "shared": _has(State.SHARED),
+    "exclusive": _has(State.EXCLUSIVE),
+    "soft_dirty": _has(State.SOFT_DIRTY),
+    "uffd_wp": _has(_UFFD_WP),
+    "guard": _has(State.GUARD),
+    # the huge zero page is none
+    "huge": Match(int(State.HUGE | State.ZERO), int(State.HUGE)),
+}
+
+
+def mask(
+    entries: npt.NDArray[Any], question: str, out: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Answer one question for each of some entries."""
+    flat = values(entries)
+    out = output(out, flat.shape, np.dtype(bool))
+    sinks.mask(flat, out.view(np.uint8), *QUESTIONS[question])
+    return out
+
+
+def matching(states: States, question: str) -> npt.NDArray[np.bool_]:
+    """Answer one question for each of some states."""
+    bits, value = QUESTIONS[question]
+    found: npt.NDArray[np.bool_] = (states & np.uint16(bits)) == np.uint16(value)
+    return found

@@ -1,0 +1,92 @@
+"""What is behind a mapping: shared memory, huge pages of hugetlbfs, or something else."""
+
+import contextlib
+import functools
+import os
+
+from ..model.mapping import Mapping
+from .files import Files
+from .process import Process
+
+__all__ = ["Backings", "kernel_tmpfs"]
+
+# devtmpfs is a tmpfs that the kernel fills
+_TMPFS = (b"tmpfs", b"devtmpfs")
+# the kernel's own files that are no shared memory, though on no mounted file system
+_OTHER_FILES = ("/anon_hugepage", "/[aio]", "anon_inode:")
+
+
+@functools.cache
+def kernel_tmpfs() -> int:
+    """Return the device of the tmpfs that no one mounts: memfd, SysV and MAP_ANONYMOUS files."""
+    fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
+
+
+@functools.cache
+def _kernel_hugetlbfs() -> frozenset[int]:
+    """Return the devices of the hugetlbfs that no one mounts: one for each size of pages."""
+    found = set()
+    sizes: list[str] = []
+    with contextlib.suppress(FileNotFoundError):  # not compiled in
+        sizes = os.listdir("/sys/kernel/mm/hugepages")
+    for name in sizes:
+        size = int(name.removeprefix("hugepages-").removesuffix("kB")) * 1024
+        flags = os.MFD_CLOEXEC | os.MFD_HUGETLB | (size.bit_length() - 1) << os.MFD_HUGE_SHIFT
+        with contextlib.suppress(OSError):
+            fd = os.memfd_create("fastpagemap", flags)
+            try:
+                found.add(os.fstat(fd).st_dev)
+            finally:
+                os.close(fd)
+    return frozenset(found)
+
+
+class Backings:
+    """What is behind the mappings of one process.
+
+    What is found out is kept, so that a call on many mappings finds it out once: to be made anew
+    for every call from outside, as it goes stale.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.files = Files(process)
+        # by device: whether its files are shared memory; None: cannot be known
+        self._shmem: dict[int, bool | None] = {0: False, kernel_tmpfs(): True}
+
+    def is_shmem(self, mapping: Mapping) -> bool | None:
+        """Return whether a mapping is of shared memory, any tmpfs; None: cannot be known."""
+        try:
+            shmem = self._shmem[mapping.device]
+        except KeyError:
+            shmem = self._classify_device(mapping.device)
+        if shmem is None and mapping.path.startswith(_OTHER_FILES):
+            return False
+        return shmem
+
+    def maybe_shmem(self, mapping: Mapping) -> bool:
+        """Return whether a mapping is of shared memory, or may be."""
+        return self.is_shmem(mapping) is not False
+
+    def _classify_device(self, device: int) -> bool | None:
+        """Find out about the files of a device."""
+        if os.major(device):  # a file system on a block device
+            self._shmem[device] = False
+        else:
+            for mount in self.files.mounts:
+                # an overlay's files are those of any of its layers
+                shmem = None if mount.kind == b"overlay" else mount.kind in _TMPFS
+                self._shmem.setdefault(mount.device, shmem)
+        return self._shmem.setdefault(device, None)
+
+    def is_hugetlb(self, mapping: Mapping) -> bool:
+        """Return whether a mapping is of hugetlbfs."""
+        if not mapping.device or os.major(mapping.device) or self.is_shmem(mapping):
+            return False
+        return mapping.device in _kernel_hugetlbfs() or any(
+            mount.kind == b"hugetlbfs" and mount.device == mapping.device
+            for mount in self.files.mounts
+        )
