@@ -16,6 +16,7 @@ _NUMBER, _ARGUMENTS = 0, 16  # offsets in struct seccomp_data
 _LOW = 0 if sys.byteorder == "little" else 4
 _IOCTL = {"x86_64": 16, "aarch64": 29}
 _PROCMAP_QUERY = 0xC0686611
+_PAGEMAP_SCAN = 0xC0606610
 
 
 class _Program(ctypes.Structure):
@@ -51,7 +52,22 @@ def without_cachestat(error):
 
 def without_procmap_query():
     """As before Linux 6.11: a mapping can only be looked up in the text of maps."""
+    _refuse_ioctl(_PROCMAP_QUERY)
+
+
+def without_scan():
+    """As before Linux 6.7: there are entries alone."""
+    _refuse_ioctl(_PAGEMAP_SCAN)
+    # what the parent had found out about its kernel
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fastpagemap"):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+def _refuse_ioctl(request):
     try:
-        refuse(_IOCTL[os.uname().machine], errno.ENOTTY, _PROCMAP_QUERY)
+        refuse(_IOCTL[os.uname().machine], errno.ENOTTY, request)
     except KeyError as error:
         raise Absent("the number of ioctl on this architecture") from error

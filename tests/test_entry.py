@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastpagemap as fpm
 import memory
 import oracle
-from fastpagemap.model import entry
+from fastpagemap.model import questions
 from linux import PAGE
 
 # The bytes of two entries on a little-endian machine, as the author of the kernel patch "pagemap:
@@ -256,7 +256,7 @@ def test_decode_reads_a_file_saved_with_dd(tmp_path):
 def mask(words, question):
     """Answer one question into memory that held something else before."""
     answer = np.full(len(words), 0xAA, np.uint8).view(bool)
-    assert entry.mask(np.array(words, np.uint64), question, answer) is answer
+    assert questions.mask(np.array(words, np.uint64), question, answer) is answer
     return answer.view(np.uint8).tolist()
 
 

@@ -1,6 +1,5 @@
 """The system calls and loops below numpy: chunk borders, ends, signals, threads."""
 
-import itertools
 import os
 import signal
 import threading
@@ -9,13 +8,11 @@ import time
 import numpy as np
 import pytest
 
-import fastpagemap as fpm
 import linux
 import memory
 import oracle
 from fastpagemap._kernel import reading
 from linux import PAGE
-from oracle import TWINS
 from victim import Victim
 
 
@@ -43,40 +40,17 @@ def test_read_gives_every_entry_its_place(pagemap, count):
                 made.write(edge, edge + 1)
         entries = read(pagemap, made.start, count)
         assert entries == oracle.words(made.start, made.start + count * PAGE)
-        answer = np.full(count, 0xAA, np.uint8)
-        reading.read_masks(pagemap, "pagemap", made.start, count, {"present": answer})
-    assert answer.tolist() == [word >> 63 for word in entries]
 
 
-def test_read_of_several_masks_is_one_answer(pagemap):
-    with memory.guarded(9001) as made:
-        words = oracle.words(made.start, made.end)
-        answers = {question: np.full(9001, 0xAA, np.uint8) for question in TWINS}
-        reading.read_masks(pagemap, "pagemap", made.start, 9001, answers)
-    for question, answer in answers.items():
-        assert answer.tolist() == [int(TWINS[question](word)) for word in words], question
-
-
-def test_masks_of_a_span_that_takes_several_slabs(pagemap):
+def test_a_span_that_takes_several_slabs(pagemap):
     edges = [(1 << 21) - 1, 1 << 21, (1 << 22) - 1, 1 << 22]
     count = (1 << 22) + 5
     with memory.Memory(count, memory.PRIVATE | linux.MAP_NORESERVE) as made:
         for page in edges:
             made.write(page, page + 1)
-        answers = {name: np.full(count, 0xAA, np.uint8) for name in ("present", "empty")}
-        reading.read_masks(pagemap, "pagemap", made.start, count, answers)
-        assert np.flatnonzero(answers["present"]).tolist() == edges
-        assert (answers["empty"] == 1 - answers["present"]).all()
-        pages = np.zeros(count, fpm.PAGE_DTYPE)
-        reading.read_pages(pagemap, "pagemap", made.start, pages)
-        assert np.flatnonzero(pages["present"]).tolist() == edges
-
-
-def test_masks_of_another_length_are_refused_before_anything_is_written(pagemap):
-    answers = {"present": np.full(4, 7, np.uint8), "swapped": np.full(5, 7, np.uint8)}
-    with memory.touched(4) as made, pytest.raises(ValueError, match="5 bytes for 4 pages"):
-        reading.read_masks(pagemap, "pagemap", made.start, 4, answers)
-    assert set(answers["present"]) == set(answers["swapped"]) == {7}
+        entries = np.full(count, 0x5A5A, np.uint64)
+        reading.read(pagemap, "pagemap", made.start, entries)
+        assert np.flatnonzero(entries >> np.uint64(63)).tolist() == edges
 
 
 def test_the_end_of_the_address_space_reads_as_empty_pages(pagemap):
@@ -110,8 +84,6 @@ def test_a_process_that_exited_is_no_process(pagemap):
         victim.kill()
         with pytest.raises(ProcessLookupError):
             read(fd, span.start, 8)
-        with pytest.raises(ProcessLookupError):
-            reading.read_masks(fd, "pagemap", span.start, 8, {"present": np.zeros(8, np.uint8)})
         os.close(fd)
 
 
@@ -177,18 +149,3 @@ def test_other_threads_run_while_the_kernel_works(pagemap):
     going.clear()
     thread.join()
     assert most > 10
-
-
-def test_counts_are_the_sums_of_the_masks(pagemap):
-    questions = ("present", "empty", "guard")
-    with memory.guarded(5000) as made:
-        edges = [0, 0, 1, 4095, 4097, 5000]
-        spans = [(made.at(first), made.at(last)) for first, last in itertools.pairwise(edges)]
-        spans.append((made.start, made.end))  # a second time, whole
-        starts, ends = np.array(spans, np.uint64).T.copy()
-        counts = np.zeros((len(questions), len(spans)), np.uint64)
-        reading.read_counts(pagemap, "pagemap", starts, ends, questions, counts)
-        for row, question in enumerate(questions):
-            for column, (start, end) in enumerate(spans):
-                expected = sum(TWINS[question](word) for word in oracle.words(start, end))
-                assert counts[row, column] == expected

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+import backed
 import fastpagemap as fpm
 import kinds
 import linux
@@ -12,7 +13,6 @@ import memory
 import oracle
 import runas
 import verdict
-from fastpagemap.engine import residency
 from linux import PAGE
 from victim import Victim
 
@@ -101,25 +101,33 @@ def test_across_mappings_and_gaps():
         agrees(pm, made.start, made.end, known)
 
 
-@pytest.fixture
-def _small_windows(monkeypatch):
-    """Large spans are looked at where anything is, a window at a time."""
-    monkeypatch.setattr(residency, "_WINDOW", 512 * PAGE)
+#: More than is looked at together: of so much, what is populated is looked for first.
+LARGE = (1 << 18) + 5000
 
 
-@pytest.mark.usefixtures("_small_windows")
+def facts_around(made, *pages):
+    """The facts of so many pages at some places; of the others there is nothing to say."""
+    known = {}
+    for page in pages:
+        known |= facts(made.at(page), made.at(min(page + 100, made.pages)))
+    return known
+
+
 def test_more_than_a_window():
-    with memory.untouched(20_000) as made, fpm.PageMap() as pm:
-        for first in (0, 700, 5000, 5100, 19_990):
+    places = (0, 700, 5000, 5100, LARGE - 100)
+    with memory.Memory(LARGE, memory.PRIVATE | linux.MAP_NORESERVE) as made, fpm.PageMap() as pm:
+        for first in places:
             made.write(first, first + 10)
-        agrees(pm, made.start, made.end, facts(made.start, made.end), seed=3)
+        agrees(pm, made.start, made.end, facts_around(made, *places), seed=3)
 
 
 @pytest.mark.root  # to look into the files
-@pytest.mark.usefixtures("_small_windows")
 def test_more_than_a_window_of_shared_memory():
-    with kinds.ALL["memfd"](3000) as made, fpm.PageMap() as pm:
-        agrees(pm, made.start, made.end, facts(made.start, made.end), count=50)
+    places = (0, 3000, LARGE - 100)
+    with backed.mapped(backed.sized_memfd(LARGE), LARGE) as made, fpm.PageMap() as pm:
+        for first in places:
+            made.write(first, first + 10)
+        agrees(pm, made.start, made.end, facts_around(made, *places), count=50)
 
 
 def test_a_million():

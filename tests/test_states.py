@@ -15,10 +15,10 @@ import kinds
 import memory
 import oracle
 import runas
+import seccomp
 import steps
 import swap
-from fastpagemap import Category, State
-from fastpagemap.engine import plans, states
+from fastpagemap import State
 from fastpagemap.process.capabilities import categories
 from linux import PAGE
 from needs import Absent, need
@@ -219,38 +219,48 @@ def test_guard_regions():
         assert [state == State.GUARD for state in told] == [page % 4 == 0 for page in range(PAGES)]
 
 
-def test_many_runs_over_many_windows(monkeypatch):
-    """Windows of any size give the same, also where they cut runs and blocks."""
-    with memory.Memory(3000) as made, fpm.PageMap() as pm:
+def test_many_runs_over_many_batches():
+    """Runs that go on over what is read at a time, and that end there."""
+    with memory.Memory(30_000) as made, fpm.PageMap() as pm:
         made.write(0, 600).write(600, 1400, 2).write(2500, 2511)
+        made.write(4000, 4096).write(8000, 9000).write(9000, 20_000, 7).write(29_000, 30_000)
+        judge_states(pm, made.start, made.end)
         chosen = [m for m in pm.mappings() if m.start == made.start]
-        whole = pm.states(chosen)
-        assert len(whole) == 401
-        for window in (1, 7, 512, 600):
-            monkeypatch.setattr(states, "WINDOW", window)
-            assert pm.states(chosen).tolist() == whole.tolist()
+        assert len(pm.states(chosen)) == 1 + 399 + 1 + 1 + 1 + 1571 + 1
 
 
 @pytest.mark.root
-def test_shared_memory_over_many_windows(monkeypatch, any_swap):
-    with kinds.ALL["memfd"](PAGES) as made, fpm.PageMap() as pm:
-        swap.pageout(made.at(3), made.at(30))
-        whole = judge_states(pm, made.start, made.end)
-        assert sum(bool(state & State.SWAPPED_SHARED) for state in whole) > 20
-        for window in (1, 5):
-            monkeypatch.setattr(plans, "WINDOW", window)
-            assert judge_states(pm, made.start, made.end) == whole
+def test_shared_memory_over_many_windows(any_swap):
+    """A GiB of it is looked up at a time."""
+    border = 1 << 18
+    with backed.mapped(backed.sized_memfd(3 * border), 3 * border) as made, fpm.PageMap() as pm:
+        for first, last in ((0, 3), (border - 5, border + 5), (2 * border, 2 * border + 1)):
+            made.write(first, last)
+            swap.pageout(made.at(first), made.at(last))
+        made.read(border - 1, border + 1)
+        told = pm.states([m for m in pm.mappings() if m.start == made.start])
+        swapped = State.SWAPPED | State.SWAPPED_SHARED
+        pages = [(low - made.start) // PAGE for low in told["start"].tolist()]
+        assert pages == [0, border - 5, border - 1, border + 1, 2 * border]
+        assert [bool(state & swapped) for state in told["state"]] == [1, 1, 0, 1, 1]
+
+
+def with_and_without_scan(start, end, pid):
+    with fpm.PageMap(pid) as pm:
+        chosen = [m for m in pm.mappings() if start <= m.start < end]
+        scanned = pm.states(chosen)
+    seccomp.without_scan()
+    with fpm.PageMap(pid) as pm:
+        return scanned, pm.states(chosen), chosen
 
 
 @pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS))
-def test_without_a_scan(kind, monkeypatch):
-    with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
-        chosen = [m for m in pm.mappings() if made.start <= m.start < made.end]
-        scanned = by_page(pm.states(chosen), made.start, made.end)
-        monkeypatch.setattr(states, "categories", lambda: Category(0))
-        runs = pm.states(chosen)
+def test_without_a_scan(kind):
+    with kinds.ALL[kind](PAGES) as made:
+        answers = runas.in_child(with_and_without_scan, made.start, made.end, os.getpid())
+        scanned, runs, chosen = answers
         check_form(runs, chosen)
-        told = by_page(runs, made.start, made.end)
+        scanned, told = (by_page(each, made.start, made.end) for each in (scanned, runs))
         assert told == [state & ~int(SCANNED) for state in scanned]
 
 
@@ -332,14 +342,12 @@ def test_states_go_with_uint64():
 
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["memfd", "shared_anonymous", "sysv", "tmpfs", "overlay"])
-def test_shared_memory_of_which_nothing_is_present(kind, any_swap, monkeypatch):
-    """Only its file knows of it; few pages, far apart, and windows that cut them anyhow."""
+def test_shared_memory_of_which_nothing_is_present(kind, any_swap):
+    """Only its file knows of it."""
     with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
         swap.pageout(made.start, made.end)
         expected = [int(State.SWAPPED | State.SWAPPED_SHARED)] * PAGES
-        for window in (states.WINDOW, 4):
-            monkeypatch.setattr(states, "WINDOW", window)
-            assert judge_states(pm, made.start, made.end) == expected
+        assert judge_states(pm, made.start, made.end) == expected
 
 
 @pytest.mark.root

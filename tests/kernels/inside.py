@@ -43,7 +43,7 @@ QUICK = [
     "test_capabilities.py",
     "test_soft_dirty.py",
     "test_regions.py",
-    "test_scan.py",
+    "test_walk.py",
     "test_pagemap.py::test_every_kind",
     "test_shmem.py::test_truth_table",
     "test_residency.py::test_of_every_kind",

@@ -54,3 +54,4 @@ cdef class Sink:
     cdef int held
     cdef uint64_t[MAX_ASKED] totals
     cdef tuple kept         # what the pointers are into
+    cdef int count_for_itself(self) except -1

@@ -233,7 +233,7 @@ cdef class Sink:
         self.sink.answers = len(questions)
         for i, (bits, value) in enumerate(questions):
             self.sink.asked[i].bits, self.sink.asked[i].value = bits, value
-            self.sink.asked[i].count = &self.totals[i]
+        self.count_for_itself()
         for i, mask in enumerate(masks):
             view = &self.views[i]
             PyObject_GetBuffer(mask, view, PyBUF_WRITABLE)
@@ -254,6 +254,13 @@ cdef class Sink:
         while self.held:
             self.held -= 1
             PyBuffer_Release(&self.views[self.held])
+
+    cdef int count_for_itself(self) except -1:
+        """Count into the sink again, after it was directed elsewhere."""
+        cdef int i
+        for i in range(self.sink.answers):
+            self.sink.asked[i].count = &self.totals[i]
+        return 0
 
     def counts(self):
         """Return how many pages were in each question since the last call."""

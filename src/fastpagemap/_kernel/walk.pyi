@@ -11,6 +11,8 @@ from .sinks import Sink
 __pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
+CLIPPED_FLAG: int
+
 _U64 = npt.NDArray[np.uint64]
 
 @disjoint_base

@@ -152,7 +152,7 @@ cdef ssize_t may_be_huge(int fd, const cursor_t *cursor, uint64_t block, const u
     cdef size_t last = first + HUGE_PAGES - 1
     cdef abi.page_region region
     cdef abi.scan_arg arg
-    if not states[first] & PRESENT or block == cursor.not_huge or block + HUGE_SIZE > cursor.end:
+    if not states[first] & PRESENT or block == cursor.not_huge:
         return 0
     frame = entries[first] & frames
     # Those who may see frame numbers need not ask: a huge page's are aligned, and follow each other.
@@ -180,6 +180,10 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
         got = read_span(fd, cursor.at, stop, plan.present_state, sink)
         cursor.at = stop
         return got
+    if cursor.at % HUGE_SIZE:
+        got = read_part_of_huge(fd, cursor, plan, sink)
+        if got < 0:
+            return got
     while cursor.at < stop:
         count = min(<size_t> BATCH, (stop - cursor.at) >> PAGE_SHIFT)
         got = read_batch(fd, cursor.at, count, sink, plan.present_state, scratch, states)
@@ -206,12 +210,36 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
             return -ENOMEM
         cursor.at += <uint64_t> count << PAGE_SHIFT
         while block == cursor.at and block < stop and block != cursor.not_huge:
-            got = read_huge(fd, cursor, plan, sink)
+            if block + HUGE_SIZE > cursor.end:
+                got = read_part_of_huge(fd, cursor, plan, sink)
+            else:
+                got = read_huge(fd, cursor, plan, sink)
             if got < 0:
                 return got
             # where one ended, another one is likely, without reading all of its entries first
             block = cursor.at if cursor.huge_blocks > 1 else 0
     return pages
+
+
+cdef ssize_t read_part_of_huge(int fd, cursor_t *cursor, const plan_t *plan,
+                               sink_t *sink) noexcept nogil:
+    """Read what is left of a huge page where the cursor stands, up to its end or the span's."""
+    cdef abi.page_region region
+    cdef abi.scan_arg arg
+    cdef uint64_t edge = min(cursor.end, (cursor.at // HUGE_SIZE + 1) * HUGE_SIZE)
+    cdef ssize_t got
+    memset(&arg, 0, sizeof(arg))
+    arg.start, arg.end = cursor.at, cursor.at + (<uint64_t> 1 << PAGE_SHIFT)
+    arg.category_mask = abi.PAGE_IS_HUGE
+    arg.return_mask = abi.PAGE_IS_HUGE | abi.PAGE_IS_PFNZERO
+    got = scan_once(fd, &arg, &region, 1)
+    if got <= 0:
+        cursor.not_huge = cursor.at
+        return got
+    region.start, region.end = cursor.at, edge
+    region.categories |= abi.PAGE_IS_PRESENT
+    cursor.at = edge
+    return read_huge_region(fd, cursor, plan, sink, &region)
 
 
 cdef ssize_t read_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink) noexcept nogil:
@@ -236,7 +264,7 @@ cdef ssize_t read_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
             return got
         if cursor.at != regions[i].end:
             break
-    if cursor.at < arg.end:
+    if cursor.at < arg.end or not left:
         cursor.not_huge = cursor.at
         cursor.huge_blocks = 1
     else:
@@ -490,6 +518,8 @@ cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink)
 cdef enum:
     # More than there are kinds of memory.
     MAX_PLANS = 16
+    # Of a kind: the segment is a part of its mapping.
+    CLIPPED = 128
 
 # Segments of address space, sorted and apart, and how far the walk over them has come.
 ctypedef struct segments_t:
@@ -511,7 +541,12 @@ cdef inline size_t pages_of(const segments_t *segments, size_t number) noexcept 
 
 
 cdef inline const plan_t *plan_of(const segments_t *segments, size_t number) noexcept nogil:
-    return segments.plans[segments.kinds[number]]
+    return segments.plans[segments.kinds[number] & <uint8_t> ~CLIPPED]
+
+
+cdef inline bint is_small(const segments_t *segments, size_t number) noexcept nogil:
+    """Return whether a segment is all of a mapping too small for a huge page."""
+    return pages_of(segments, number) < SMALL_PAGES and not segments.kinds[number] & CLIPPED
 
 
 cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcept nogil:
@@ -563,9 +598,8 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
     cdef ssize_t got
     while segments.done < segments.count and now() - began < TIME_SLICE:
         first = last = segments.done
-        if not segments.under_way and pages_of(segments, first) < SMALL_PAGES and (
-                sink.entries is NULL):
-            while (last + 1 < segments.count and pages_of(segments, last + 1) < SMALL_PAGES
+        if not segments.under_way and is_small(segments, first) and sink.entries is NULL:
+            while (last + 1 < segments.count and is_small(segments, last + 1)
                     and segments.starts[last + 1] - segments.ends[last]
                     <= <uint64_t> MAX_MAPPING_GAP << PAGE_SHIFT
                     and segments.ends[last + 1] - segments.starts[first]
@@ -589,6 +623,9 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
 
 
 # ---- for Python --------------------------------------------------------------------------------
+
+CLIPPED_FLAG = CLIPPED
+
 
 cdef class Plan:
     """How pages are told apart; see `plan_t`, and the engine's table of questions."""
@@ -625,7 +662,7 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
     starts, ends : array of uint64
         The segments.
     kinds : array of uint8
-        Which of the plans is right for each.
+        Which of the plans is right for each; with CLIPPED_FLAG where it is a part of a mapping.
     plans : tuple of Plan
     sink : Sink
     rows, counts : arrays, optional
@@ -654,10 +691,14 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
             raise ValueError(f"counts of {counts.shape[0]} rows for {sink.sink.answers} questions")
         segments.counts, segments.row_length = &counts[0, 0], counts.shape[1]
         segments.rows = &rows[0]
-    while segments.done < segments.count:
-        with nogil:
-            got = walk_some(fd, maps, &segments, &cursor, &sink.sink)
-        if got < 0:
-            raise failure(-got, path)
-        PyErr_CheckSignals()
+    try:
+        while segments.done < segments.count:
+            with nogil:
+                got = walk_some(fd, maps, &segments, &cursor, &sink.sink)
+            if got < 0:
+                raise failure(-got, path)
+            PyErr_CheckSignals()
+    finally:
+        if segments.counts is not NULL:
+            sink.count_for_itself()
     check_alive(fd, path)

@@ -25,6 +25,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Spans of fewer pages are read without a look at what is mapped, if entries tell all.
 _SMALL_PAGES = 512
+# the end of all addresses
+_END = 1 << 64
 _ONE = np.zeros(1, np.uint8)
 
 
@@ -37,6 +39,12 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
         masks = {name: mask for name, mask in masks.items() if name not in RESOLVED}
     if start == end or not masks:
         process.check_alive()
+        return
+    if end == _END:
+        # 64 bits do not hold it; nothing is ever mapped there
+        for mask in masks.values():
+            mask[-1] = False
+        fill(process, start, end - PAGE_SIZE, {name: mask[:-1] for name, mask in masks.items()})
         return
     sink = new_sink(tuple(masks), start, tuple(mask.view(np.uint8) for mask in masks.values()))
     _fill(process, start, end, frozenset(masks), sink)
@@ -110,6 +118,10 @@ def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
             process.read_entries(start, entries)
         return
     end = start + len(entries) * PAGE_SIZE
+    if end == _END:
+        entries[-1] = 0
+        read(process, start, entries[:-1])
+        return
     sink = Sink((), start, entries=entries)
 
     def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:

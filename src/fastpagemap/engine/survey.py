@@ -44,6 +44,8 @@ class Segments:
         Where they are.
     backings : ndarray of uint8
         A ``Backing`` each.
+    clipped : ndarray of bool
+        Whether it is only a part of its mapping.
     resolved : ndarray of bool
         Whether the file has to be asked which pages are swapped.
     rows : ndarray of int64
@@ -57,6 +59,7 @@ class Segments:
     starts: Addresses
     ends: Addresses
     backings: npt.NDArray[np.uint8]
+    clipped: npt.NDArray[np.bool_]
     resolved: npt.NDArray[np.bool_]
     rows: npt.NDArray[np.int64]
     mappings: list[Mapping]
@@ -80,6 +83,7 @@ class Segments:
             starts=self.starts[chosen],
             ends=self.ends[chosen],
             backings=self.backings[chosen],
+            clipped=self.clipped[chosen],
             resolved=self.resolved[chosen],
             rows=self.rows[chosen],
             mappings=list(itertools.compress(self.mappings, chosen.tolist())),
@@ -130,6 +134,7 @@ def survey(
         starts=np.array([start for start, _, _, _ in found], np.uint64),
         ends=np.array([end for _, end, _, _ in found], np.uint64),
         backings=np.array([kind for kind, _ in kinds], np.uint8),
+        clipped=np.array([low > m.start or high < m.end for low, high, m, _ in found], bool),
         resolved=np.array([resolved for _, resolved in kinds], bool),
         rows=np.array([row for _, _, _, row in found], np.int64),
         mappings=[mapping for _, _, mapping, _ in found],

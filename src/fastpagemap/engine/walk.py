@@ -46,6 +46,8 @@ class Walker:
         self.questions = questions
         self.memory = SharedMemory(process)
         self.plans: tuple[Plan, ...] = plans(questions)
+        # to resolve what is swapped, it must be known what is neither present nor swapped
+        self._plans_to_resolve = plans(questions | {"empty", "swapped"})
 
     def walk(
         self,
@@ -55,12 +57,13 @@ class Walker:
     ) -> None:
         """Walk over segments; ``counts[i, j]`` grows by the pages of segment j in question i."""
         numbers = np.arange(len(segments), dtype=np.int64)
+        kinds = segments.backings | segments.clipped * np.uint8(kernel.CLIPPED_FLAG)
         done = 0
         for alone in [*np.flatnonzero(segments.resolved).tolist(), len(segments)]:
             if done < alone:
                 part = slice(done, alone)
                 starts, ends = segments.starts[part], segments.ends[part]
-                self._walk(starts, ends, segments.backings[part], sink, numbers[part], counts)
+                self._walk(self.plans, starts, ends, kinds[part], sink, numbers[part], counts)
             if alone < len(segments):
                 self._resolve(segments, alone, sink, counts)
             done = alone + 1
@@ -69,9 +72,10 @@ class Walker:
 
     def _walk(
         self,
+        chosen: tuple[Plan, ...],
         starts: npt.NDArray[np.uint64],
         ends: npt.NDArray[np.uint64],
-        backings: npt.NDArray[np.uint8],
+        kinds: npt.NDArray[np.uint8],
         sink: Sink,
         rows: npt.NDArray[np.int64] | None = None,
         counts: npt.NDArray[np.uint64] | None = None,
@@ -84,18 +88,26 @@ class Walker:
             process.path,
             starts,
             ends,
-            backings,
-            self.plans,
+            kinds,
+            chosen,
             sink,
             rows,
             counts,
             goes_on,
         )
 
-    def _span(self, start: int, end: int, backing: int, sink: Sink, goes_on: bool = False) -> None:
+    def _span(
+        self,
+        span: tuple[int, int],
+        backing: int,
+        chosen: tuple[Plan, ...],
+        sink: Sink,
+        goes_on: bool,
+    ) -> None:
         """Walk over a part of one mapping."""
-        starts, ends = np.array([[start], [end]], np.uint64)
-        self._walk(starts, ends, np.array([backing], np.uint8), sink, goes_on=goes_on)
+        starts, ends = np.array(span, np.uint64).reshape(2, 1)
+        kinds = np.array([backing | kernel.CLIPPED_FLAG], np.uint8)
+        self._walk(chosen, starts, ends, kinds, sink, goes_on=goes_on)
 
     def _resolve(
         self, segments: Segments, number: int, sink: Sink, counts: npt.NDArray[np.uint64] | None
@@ -107,11 +119,12 @@ class Walker:
         for low, high, there in self.memory.parts(mapping, start, end):
             if there:
                 states = np.empty((high - low) // PAGE_SIZE, np.uint16)
-                self._span(low, high, backing, Sink((), low, states=states))
+                found = Sink((), low, states=states)
+                self._span((low, high), backing, self._plans_to_resolve, found, False)
                 self._look_up(segments, mapping, low, states)
                 sink.put(low, states, not goes_on)
             else:
-                self._span(low, high, backing, sink, goes_on)
+                self._span((low, high), backing, self.plans, sink, goes_on)
             goes_on = True
         if counts is not None:
             counts[:, number] += np.array(sink.counts(), np.uint64)

@@ -1,4 +1,4 @@
-"""The scan engine against the entries: the same answers, bit for bit, however it gets them."""
+"""The walk against the entries: the same answers, bit for bit, however it gets them."""
 
 import contextlib
 import threading
@@ -13,78 +13,90 @@ import kinds
 import linux
 import memory
 import steps
-from fastpagemap._kernel import reading, scan
-from fastpagemap.engine import plans
-from fastpagemap.process.capabilities import categories
+from fastpagemap._kernel.sinks import Sink
+from fastpagemap._kernel.walk import Plan, walk
+from fastpagemap.engine.survey import survey
+from fastpagemap.engine.table import Backing, plan
+from fastpagemap.model.questions import QUESTIONS, matching
+from fastpagemap.process.backing import Backings
+from fastpagemap.process.capabilities import categories, soft_dirty
 from judge import judge
 from linux import PAGE
 from needs import Absent, need
 from victim import Victim
 
 PAGES = 2000
-ASKED = ("present", "not_present", "empty", "swapped", "shared", "soft_dirty")
+ASKED = ("present", "not_present", "empty", "swapped", "shared", "soft_dirty", "exclusive", "guard")
+BY_ENTRIES = (Plan(scan=False),)
 
 
 @pytest.fixture(autouse=True)
-def _scanned(monkeypatch):
-    """Let spans of any size be scanned, which are read otherwise."""
+def _scanned():
     need(categories(), "PAGEMAP_SCAN (Linux 6.7)", Absent)
-    monkeypatch.setattr(plans, "SMALL", 1)
+
+
+def walked(pm, plans, questions, start, end, maps=True):
+    """Every mask by one plan, and with it the counts, the runs and the states."""
+    process = pm._process()
+    pages = (end - start) // PAGE
+    masks = {name: np.full(pages, 0xAA, np.uint8) for name in questions}
+    matches = tuple(tuple(QUESTIONS[name]) for name in questions)
+    span = np.array([[start], [end]], np.uint64)
+    fds = process.pagemap, process.maps if maps else -1
+    before = [process.path, span[0], span[1], np.zeros(1, np.uint8), plans]
+    walk(*fds, *before, Sink(matches, start, tuple(masks.values())))
+    counts = np.zeros((len(questions), 1), np.uint64)
+    walk(*fds, *before, Sink(matches), np.zeros(1, np.int64), counts)
+    assert counts[:, 0].tolist() == [int(masks[name].sum()) for name in questions]
+    states = np.full(pages, 0xAAAA, np.uint16)
+    walk(*fds, *before, Sink((), start, states=states))
+    for name, mask in masks.items():
+        assert matching(states, name).tolist() == mask.astype(bool).tolist(), name
+    sink = Sink((), runs=True)
+    walk(*fds, *before, sink)
+    expanded = np.zeros(pages, np.uint16)
+    for low, high, state in np.frombuffer(sink.runs(), fpm.RUN_DTYPE).tolist():
+        expanded[(low - start) // PAGE : (high - start) // PAGE] = state
+    assert (expanded == states & 0x3FF).all()
+    return masks
 
 
 def from_entries(pm, start, end):
     """Every mask the way it is got without a scan."""
-    masks = {name: np.zeros((end - start) // PAGE, bool) for name in ASKED}
-    process = pm._process()
-    reading.read_masks(process.pagemap, process.path, start, (end - start) // PAGE, masks)
-    return masks
-
-
-def scanned(pm, kind, questions, start, end):
-    """The same by one plan, or None where there is none."""
-    plan = plans.plan(kind, frozenset(questions))
-    if plan is None:
-        return None
-    masks = {name: np.ones((end - start) // PAGE, bool) for name in questions}
-    process = pm._process()
-    count = (end - start) // PAGE
-    scan.fill(process.pagemap, process.maps, process.path, start, count, masks, plan)
-    counts = np.zeros((len(questions), 1), np.uint64)
-    span = np.array([[start], [end]], np.uint64)
-    maps, path = process.maps, process.path
-    scan.count(process.pagemap, path, span[0], span[1], tuple(questions), counts, maps, plan)
-    assert counts[:, 0].tolist() == [int(masks[name].sum()) for name in questions]
-    return masks
+    return walked(pm, BY_ENTRIES, ASKED, start, end)
 
 
 def compare(pm, start, end, allowed):
-    """Every question alone, and some together, by the plans of every kind that is allowed."""
+    """Every question alone, and some together, by the plans of every backing that is allowed."""
     real = from_entries(pm, start, end)
     together = [("present", "swapped"), ("swapped", "shared"), ("empty", "swapped", "shared")]
-    for kind in allowed:
+    together += [tuple(name for name in ASKED if name != "soft_dirty" or soft_dirty())]
+    for backing in allowed:
         for questions in [(name,) for name in ASKED] + together:
-            found = scanned(pm, kind, questions, start, end)
-            for name in questions if found else ():
-                assert (found[name] == real[name]).all(), (kind, questions, name)
+            if "soft_dirty" in questions and not soft_dirty():
+                continue
+            found = walked(pm, (plan(backing, frozenset(questions)),), questions, start, end)
+            for name in questions:
+                assert (found[name] == real[name]).all(), (backing, questions, name)
     words = np.ones((end - start) // PAGE, fpm.ENTRY_DTYPE)
-    process = pm._process()
     plain = np.zeros(len(words), np.uint64)
-    reading.read(process.pagemap, process.path, start, plain)
+    pm._process().read_entries(start, plain)
     assert (pm.read(start, end, out=words).entries["value"] == plain).all()
 
 
 def allowed_for(pm, start, end):
-    """The kinds of plan that are right for all of a span."""
+    """The backings that are true of all of a span."""
     (mapping, *others) = [m for m in pm.mappings() if m.start < end and m.end > start]
-    whole = not others and mapping.start <= start and mapping.end >= end
-    memory = plans.SharedMemory(pm._process())
-    return {plans.Kind.OTHER} | ({plans.kind_of(memory, mapping)} if whole else set())
+    if others or mapping.start > start or mapping.end < end:
+        return {Backing.UNKNOWN}
+    found = survey(Backings(pm._process()), [(start, end)], frozenset({"swapped"}))
+    return {Backing.UNKNOWN, Backing(int(found.backings[0]))}
 
 
 @pytest.mark.usefixtures("any_swap")
 @pytest.mark.parametrize("kind", sorted(kinds.ALL))
 def test_every_kind(kind):
-    with kinds.ALL[kind](64) as made, fpm.PageMap() as pm:
+    with kinds.ALL[kind](1024) as made, fpm.PageMap() as pm:
         compare(pm, made.start, made.end, allowed_for(pm, made.start, made.end))
         judge(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
 
@@ -94,7 +106,7 @@ def test_every_kind(kind):
 def test_densities(step, pages):
     """More than 512 regions a call, and the two ways of asking where either is the better."""
     with memory.touched(pages, step) as made, fpm.PageMap() as pm:
-        compare(pm, made.start, made.end, [plans.Kind.ANONYMOUS, plans.Kind.OTHER])
+        compare(pm, made.start, made.end, [Backing.ANONYMOUS, Backing.UNKNOWN])
 
 
 @pytest.mark.usefixtures("any_swap")
@@ -114,7 +126,7 @@ def test_random_layouts(history):
     with memory.Memory(PAGES) as made, fpm.PageMap() as pm:
         for name, first, last in known:
             steps.carry_out(made, name, *sorted((first, last)))
-        compare(pm, made.start, made.end, [plans.Kind.OTHER])
+        compare(pm, made.start, made.end, [Backing.UNKNOWN])
         real = from_entries(pm, made.start, made.end)
         for name in ("present", "shared"):
             assert (getattr(pm, name)(made.start, made.end) == real[name]).all()
@@ -165,13 +177,10 @@ def test_while_memory_changes():
 
 def test_a_mapping_that_goes_is_not_called_present():
     """Asked for pages that are not there, the kernel is silent about those not mapped, too."""
-    plan = plans.plan(plans.Kind.ANONYMOUS, frozenset({"present"}))
+    plans = (plan(Backing.ANONYMOUS, frozenset({"present"})),)
     with memory.touched(60_000) as made, fpm.PageMap() as pm:
-        process = pm._process()
         made.unmap(30_000, 60_000)
-        mask = np.ones(60_000, bool)
-        fds = process.pagemap, process.maps
-        scan.fill(*fds, process.path, made.start, 60_000, {"present": mask}, plan)
+        mask = walked(pm, plans, ("present",), made.start, made.end)["present"]
         assert mask[:30_000].all()
         assert not mask[30_000:].any()
 
