@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """PAGEMAP_SCAN of one's own memory under userfaultfd: looked at and protected again at once.
 
 What was protected again, but not told, would be lost. So when anything comes in between (a signal,
