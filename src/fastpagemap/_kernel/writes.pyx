@@ -209,7 +209,7 @@ def written(int fd, Userfaultfd watch, object path, uint64_t start, uint8_t[::1]
     `zeroed`: it is all 0 already. EPERM: part of them is not registered (any more).
     """
     cdef sweep_t sweep
-    cdef uint8_t *first = &mask[0]
+    cdef uint8_t *first = &mask[0] if mask.shape[0] else NULL
     begin(&sweep, fd, start, start + (<uint64_t> mask.shape[0] << PAGE_SHIFT), reset)
     sweep.mask = first
     sweep.zeroed = zeroed
