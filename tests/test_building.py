@@ -63,6 +63,12 @@ def test_where_it_cannot_work_the_build_says_so(project, change, said):
     assert len(list((project / "dist").glob("fastpagemap-*.tar.gz"))) == 1
 
 
+def test_an_unknown_kind_of_build_is_refused(project):
+    done = setup(project, "-q", "build_ext", FASTPAGEMAP_BUILD="fast")
+    assert done.returncode == 1
+    assert done.stderr == "FASTPAGEMAP_BUILD is 'fast': it may be debug, sanitize, or nothing\n"
+
+
 def test_a_warning_is_an_error_only_where_that_is_asked_for(project):
     """As in CI: a compiler of the future must not refuse what an sdist holds."""
     need(shutil.which("cc"), "a C compiler")

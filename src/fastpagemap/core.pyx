@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """The C level: what is promised to other extension modules; the modules below do the work."""
 
 from cpython.pycapsule cimport PyCapsule_New

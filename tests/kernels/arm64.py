@@ -4,6 +4,7 @@ The extension modules are cross-compiled; everything else only has to be unpacke
 """
 
 import importlib.metadata
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,12 @@ PYTHON = f"""
 """.split()
 WHEELS = ["numpy", "click", "rich", "pytest", "pytest-timeout", "hypothesis"]
 COMPILER = "aarch64-linux-gnu-gcc"
+# setup.py without the flags of the Python that runs it: they may be of its own processor alone.
+SETUP = """
+import runpy, sysconfig
+sysconfig.get_config_vars()["CFLAGS"] = ""
+runpy.run_path("setup.py", run_name="__main__")
+"""
 
 
 class System(NamedTuple):
@@ -72,16 +79,10 @@ def make_root(system, root):
 
 def compile_extensions(system, project):
     """Cross-compile the extension modules of a copy of the project, each to where its source is."""
-    from distutils.core import run_setup  # setuptools brings it, where Python no longer has it
-
     # Python's own headers are the same for all but for one, which is found below the second
-    include = [f"-I{system.include}/python{VERSION}", f"-I{system.include}"]
-    for extension in run_setup(project / "setup.py", stop_after="init").ext_modules:
-        source = (project / extension.sources[0]).with_suffix("")
-        run(sys.executable, "-m", "cython", "-3", f"{source}.pyx", cwd=project / "src")
-        run(
-            *(COMPILER, "-shared", "-fPIC", *extension.extra_compile_args, *include),
-            *(f"-D{name}={value}" for name, value in extension.define_macros),
-            *(f"-I{project / path}" for path in extension.include_dirs),
-            *(f"{source}.c", "-o", f"{source}.abi3.so"),
-        )
+    include = f"{system.include}/python{VERSION}:{system.include}"
+    run(
+        *(sys.executable, "-c", SETUP, "build_ext", "--inplace", "--include-dirs", include),
+        env=os.environ | {"CC": COMPILER, "LDSHARED": f"{COMPILER} -shared"},
+        cwd=project,
+    )

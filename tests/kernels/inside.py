@@ -205,7 +205,7 @@ def main(select, answer):
     recorder = Recorder()
     options = ["-p", "no:cacheprovider", "--durations=60", "-v", "-o", "faulthandler_timeout=600"]
     # emulated, a test takes many times as long
-    options += ["--color=no", "--timeout=1800"]
+    options += ["--color=no", "-p", "timeout", "--timeout=1800"]
     status = pytest.main([*options, *selected(select)], plugins=[recorder])
     if status not in (0, 1):
         recorder.failed.append(f"pytest: {status!r}")

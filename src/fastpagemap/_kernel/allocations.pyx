@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """Millions of allocations, of any size and in any order, against the pages that they lie on.
 
 Pages are taken 64 at a time: a block. Which blocks any allocation lies on is marked first, so that

@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """Where in memory an object's bytes are, by the protocols that tell."""
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer

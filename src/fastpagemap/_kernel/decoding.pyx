@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """The 64-bit entry decoded, many at a time. Pure: no I/O."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t

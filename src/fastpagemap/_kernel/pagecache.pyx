@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """Which pages of a file of shared memory are swapped out: cachestat, SEEK_DATA, mincore.
 
 `fd` is the file, opened for this alone (its position is used); `lost` the pages asked about, a byte

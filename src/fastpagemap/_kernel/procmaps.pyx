@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """/proc/PID/maps: read whole, parsed, or asked for one address."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize

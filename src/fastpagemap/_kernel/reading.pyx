@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """/proc/PID/pagemap read without the GIL, from the kernel into the caller's memory."""
 
 from cpython.exc cimport PyErr_CheckSignals

@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """PAGEMAP_SCAN: asked for ranges that hold the process's memory lock for a moment only."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize

@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """The walk over what is mapped: stretch by stretch by a scan, by entries, or not at all.
 
 A scan (PAGEMAP_SCAN) costs 3 ns for a page that does not match what is asked for, three times as

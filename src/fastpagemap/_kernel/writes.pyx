@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """PAGEMAP_SCAN of one's own memory under userfaultfd: looked at and protected again at once.
 
 What was protected again, but not told, would be lost. So when anything comes in between (a signal,
@@ -202,7 +199,7 @@ def written(int fd, Userfaultfd watch, object path, uint64_t start, uint8_t[::1]
     `zeroed`: it is all 0 already. EPERM: part of them is not registered (any more).
     """
     cdef sweep_t sweep
-    cdef uint8_t *first = &mask[0]
+    cdef uint8_t *first = &mask[0] if mask.shape[0] else NULL
     begin(&sweep, fd, start, start + (<uint64_t> mask.shape[0] << PAGE_SHIFT), reset)
     sweep.mask = first
     sweep.zeroed = zeroed
