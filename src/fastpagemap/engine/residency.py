@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .._kernel import allocations, scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category, output
-from ..model.runs import Addresses, Spans, bounds, near, union
+from ..model.runs import Addresses, Spans, bounds, close_gaps, union
 from ..process.capabilities import categories
 from ..process.mappings import mappings
 from ..process.process import Process
@@ -30,7 +30,7 @@ _WINDOW = plans.WINDOW * PAGE_SIZE
 _GAP = 8
 # where the kernel's half of the address space begins
 _KERNEL = 1 << 63
-_NO_WALLS = np.empty(0, np.uint64)
+_NO_BARRIERS = np.empty(0, np.uint64)
 
 
 def residency(
@@ -125,7 +125,7 @@ def _populated(memory: SharedMemory, start: int, end: int) -> Iterator[tuple[int
     shared = [(low, high) for low, high, _ in memory.within(start, end)]
     lows = np.concatenate([regions["start"], np.array([low for low, _ in shared], np.uint64)])
     highs = np.concatenate([regions["end"], np.array([high for _, high in shared], np.uint64)])
-    lows, highs = near(*_blocks_of(lows, highs), (_GAP + 1) * _BLOCK, _NO_WALLS)
+    lows, highs = close_gaps(*_blocks_of(lows, highs), (_GAP + 1) * _BLOCK, _NO_BARRIERS)
     for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
         yield from _windows(low, high)
 

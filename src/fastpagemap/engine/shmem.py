@@ -140,8 +140,8 @@ class SharedMemory:
 
         In RAM or in swap; None where there is no one to ask.
         """
-        with contextlib.closing(self._files.opened(mapping)) as opened:
-            for fd in opened:
+        with contextlib.closing(self._files.descriptors(mapping)) as descriptors:
+            for fd in descriptors:
                 if pagecache.file_system(fd) == pagecache.TMPFS_MAGIC:
                     yield functools.partial(_next_data, fd, mapping)
                     return
@@ -176,7 +176,7 @@ class SharedMemory:
         if not pagecache.swap_in_use() or self._files.is_device(mapping):
             lost.fill(False)
             return
-        for fd in self._files.opened(mapping):
+        for fd in self._files.descriptors(mapping):
             if self._settle_by_file(fd, mapping, start, swapped, lost):
                 return
         with contextlib.suppress(ProcessLookupError):

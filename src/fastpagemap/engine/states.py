@@ -21,11 +21,11 @@ from ..model.runs import (
     State,
     batches,
     bounds,
-    common,
-    covered,
-    cut,
-    joined,
-    near,
+    close_gaps,
+    cut_at,
+    in_spans,
+    intersection,
+    join_equal,
     runs_of,
     union,
 )
@@ -73,10 +73,10 @@ def _looked_at(process: Process, current: list[Mapping], chosen: list[Mapping]) 
     plain = [mapping for mapping in current if mapping not in settled]
     borders = np.unique(np.concatenate([*bounds(current), *bounds(chosen)]))
     area = union(*bounds(chosen))
-    walls = bounds(list(settled))[0]
-    found = list(_plain(process, common(bounds(plain), area), walls, borders))
+    barriers = bounds(list(settled))[0]
+    found = list(_plain(process, intersection(bounds(plain), area), barriers, borders))
     for mapping in settled:
-        found += _shared(memory, mapping, common(bounds([mapping]), area), borders)
+        found += _shared(memory, mapping, intersection(bounds([mapping]), area), borders)
     return [_within(runs, area) for runs in found]
 
 
@@ -85,12 +85,12 @@ def _put_together(found: list[Runs], borders: Addresses) -> Runs:
     some = [runs for runs in found if len(runs)]
     if any(next_["start"][0] < runs["end"][-1] for runs, next_ in itertools.pairwise(some)):
         runs = np.concatenate(some)
-        return joined(runs[np.argsort(runs["start"], kind="stable")], borders)
+        return join_equal(runs[np.argsort(runs["start"], kind="stable")], borders)
     # the rule, and then only the ends of what was looked at together are to be looked at again
     parts = [np.empty(0, RUN_DTYPE)]
     for runs in some:
         last, first = parts[-1][-1:], runs[:1]
-        if len(joined(np.concatenate((last, first)), borders)) < len(last) + 1:
+        if len(join_equal(np.concatenate((last, first)), borders)) < len(last) + 1:
             last["end"] = first["end"]
             runs = runs[1:]
         if len(runs):
@@ -104,7 +104,7 @@ def _within(runs: Runs, area: Spans) -> Runs:
         starts, ends = area
         at = int(np.searchsorted(starts, runs["start"][0], "right")) - 1
         if at < 0 or runs["end"][-1] > ends[at]:
-            return runs[covered(runs["start"], *area)]
+            return runs[in_spans(runs["start"], *area)]
     return runs
 
 
@@ -118,16 +118,18 @@ def _settled(memory: SharedMemory, current: list[Mapping]) -> dict[Mapping, None
 # ---- what is looked at -------------------------------------------------------------------------
 
 
-def _plain(process: Process, area: Spans, walls: Addresses, borders: Addresses) -> Iterator[Runs]:
+def _plain(
+    process: Process, area: Spans, barriers: Addresses, borders: Addresses
+) -> Iterator[Runs]:
     """Yield the runs of what is no shared memory, or nothing of it is swapped."""
-    area = near(*area, FAR, walls)
+    area = close_gaps(*area, FAR, barriers)
     if not categories() or not len(area[0]):
         for starts, ends in batches(*area, WINDOW):
             yield read_runs(process, starts, ends, _NO_REGIONS, borders)
         return
     found = scan.extents(process.pagemap, process.path, *area, BLOCK)
     regions = np.frombuffer(found, REGION_DTYPE)
-    extents = near(regions["start"], regions["end"], NEAR, walls)
+    extents = close_gaps(regions["start"], regions["end"], NEAR, barriers)
     if Category.SOFT_DIRTY in categories():
         yield _untouched(process, area, extents, borders)
     marked = _marked(process, extents)
@@ -182,5 +184,5 @@ def _untouched(process: Process, area: Spans, extents: Spans, borders: Addresses
     there = Category.PRESENT | Category.SWAPPED
     bare = _regions(process, area, there | Category.SOFT_DIRTY, 0, there, 0)
     runs = runs_of(bare["start"], bare["end"], int(State.SOFT_DIRTY))
-    runs = cut(runs, np.concatenate([borders, *extents]))
-    return runs[~covered(runs["start"], *extents)]
+    runs = cut_at(runs, np.concatenate([borders, *extents]))
+    return runs[~in_spans(runs["start"], *extents)]

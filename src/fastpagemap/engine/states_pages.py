@@ -7,7 +7,7 @@ from .._kernel import reading
 from ..model import entry
 from ..model.entry import ENTRY_DTYPE, PAGE_SIZE, Category
 from ..model.mapping import Mapping
-from ..model.runs import Addresses, Runs, State, covered, joined, runs_of
+from ..model.runs import Addresses, Runs, State, in_spans, join_equal, runs_of
 from ..process.process import Process
 from .shmem import SharedMemory
 
@@ -111,7 +111,7 @@ def read_runs(
     # different keys may be of one state, markers even of none
     if not runs["state"].all():
         runs = runs[runs["state"] != 0]
-    return joined(runs, borders)
+    return join_equal(runs, borders)
 
 
 def _heads(pages: _Pages, keys: Keys, borders: Addresses) -> npt.NDArray[np.intp]:
@@ -122,7 +122,7 @@ def _heads(pages: _Pages, keys: Keys, borders: Addresses) -> npt.NDArray[np.intp
     np.not_equal(keys[1:], keys[:-1], out=changed[1:])
     changed[pages.offsets[1:][starts[1:] != ends[:-1]]] = True
     near = borders[slice(*np.searchsorted(borders, (starts[0], ends[-1])))]
-    changed[pages.index(near[covered(near, starts, ends)])] = True
+    changed[pages.index(near[in_spans(near, starts, ends)])] = True
     return np.flatnonzero(changed)
 
 

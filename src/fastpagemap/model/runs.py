@@ -14,16 +14,16 @@ __all__ = [
     "Runs",
     "Spans",
     "State",
-    "at_addresses",
     "batches",
     "bounds",
-    "common",
-    "covered",
-    "cut",
-    "having",
-    "joined",
-    "near",
+    "close_gaps",
+    "cut_at",
+    "has_any",
+    "in_spans",
+    "intersection",
+    "join_equal",
     "runs_of",
+    "states_at",
     "union",
 ]
 
@@ -57,7 +57,7 @@ class State(UInt64Flag):
     SWAPPED_SHARED = 1 << 9
 
 
-def having(states: Addresses, state: State) -> npt.NDArray[np.bool_]:
+def has_any(states: Addresses, state: State) -> npt.NDArray[np.bool_]:
     """Return which states have any of the flags."""
     found: npt.NDArray[np.bool_] = (states & state) != 0
     return found
@@ -70,7 +70,7 @@ def runs_of(starts: Any, ends: Any, states: Any) -> Runs:
     return runs
 
 
-def covered(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDArray[np.bool_]:
+def in_spans(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDArray[np.bool_]:
     """Return which addresses lie in one of some spans, which are sorted and apart."""
     if not len(starts):
         return np.zeros(len(addresses), bool)
@@ -79,7 +79,7 @@ def covered(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDA
     return inside
 
 
-def at_addresses(runs: Runs, addresses: Addresses) -> Addresses:
+def states_at(runs: Runs, addresses: Addresses) -> Addresses:
     """Return the state of the page at each address; 0 outside of all runs."""
     if not len(runs):
         return np.zeros(len(addresses), np.uint64)
@@ -90,7 +90,7 @@ def at_addresses(runs: Runs, addresses: Addresses) -> Addresses:
     return states
 
 
-def joined(runs: Runs, borders: Addresses) -> Runs:
+def join_equal(runs: Runs, borders: Addresses) -> Runs:
     """Join neighbours of equal state, but not over a border."""
     if len(runs) < 2:
         return runs
@@ -128,20 +128,20 @@ def union(starts: Addresses, ends: Addresses) -> Spans:
     return starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
 
 
-def common(these: Spans, those: Spans) -> Spans:
+def intersection(these: Spans, those: Spans) -> Spans:
     """Return what lies in both, sorted."""
     edges = np.unique(np.concatenate([*these, *those]))
-    both = covered(edges[:-1], *these) & covered(edges[:-1], *those)
+    both = in_spans(edges[:-1], *these) & in_spans(edges[:-1], *those)
     return edges[:-1][both], edges[1:][both]
 
 
-def near(starts: Addresses, ends: Addresses, gap: int, walls: Addresses) -> Spans:
-    """Join spans less than `gap` bytes apart, unless there is a wall between."""
+def close_gaps(starts: Addresses, ends: Addresses, gap: int, barriers: Addresses) -> Spans:
+    """Join spans less than `gap` bytes apart, unless there is a barrier between."""
     if len(starts) < 2:
         return starts, ends
     apart = starts[1:] - ends[:-1] >= np.uint64(gap)
-    if len(walls):
-        before, after = (np.searchsorted(walls, edge) for edge in (ends[:-1], starts[1:]))
+    if len(barriers):
+        before, after = (np.searchsorted(barriers, edge) for edge in (ends[:-1], starts[1:]))
         apart |= after > before
     first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
     return np.ascontiguousarray(starts[first]), np.ascontiguousarray(ends[last])
@@ -162,10 +162,10 @@ def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
             yield lows[first:last], highs[first:last]
 
 
-def cut(runs: Runs, borders: Addresses) -> Runs:
+def cut_at(runs: Runs, borders: Addresses) -> Runs:
     """Cut runs at the borders."""
     edges = np.unique(np.concatenate([runs["start"], runs["end"], borders]))
-    inside = covered(edges[:-1], runs["start"], runs["end"])
+    inside = in_spans(edges[:-1], runs["start"], runs["end"])
     starts = edges[:-1][inside]
     at = np.searchsorted(runs["start"], starts, "right") - 1
     return runs_of(starts, edges[1:][inside], runs["state"][at])

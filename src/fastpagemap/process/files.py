@@ -66,12 +66,17 @@ class Files:
         same = (about.st_dev, about.st_ino) == (mapping.device, mapping.inode)
         return same and stat.S_ISCHR(about.st_mode)
 
-    def opened(self, mapping: Mapping) -> Generator[int, None, None]:
+    def descriptors(self, mapping: Mapping) -> Generator[int, None, None]:
         """Yield descriptors of a mapping's file, opened in one way after the other.
 
         Each is closed when the next one is asked for.
         """
-        for way in (self._by_map_files, self._by_descriptor, self._by_path, self._by_layers):
+        for way in (
+            self._by_map_files,
+            self._by_process_descriptor,
+            self._by_path,
+            self._by_layers,
+        ):
             try:
                 fd = way(mapping)
             except OSError:
@@ -86,15 +91,15 @@ class Files:
         name = f"map_files/{mapping.start:x}-{mapping.end:x}"
         return _open_same(name, self.process.directory, mapping)
 
-    def _by_descriptor(self, mapping: Mapping) -> int:
+    def _by_process_descriptor(self, mapping: Mapping) -> int:
         """Open the file through a descriptor that the process has of it."""
-        descriptor = self._descriptors.get((mapping.device, mapping.inode, mapping.path))
+        descriptor = self._process_descriptors.get((mapping.device, mapping.inode, mapping.path))
         if descriptor is None:
             raise FileNotFoundError(errno.ENOENT, "no descriptor of it", mapping.path)
         return _open_same(f"fd/{descriptor}", self.process.directory, mapping)
 
     @functools.cached_property
-    def _descriptors(self) -> dict[tuple[int, int, str], str]:
+    def _process_descriptors(self) -> dict[tuple[int, int, str], str]:
         """One of the process's descriptors for each file, by device, inode and path.
 
         The path, because SysV segments have no descriptors, but inodes that memfds have too.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..model.entry import Category
 from ..model.errors import SnapshotError
 from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, Runs, State, having, runs_of
+from ..model.runs import RUN_DTYPE, Runs, State, has_any, runs_of
 from ..process.capabilities import Capabilities
 
 __all__ = ["fields_of", "mappings_of", "need", "runs_from"]
@@ -126,7 +126,7 @@ def runs_from(
     same = (gaps[1:] == 0) & (at[1:] == at[:-1]) & (states[1:] == states[:-1])
     need(not same.any(), "runs that are not joined")
     need(int(states.max()) < len(_POSSIBLE) and bool(_POSSIBLE[states].all()), "runs: their states")
-    dirty = not fields["soft_dirty"] and bool(having(runs["state"], State.SOFT_DIRTY).any())
+    dirty = not fields["soft_dirty"] and bool(has_any(runs["state"], State.SOFT_DIRTY).any())
     need(not dirty, "soft-dirty runs of a kernel that has no such")
     return runs
 
@@ -135,13 +135,13 @@ def _possible() -> npt.NDArray[np.bool_]:
     """Return of each state whether a page can be in it, and not in none."""
     states = np.arange(2 * int(State.SWAPPED_SHARED), dtype=np.uint64)
 
-    absent, swapped = ~having(states, State.PRESENT), having(states, State.SWAPPED)
+    absent, swapped = ~has_any(states, State.PRESENT), has_any(states, State.SWAPPED)
     possible: npt.NDArray[np.bool_] = states != 0
     of_present = State.SHARED | State.EXCLUSIVE | State.HUGE | State.ZERO
-    possible &= ~(absent & having(states, of_present))
-    possible &= absent | ~having(states, State.SWAPPED | State.UNKNOWN | State.GUARD)
-    possible &= swapped | ~having(states, State.SWAPPED_SHARED)
-    possible &= ~(swapped & having(states, State.UNKNOWN))
+    possible &= ~(absent & has_any(states, of_present))
+    possible &= absent | ~has_any(states, State.SWAPPED | State.UNKNOWN | State.GUARD)
+    possible &= swapped | ~has_any(states, State.SWAPPED_SHARED)
+    possible &= ~(swapped & has_any(states, State.UNKNOWN))
     return possible
 
 

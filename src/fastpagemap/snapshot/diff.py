@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import Addresses, State, at_addresses, bounds, having
+from ..model.runs import Addresses, State, bounds, has_any, states_at
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -52,7 +52,7 @@ class Diff:
         self._cells = _Cells(before, after, borders)
         cells = _Cells(before, after, [*borders, *runs])
         lows = cells.lows
-        old, new = at_addresses(before.states, lows), at_addresses(after.states, lows)
+        old, new = states_at(before.states, lows), states_at(after.states, lows)
         other = ~cells.same
         chosen = np.flatnonzero((old != new) | (other & ((old | new) != 0)))
         chosen, ends = cells.joined(chosen, old, new, *cells.owners)
@@ -66,10 +66,10 @@ class Diff:
         return f"<Diff of {self.before!r} and {self.after!r}: {len(self.runs)} runs>"
 
     def _had(self, state: State) -> Mask:
-        return having(self.runs["before"], state)
+        return has_any(self.runs["before"], state)
 
     def _has(self, state: State) -> Mask:
-        return having(self.runs["after"], state)
+        return has_any(self.runs["after"], state)
 
     @property
     def swapped_out(self) -> Mask:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..model import entry
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, Addresses, Runs, State, joined, runs_of
+from ..model.runs import RUN_DTYPE, Addresses, Runs, State, join_equal, runs_of
 
 __all__ = ["runs_and_mappings"]
 
@@ -42,7 +42,7 @@ def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
                 f"entry {first + len(words)} is of no address, if the first is of {start:#x}"
             )
         found.append(_runs(address, words))
-    runs = joined(np.concatenate(found), np.empty(0, np.uint64))
+    runs = join_equal(np.concatenate(found), np.empty(0, np.uint64))
     return runs, _stretches(runs)
 
 

@@ -16,7 +16,7 @@ from ..engine.usage import COLUMNS
 from ..model import entry
 from ..model.errors import SnapshotError, UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import Runs, State, having
+from ..model.runs import Runs, State, has_any
 from ..model.span import checked
 from ..process.capabilities import Capabilities, capabilities
 from ..process.limits import affordable
@@ -122,9 +122,9 @@ class Snapshot:
 
     def _counted(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which runs a column counts."""
-        counted = having(self.states["state"], State[column.upper()])
+        counted = has_any(self.states["state"], State[column.upper()])
         if column == "huge":  # the huge zero page is none
-            counted &= ~having(self.states["state"], State.ZERO)
+            counted &= ~has_any(self.states["state"], State.ZERO)
         return counted
 
     def _columns(self, fields: Iterable[str] | None) -> list[str]:
@@ -256,7 +256,7 @@ class Snapshot:
         start, _, _ = checked(start, start)
         runs, spans = entries.runs_and_mappings(source, start)
         able = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
-        dirty = bool(having(runs["state"], State.SOFT_DIRTY).any())
+        dirty = bool(has_any(runs["state"], State.SOFT_DIRTY).any())
         about = os.uname()
         return cls(
             pid=0,
