@@ -118,17 +118,24 @@ def runs_from(
     pages = gaps.sum(dtype=np.float64) + lengths.sum(dtype=np.float64)
     need(float(pages) * float(page) < 2.0**64 - 2.0**13, "runs: their addresses")
     need(bool(lengths.all()), "runs of no page")
-    ends = np.cumsum(gaps, dtype=np.uint64) + np.cumsum(lengths, dtype=np.uint64)
-    runs = runs_of((ends - lengths) * page, ends * page, states)
-    at = np.searchsorted(np.ascontiguousarray(rows["start"]), runs["start"], "right") - 1
-    inside = bool((at >= 0).all()) and bool((runs["end"] <= rows["end"][at]).all())
+    ends = np.add(gaps, lengths, dtype=np.uint64)
+    np.cumsum(ends, out=ends)
+    ends *= page
+    starts = ends - lengths * page
+    # Runs are sorted by construction: each mapping's follow one another.
+    firsts = np.searchsorted(starts, rows["start"])
+    counts = np.diff(firsts, append=len(starts))
+    some = counts > 0
+    lasts = firsts[some] + counts[some] - 1
+    inside = counts.sum() == len(starts) and bool((ends[lasts] <= rows["end"][some]).all())
     need(inside, "runs outside of the mappings")
-    same = (gaps[1:] == 0) & (at[1:] == at[:-1]) & (states[1:] == states[:-1])
+    same = (gaps[1:] == 0) & (states[1:] == states[:-1])
+    same[firsts[some][1:] - 1] = False
     need(not same.any(), "runs that are not joined")
     need(int(states.max()) < len(_POSSIBLE) and bool(_POSSIBLE[states].all()), "runs: their states")
-    dirty = not fields["soft_dirty"] and bool(has_any(runs["state"], State.SOFT_DIRTY).any())
-    need(not dirty, "soft-dirty runs of a kernel that has no such")
-    return runs
+    dirty = int(np.bitwise_or.reduce(states)) & State.SOFT_DIRTY
+    need(fields["soft_dirty"] or not dirty, "soft-dirty runs of a kernel that has no such")
+    return runs_of(starts, ends, states)
 
 
 def _possible() -> npt.NDArray[np.bool_]:
