@@ -5,6 +5,7 @@ import errno
 import functools
 import mmap
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,14 @@ from ..model.span import span
 from .mappings import mappings
 from .process import Process, pid_of
 
-__all__ = ["Capabilities", "capabilities", "categories", "need_soft_dirty", "soft_dirty"]
+__all__ = [
+    "Capabilities",
+    "capabilities",
+    "capabilities_of",
+    "categories",
+    "need_soft_dirty",
+    "soft_dirty",
+]
 
 _NEEDS = {
     "soft_dirty": "CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
@@ -105,15 +113,20 @@ def capabilities(process: Any = None) -> Capabilities:
     or changed by it, so that no one's tracking is disturbed.
     """
     held = Process(None if process is None else pid_of(process))
+    return capabilities_of(held, mappings(held))
+
+
+def capabilities_of(process: Process, current: Iterable[Mapping]) -> Capabilities:
+    """Return the capabilities for a process that is held open, given its current mappings."""
     return Capabilities(
         page_size=PAGE_SIZE,
         soft_dirty=soft_dirty(),
         scan=bool(categories()),
         categories=categories(),
-        procmap_query=_procmap_query(held),
+        procmap_query=_procmap_query(process),
         cachestat=_cachestat(),
         pfn=_pfn(),
-        map_files=_map_files(held),
+        map_files=_map_files(process, current),
         userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
     )
 
@@ -154,8 +167,8 @@ def _pfn() -> bool:
     return bool(entry.decode(found)["pfn"][0])
 
 
-def _map_files(process: Process) -> bool | None:
-    for mapping in mappings(process):
+def _map_files(process: Process, current: Iterable[Mapping]) -> bool | None:
+    for mapping in current:
         if mapping.inode:
             name = f"map_files/{mapping.start:x}-{mapping.end:x}"
             try:

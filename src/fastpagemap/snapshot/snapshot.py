@@ -18,7 +18,7 @@ from ..model.errors import SnapshotError, UnsupportedError
 from ..model.mapping import Mapping
 from ..model.runs import Runs, State, has_any
 from ..model.span import checked
-from ..process.capabilities import Capabilities, capabilities
+from ..process.capabilities import Capabilities, capabilities, capabilities_of
 from ..process.limits import affordable
 from ..process.mappings import mappings
 from ..process.process import Process
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow
     from matplotlib.figure import Figure
 
-__all__ = ["Snapshot", "SnapshotError", "taken"]
+__all__ = ["Snapshot", "SnapshotError", "take"]
 
 # bytes of a command that are kept
 LONGEST = 1 << 14
@@ -331,12 +331,12 @@ def _file_format() -> ModuleType:
     return file_format
 
 
-def taken(process: Process) -> Snapshot:
+def take(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
     about = os.uname()
     with process.outlived():
         spans = mappings(process)
-        able = capabilities(process.pid)
+        able = capabilities_of(process, spans)
         uid = process.uid()
         name = process.read_own("comm").removesuffix(b"\n")
         command = process.read_own("cmdline")[:LONGEST].rstrip(b"\0").replace(b"\0", b" ")
