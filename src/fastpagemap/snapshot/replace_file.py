@@ -26,6 +26,7 @@ _PRIVATE = 0o600
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNNAMED = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -155,20 +156,39 @@ def _through(handle: int) -> Iterator[BinaryIO]:
 def _beside(
     directory: int, name: str, old: os.stat_result | None, owner: int | None
 ) -> Iterator[BinaryIO]:
-    """Write a new file in a directory, then rename it to `name`."""
+    """Write a new file in a directory, then rename it to `name`.
+
+    Until then it has no name, where the file system can do that: whatever kills this process
+    leaves nothing behind.
+    """
     temporary = f".fastpagemap-{os.urandom(8).hex()}"
-    handle = os.open(temporary, _CREATE, _PRIVATE, dir_fd=directory)
+    handle = _open_unnamed(directory)
+    unnamed = handle >= 0
+    if not unnamed:
+        handle = os.open(temporary, _CREATE, _PRIVATE, dir_fd=directory)
     try:
         with open(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(handle)  # a full disk may show only now
             _set_mode(handle, old, owner)
+            if unnamed:
+                # Only a rename replaces a file, and only a file with a name can be renamed.
+                own = f"/proc/self/fd/{handle}"
+                os.link(own, temporary, dst_dir_fd=directory, follow_symlinks=True)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=directory)
         raise
+
+
+def _open_unnamed(directory: int) -> int:
+    """Open a new file without a name in a directory; return -1 where that cannot be."""
+    if os.path.exists("/proc/self/fd"):  # through which it gets its name
+        with contextlib.suppress(OSError):
+            return os.open(".", _UNNAMED, _PRIVATE, dir_fd=directory)
+    return -1
 
 
 def _set_mode(handle: int, old: os.stat_result | None, owner: int | None) -> None:
