@@ -7,7 +7,7 @@ from .._kernel import procmaps
 from ..model.mapping import KERNEL_HALF, Mapping
 from .process import Process
 
-__all__ = ["mappings", "within"]
+__all__ = ["mappings", "parse_maps", "within"]
 
 # Mappings to ask for one by one, before reading the text of all is cheaper.
 _MAX_QUERIES = 64
@@ -15,7 +15,11 @@ _MAX_QUERIES = 64
 
 def mappings(process: Process) -> list[Mapping]:
     """Return all mappings of a process, in address order."""
-    text = process.read_own("maps")
+    return parse_maps(process, process.read_own("maps"))
+
+
+def parse_maps(process: Process, text: bytes) -> list[Mapping]:
+    """Parse lines as /proc/PID/maps has them, each with its newline."""
     found = procmaps.parse_maps(text, Mapping, os.fsdecode)
     if b"\\012" in text:
         for index, mapping in enumerate(found):
