@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import pagecache, procmaps, reading
+from .._kernel import pagecache, reading
 from ..model import entry
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..process.files import Files
 from ..process.mappings import mappings, within
 from ..process.process import Process
+from ..process.smaps import size_of, smaps
 
 __all__ = ["SharedMemory"]
 
@@ -28,7 +29,6 @@ Mask = npt.NDArray[np.bool_]
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _HUGE = re.compile(r"\[(always|within_size|advise|force)\]")
-_SMAPS = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ .*$|^Swap: +(\d+) kB$", re.MULTILINE)
 # devtmpfs is a tmpfs that the kernel fills
 _TMPFS = (b"tmpfs", b"devtmpfs")
 # the kernel's own files that are no shared memory, though on no mounted file system
@@ -269,14 +269,11 @@ class SharedMemory:
 
     def _read_totals(self) -> dict[Mapping, int]:
         """Return bytes of swap by the mapping they are in, as smaps has them."""
-        totals = {}
-        text = self.process.read_own("smaps")
-        for line in _SMAPS.finditer(text):
-            if line[1] is None:
-                (mapping,) = procmaps.parse_maps(line[0] + b"\n", Mapping, os.fsdecode)
-            else:
-                totals[mapping] = int(line[1]) * 1024
-        return totals
+        return {
+            mapping: size_of(fields["Swap"])
+            for mapping, fields in smaps(self.process, "Swap")
+            if "Swap" in fields
+        }
 
 
 def _next_data(fd: int, mapping: Mapping, address: int) -> int:
