@@ -24,6 +24,7 @@ CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "written", "uns
 
 Mask = npt.NDArray[np.bool_]
 
+# The end of the last segment: no run of whole pages ends above.
 _LAST = (1 << 64) - 1
 
 
@@ -51,7 +52,7 @@ class Diff:
         self.before, self.after = before, after
         self.same_process = (before.pid, before.name) == (after.pid, after.name)
         self._cells = _Cells(before, after)
-        # what there is now is something else than what was, where `_replaced`
+        # `_replaced`: other memory is mapped there than before.
         self.runs, self._replaced = self._cells.changes()
 
     def __repr__(self) -> str:
@@ -157,7 +158,10 @@ class Diff:
 
 
 class _Cells:
-    """The address space, cut at the borders of all mappings, and whose each cell was and is."""
+    """The address space, cut at the borders of all mappings, and the mappings of each cell.
+
+    `owners` has two arrays: for each cell the number of its mapping before and after, or -1.
+    """
 
     def __init__(self, before: "Snapshot", after: "Snapshot") -> None:
         self.states = before.states, after.states
@@ -165,29 +169,29 @@ class _Cells:
         spans = [bounds(mappings) for mappings in self.mappings]
         cuts = edges_of(*spans[0], *spans[1])
         self.lows, self.highs = cuts[:-1], cuts[1:]
-        self.owners = _owner(*spans[0], self.lows), _owner(*spans[1], self.lows)
+        self.owners = _mapping_index(*spans[0], self.lows), _mapping_index(*spans[1], self.lows)
         self.same = self._same()
 
     def _same(self) -> Mask:
-        """Return where the same part of the same file, or no file, is mapped before and after."""
+        """Return which cells show the same part of the same file, or no file, before and after."""
         pairs = zip(*(owner.tolist() for owner in self.owners), strict=True)
         one, two = self.mappings
-        return np.array([_object(one, i) == _object(two, j) for i, j in pairs], bool)
+        return np.array([_memory_key(one, i) == _memory_key(two, j) for i, j in pairs], bool)
 
     def changes(self) -> tuple[npt.NDArray[np.void], Mask]:
-        """Return the runs of changed pages, and of each whether other memory is mapped there."""
+        """Return the runs of changed pages, and for each whether other memory is mapped there."""
         one, two = map(np.ascontiguousarray, self.states)
         segments = self._segments()
-        # a change ends where a run, a gap between runs or a segment ends
+        # Each change ends at the end of a run, of a gap between runs, or of a segment.
         most = 2 * len(one) + 2 * len(two) + len(segments)
         runs, replaced = np.empty(most, CHANGE_DTYPE), np.empty(most, bool)
         count = compare_runs(one, two, segments, runs, replaced)
-        if count < most // 2:  # else the views would keep all of the arrays
+        if count < most // 2:  # a view would keep the whole array alive
             return runs[:count].copy(), replaced[:count].copy()
         return runs[:count], replaced[:count]
 
     def _segments(self) -> Addresses:
-        """Return rows of start, end and whether the same is mapped, from 0 to the last address."""
+        """Return rows of start, end and whether the same memory is mapped, for all addresses."""
         cells, ends = self.join(np.arange(len(self.lows)), *self.owners)
         edges = np.concatenate((self.lows[cells], ends[-1:]))
         segments = np.ones((len(edges) + 1, 3), np.uint64)
@@ -199,7 +203,7 @@ class _Cells:
     def join(
         self, chosen: npt.NDArray[np.intp], *columns: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.intp], Addresses]:
-        """Join chosen neighbours that are equal in all columns: return the first, and the ends."""
+        """Join chosen neighbours with equal columns; return their first cells and their ends."""
         if not len(chosen):
             return chosen, self.highs[chosen]
         apart = self.lows[chosen[1:]] != self.highs[chosen[:-1]]
@@ -209,23 +213,25 @@ class _Cells:
         return chosen[first], self.highs[chosen[last]]
 
     def parts(self, which: int, where: Mask) -> list[Mapping]:
-        """Return the parts of the mappings, of before or after, where some condition holds."""
+        """Return the parts of the mappings before (0) or after (1) in the cells of a mask."""
         own, spans = self.owners[which], self.mappings[which]
         chosen, ends = self.join(np.flatnonzero((own >= 0) & where), own)
         rows = zip(own[chosen].tolist(), self.lows[chosen].tolist(), ends.tolist(), strict=True)
-        return [_part(spans[row], start, end) for row, start, end in rows]
+        return [_clip(spans[row], start, end) for row, start, end in rows]
 
 
-def _owner(starts: Addresses, ends: Addresses, addresses: Addresses) -> npt.NDArray[np.intp]:
-    """Return the number of the mapping that each address is in, -1 for none."""
+def _mapping_index(
+    starts: Addresses, ends: Addresses, addresses: Addresses
+) -> npt.NDArray[np.intp]:
+    """Return the index of the mapping that each address is in, -1 for none."""
     at = np.searchsorted(starts, addresses, "right") - 1
     if len(starts):
         at[addresses >= ends[np.maximum(at, 0)]] = -1
     return at
 
 
-def _object(spans: list[Mapping], number: int) -> tuple[object, ...]:
-    """Return what tells whether two mappings show the same memory."""
+def _memory_key(spans: list[Mapping], number: int) -> tuple[object, ...]:
+    """Return a key that is equal for mappings of the same memory."""
     if number < 0:
         return ()
     span = spans[number]
@@ -234,7 +240,7 @@ def _object(spans: list[Mapping], number: int) -> tuple[object, ...]:
     return span.shared, span.device, span.inode, span.start - span.offset
 
 
-def _part(span: Mapping, start: int, end: int) -> Mapping:
-    """Return the part of a mapping."""
+def _clip(span: Mapping, start: int, end: int) -> Mapping:
+    """Return the part of a mapping between two addresses."""
     offset = span.offset + start - span.start if not span.anonymous else span.offset
     return span._replace(start=start, end=end, offset=offset)

@@ -1,4 +1,4 @@
-"""A process's memory as it was: mappings and the state of every page, kept, saved, compared."""
+"""A process's memory at one time: its mappings and the state of every page."""
 
 import dataclasses
 import errno
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot", "SnapshotError", "take"]
 
-# bytes of a command that are kept
-LONGEST = 1 << 14
+# Bytes of a command line that are kept.
+MAX_COMMAND_BYTES = 1 << 14
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -116,11 +116,11 @@ class Snapshot:
             if name in ("start", "end", "size"):
                 table[name] = {"start": starts, "end": ends, "size": ends - starts}[name]
                 continue
-            counts = np.bincount(rows, pages * self._counted(name), len(table))
+            counts = np.bincount(rows, pages * self._counts(name), len(table))
             table[name] = counts.astype(np.uint64) * np.uint64(self.page_size)
         return table
 
-    def _counted(self, column: str) -> npt.NDArray[np.bool_]:
+    def _counts(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which runs a column counts."""
         counted = has_any(self.states["state"], State[column.upper()])
         if column == "huge":  # the huge zero page is none
@@ -195,7 +195,7 @@ class Snapshot:
             It cannot be written; what was there before is still there.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        content = _file_format().encoded(fields)
+        content = _file_format().encode(fields)
         if isinstance(file, (str, bytes, os.PathLike)):
             with replace_file(os.fsdecode(file), self.uid) as opened:
                 opened.write(content)
@@ -218,10 +218,10 @@ class Snapshot:
         formats = _file_format()
         if isinstance(file, (str, bytes, os.PathLike)):
             with open(file, "rb") as opened:
-                content = opened.read(formats.MOST_BYTES + 1)
+                content = opened.read(formats.MAX_BYTES + 1)
         else:
-            content = file.read(formats.MOST_BYTES + 1)
-        return cls(**formats.decoded(content))
+            content = file.read(formats.MAX_BYTES + 1)
+        return cls(**formats.decode(content))
 
     @classmethod
     def from_entries(cls, source: Any, start: int = 0) -> Self:
@@ -255,7 +255,7 @@ class Snapshot:
         """
         start, _, _ = checked(start, start)
         runs, spans = entries.runs_and_mappings(source, start)
-        able = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
+        known = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
         dirty = bool(has_any(runs["state"], State.SOFT_DIRTY).any())
         about = os.uname()
         return cls(
@@ -266,7 +266,7 @@ class Snapshot:
             kernel=about.release,
             machine=about.machine,
             page_size=entry.PAGE_SIZE,
-            capabilities=able,
+            capabilities=known,
             soft_dirty=dirty,
             mappings=spans,
             states=runs,
@@ -325,7 +325,7 @@ class Snapshot:
 
 
 def _file_format() -> ModuleType:
-    """Return the module, which imports much that few need."""
+    """Import the module late: it imports zipfile and json, which most programs do not need."""
     from . import file_format
 
     return file_format
@@ -336,10 +336,10 @@ def take(process: Process) -> Snapshot:
     about = os.uname()
     with process.outlived():
         spans = mappings(process)
-        able = capabilities_of(process, spans)
+        known = capabilities_of(process, spans)
         uid = process.uid()
         name = process.read_own("comm").removesuffix(b"\n")
-        command = process.read_own("cmdline")[:LONGEST].rstrip(b"\0").replace(b"\0", b" ")
+        command = process.read_own("cmdline")[:MAX_COMMAND_BYTES].rstrip(b"\0").replace(b"\0", b" ")
         found = states(process, spans)
     return Snapshot(
         pid=process.pid,
@@ -349,8 +349,8 @@ def take(process: Process) -> Snapshot:
         kernel=about.release,
         machine=about.machine,
         page_size=entry.PAGE_SIZE,
-        capabilities=able,
-        soft_dirty=able.soft_dirty,
+        capabilities=known,
+        soft_dirty=known.soft_dirty,
         mappings=spans,
         states=found,
         uid=uid,
