@@ -1,4 +1,4 @@
-"""Runs of pages of the same state: what a state is, and how runs are put together. Pure: no I/O."""
+"""The states of pages, and runs of pages in one state: arrays alone, no I/O."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -65,14 +65,14 @@ def has_any(states: Addresses, state: State) -> npt.NDArray[np.bool_]:
 
 
 def runs_of(starts: Any, ends: Any, states: Any) -> Runs:
-    """Return runs of the columns given."""
+    """Return an array of runs with these columns."""
     runs = np.empty(len(starts), RUN_DTYPE)
     runs["start"], runs["end"], runs["state"] = starts, ends, states
     return runs
 
 
 def in_spans(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDArray[np.bool_]:
-    """Return which addresses lie in one of some spans, which are sorted and apart."""
+    """Return which addresses lie in any of the spans, which are sorted and disjoint."""
     if not len(starts):
         return np.zeros(len(addresses), bool)
     at = np.searchsorted(starts, addresses, "right")
@@ -92,7 +92,7 @@ def states_at(runs: Runs, addresses: Addresses) -> Addresses:
 
 
 def join_equal(runs: Runs, borders: Addresses) -> Runs:
-    """Join neighbours of equal state, but not over a border."""
+    """Join adjacent runs of equal state, except across a border."""
     if len(runs) < 2:
         return runs
     same = runs["start"][1:] == runs["end"][:-1]
@@ -110,11 +110,11 @@ def join_equal(runs: Runs, borders: Addresses) -> Runs:
     return runs_of(runs["start"][first], runs["end"][last], runs["state"][first])
 
 
-# ---- spans: starts and ends, sorted -------------------------------------------------------------
+# ---- spans: arrays of starts and of ends ---------------------------------------------------------
 
 
 def bounds(spans: Iterable[Any]) -> Spans:
-    """Return starts and ends of mappings, or whatever else has them, as arrays."""
+    """Return the starts and the ends of mappings, or of other objects that have both."""
     bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
     starts, ends = np.ascontiguousarray(bounds.T)
     return starts, ends
@@ -131,7 +131,7 @@ def edges_of(*addresses: Addresses) -> Addresses:
 
 
 def union(starts: Addresses, ends: Addresses) -> Spans:
-    """Return spans that are sorted and apart: all that is in any of those given."""
+    """Return the union of spans: sorted and disjoint."""
     some = ends > starts
     order = np.argsort(starts[some], kind="stable")
     starts, ends = starts[some][order], np.maximum.accumulate(ends[some][order])
@@ -142,14 +142,14 @@ def union(starts: Addresses, ends: Addresses) -> Spans:
 
 
 def intersection(these: Spans, those: Spans) -> Spans:
-    """Return what lies in both, sorted."""
+    """Return the intersection of two lists of spans, which are sorted and disjoint."""
     edges = edges_of(*these, *those)
     both = in_spans(edges[:-1], *these) & in_spans(edges[:-1], *those)
     return edges[:-1][both], edges[1:][both]
 
 
 def close_gaps(starts: Addresses, ends: Addresses, gap: int, barriers: Addresses) -> Spans:
-    """Join spans less than `gap` bytes apart, unless there is a barrier between."""
+    """Join spans with a gap of less than `gap` bytes, unless a barrier lies in the gap."""
     if len(starts) < 2:
         return starts, ends
     apart = starts[1:] - ends[:-1] >= np.uint64(gap)
@@ -161,7 +161,7 @@ def close_gaps(starts: Addresses, ends: Addresses, gap: int, barriers: Addresses
 
 
 def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
-    """Yield spans of at most so many pages each, less than twice as many together."""
+    """Yield batches of spans: at most `pages` in a span, fewer than twice as many in a batch."""
     step = np.uint64(pages * PAGE_SIZE)
     parts = ((ends - starts + step - np.uint64(1)) // step).astype(np.intp)
     which = np.repeat(np.arange(len(parts)), parts)
@@ -176,7 +176,7 @@ def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
 
 
 def cut_at(runs: Runs, borders: Addresses) -> Runs:
-    """Cut runs at the borders."""
+    """Split the runs at the borders."""
     edges = edges_of(runs["start"], runs["end"], borders)
     inside = in_spans(edges[:-1], runs["start"], runs["end"])
     starts = edges[:-1][inside]

@@ -80,11 +80,11 @@ class Capabilities:
 
     def __str__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return "\n".join(f"{name:<21} {_told(name, value)}" for name, value in values.items())
+        return "\n".join(f"{name:<21} {_described(name, value)}" for name, value in values.items())
 
 
-def _told(name: str, value: bool | int | Category | None) -> str:
-    """Return what the table says of a value."""
+def _described(name: str, value: bool | int | Category | None) -> str:
+    """Return the text of a value in the table."""
     if isinstance(value, Category):
         return " ".join(str(category.name) for category in value) or "none"
     if value is False:
@@ -143,7 +143,7 @@ def _procmap_query(process: Process) -> bool:
 
 @functools.cache
 def _cachestat() -> bool:
-    """Ask about a page of a file of one's own."""
+    """Return whether cachestat works, tried on a page of an own memfd."""
     fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
     try:
         page = np.ones(1, np.uint8)
@@ -158,7 +158,7 @@ def _cachestat() -> bool:
 
 
 def _pfn() -> bool:
-    """Look for the frame number of a page that is there."""
+    """Return whether frame numbers are visible, tried on an own page that is present."""
     with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page[0] = 1
         held = Process()
@@ -175,7 +175,7 @@ def _map_files(process: Process, current: Iterable[Mapping]) -> bool | None:
                 os.close(process.open(name, os.O_PATH))
             except PermissionError:
                 return False
-            except OSError:  # gone, or changed, in between
+            except OSError:  # unmapped meanwhile
                 continue
             return True
     return None
