@@ -175,8 +175,8 @@ class _Cells:
     def _same(self) -> Mask:
         """Return which cells show the same part of the same file, or no file, before and after."""
         pairs = zip(*(owner.tolist() for owner in self.owners), strict=True)
-        one, two = self.mappings
-        return np.array([_memory_key(one, i) == _memory_key(two, j) for i, j in pairs], bool)
+        one, two = ([*mappings, None] for mappings in self.mappings)  # -1 is the last one
+        return np.array([_same_memory(one[i], two[j]) for i, j in pairs], bool)
 
     def changes(self) -> tuple[npt.NDArray[np.void], Mask]:
         """Return the runs of changed pages, and for each whether other memory is mapped there."""
@@ -230,11 +230,15 @@ def _mapping_index(
     return at
 
 
-def _memory_key(spans: list[Mapping], number: int) -> tuple[object, ...]:
+def _same_memory(one: Mapping | None, two: Mapping | None) -> bool:
+    """Return whether two mappings, or none, show the same memory at the same addresses."""
+    if one == two:  # the common case, and the fastest to tell
+        return True
+    return one is not None and two is not None and _memory_key(one) == _memory_key(two)
+
+
+def _memory_key(span: Mapping) -> tuple[object, ...]:
     """Return a key that is equal for mappings of the same memory."""
-    if number < 0:
-        return ()
-    span = spans[number]
     if span.anonymous:
         return (span.shared,)
     return span.shared, span.device, span.inode, span.start - span.offset
