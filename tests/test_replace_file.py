@@ -8,6 +8,7 @@ import errno
 import mmap
 import os
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -64,6 +65,27 @@ def theirs(public):
     return path
 
 
+@pytest.fixture
+def named(monkeypatch):
+    """A file system that makes no files without a name."""
+    real = os.open
+
+    def refuse(path, flags, *arguments, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+        return real(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def any_file_system(request):
+    """One that makes files without a name, and one that does not."""
+    if request.param == "named":
+        request.getfixturevalue("named")
+    return request.param
+
+
 def command(*arguments):
     said = commandline.run(*arguments, stdin=subprocess.DEVNULL)
     assert (said.returncode, said.stderr) == (0, b""), said.stderr
@@ -116,6 +138,7 @@ def test_whatever_mode_a_stranger_s_file_has(public, there):
     assert mode(path) == 0o644
 
 
+@pytest.mark.usefixtures("any_file_system")
 @pytest.mark.parametrize(
     ("there", "then"), [(0o6777, 0o775), (0o1666, 0o664), (0o640, 0o640), (0o400, 0o400)]
 )
@@ -126,6 +149,7 @@ def test_a_mode_of_one_s_own_is_kept_but_for_what_harms(tmp_path, there, then):
     assert mode(tmp_path / "out") == then
 
 
+@pytest.mark.usefixtures("any_file_system")
 @pytest.mark.parametrize(("mask", "then"), [(0, 0o664), (0o022, 0o644), (0o077, 0o600)])
 def test_a_new_file_has_what_the_umask_leaves(tmp_path, mask, then, monkeypatch):
     with umask(mask):
@@ -136,6 +160,7 @@ def test_a_new_file_has_what_the_umask_leaves(tmp_path, mask, then, monkeypatch)
     assert mode(tmp_path / "out") == then
 
 
+@pytest.mark.usefixtures("any_file_system")
 @pytest.mark.root
 def test_a_group_keeps_its_rights_and_no_other_gets_them(public):
     path = f"{public}/out"
@@ -156,6 +181,7 @@ def test_a_group_keeps_its_rights_and_no_other_gets_them(public):
     assert mode(f"{public}/mine") == 0o604
 
 
+@pytest.mark.usefixtures("any_file_system")
 @pytest.mark.root
 def test_a_file_that_a_stranger_linked_there_gives_no_mode(public):
     """He may, where he may write to it, as one of its group."""
@@ -173,6 +199,7 @@ def grant(directory, uid):
     os.setxattr(directory, "system.posix_acl_default", struct.pack("<I", 2) + words)
 
 
+@pytest.mark.usefixtures("any_file_system")
 @pytest.mark.root
 @pytest.mark.parametrize("there", [None, 0o640], ids=["new", "there before"])
 def test_a_directory_that_grants_rights_to_all_that_is_made_in_it(theirs, there):
@@ -187,13 +214,13 @@ def test_a_directory_that_grants_rights_to_all_that_is_made_in_it(theirs, there)
         os.chmod(path, there)
     with umask(0o077), replace_file(path, ME) as file:
         file.write(b"new")
-        (temporary,) = [name for name in os.listdir(theirs) if name != "out"]
-        assert mode(f"{theirs}/{temporary}") == 0o600
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
     assert mode(path) == (there or 0o600)
     assert "system.posix_acl_access" not in os.listxattr(path)
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("named")
 def test_the_temporary_file_exchanged_for_a_link(theirs):
     """Whose directory it is may exchange anything in it, at any moment."""
     path, secret = f"{theirs}/out", os.path.join(os.path.dirname(theirs), "secret")
@@ -481,6 +508,7 @@ def fail(path, error):
         raise error
 
 
+@pytest.mark.usefixtures("any_file_system")
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
 def test_what_fails_in_the_middle_leaves_what_was_there(tmp_path, error):
     for there in ([], ["out"]):
@@ -491,6 +519,34 @@ def test_what_fails_in_the_middle_leaves_what_was_there(tmp_path, error):
     assert (tmp_path / "out").read_bytes() == b"old"
 
 
+def killed_while_writing(path):
+    """Be killed in the middle, by the signal that systemd, docker and timeout send."""
+    with replace_file(str(path), ME) as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("there", [[], ["out"]])
+def test_whoever_is_killed_leaves_nothing(tmp_path, there):
+    makes_unnamed_files(tmp_path)
+    for name in there:
+        (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="the child died"):
+        runas.in_child(killed_while_writing, tmp_path / "out")
+    assert os.listdir(tmp_path) == there
+    assert all((tmp_path / name).read_bytes() == b"old" for name in there)
+
+
+def makes_unnamed_files(directory):
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY))
+    except OSError as error:
+        need(error.errno != errno.EOPNOTSUPP, "files without a name", Absent)
+        raise
+
+
+@pytest.mark.usefixtures("any_file_system")
 def test_a_directory_that_is_moved_meanwhile(tmp_path):
     """It is opened once: what stands at its path later has nothing to do with it."""
     (tmp_path / "a").mkdir()
@@ -502,11 +558,13 @@ def test_a_directory_that_is_moved_meanwhile(tmp_path):
     assert (tmp_path / "b" / "out").read_bytes() == b"new"
 
 
+@pytest.mark.usefixtures("any_file_system")
 def test_a_name_as_long_as_names_may_be(tmp_path):
     write(tmp_path / ("n" * 255))
     assert os.listdir(tmp_path) == ["n" * 255]
 
 
+@pytest.mark.usefixtures("any_file_system")
 def test_nothing_stays_open(tmp_path):
     before = os.listdir("/proc/self/fd")
     (tmp_path / "link").symlink_to("out")

@@ -479,10 +479,11 @@ def test_members_that_lie(members):
         load(forged(None, members))
 
 
-def test_runs_that_are_not_joined_or_cross_a_border():
+def test_runs_that_are_not_joined_or_cross_a_border_or_lie_outside():
     for lengths, gaps, states in (
         ([1, 1, 2, 1, 1], [2, 0, 0, 0, 1], [17, 2, 2, 2, 9]),
         ([1, 4, 1], [2, 0, 1], [17, 2, 9]),
+        ([1, 1, 3, 1, 1], [1, 0, 0, 0, 1], [2, 17, 2, 2, 9]),
     ):
         columns = {"lengths": (lengths, "u1"), "gaps": (gaps, "u1"), "states": (states, "u2")}
         members = {name: np.array(*column) for name, column in columns.items()}

@@ -369,9 +369,9 @@ class PageMap:
         page that comes, goes or moves while it is looked at may be missed. If the process exits
         or calls exec, there is no snapshot, but a ``ProcessLookupError``.
         """
-        from .snapshot.snapshot import taken
+        from .snapshot.snapshot import take
 
-        return taken(self._process())
+        return take(self._process())
 
     def residency(
         self,

@@ -19,6 +19,7 @@ from .model.span import checked
 from .process.limits import affordable
 from .process.mappings import within
 from .process.process import Process
+from .process.smaps import size_of, smaps_at
 
 __all__ = ["WriteTracker"]
 
@@ -331,11 +332,16 @@ def _check_writable(process: Process, mapping: Mapping) -> None:
         raise ValueError(f"{where} is the kernel's {mapping.path}: no one writes there")
     if not mapping.writable:
         raise ValueError(f"{where} may not be written ({mapping.permissions})")
-    if mapping.path.startswith(_DEVICES) and b"pf" in _smaps(process, mapping.start)[b"VmFlags"]:
+    if mapping.path.startswith(_DEVICES) and b"pf" in _flags(process, mapping):
         raise UnsupportedError(
             errno.EOPNOTSUPP,
             f"{where} is the memory of {mapping.path}: the kernel does not look at such pages",
         )
+
+
+def _flags(process: Process, mapping: Mapping) -> list[bytes]:
+    """Return the kernel's flags of a mapping, two letters each, as smaps has them."""
+    return smaps_at(process, mapping.start, "VmFlags")["VmFlags"].split()
 
 
 def _check_tables(process: Process, count: int) -> None:
@@ -348,21 +354,5 @@ def _check_tables(process: Process, count: int) -> None:
 
 def _page_size(process: Process, address: int) -> int:
     """Return the size of the pages of the mapping at an address, as smaps has it."""
-    fields = _smaps(process, address)
-    return int(fields[b"KernelPageSize"][0]) * 1024 if fields else PAGE_SIZE
-
-
-def _smaps(process: Process, address: int) -> dict[bytes, list[bytes]]:
-    """Return what smaps says of the mapping at an address; nothing where there is none."""
-    fields: dict[bytes, list[bytes]] = {}
-    inside = False
-    for line in process.read_own("smaps").splitlines():
-        first, *rest = line.split()
-        if not first.endswith(b":"):
-            if inside:
-                break
-            low, high = (int(bound, 16) for bound in first.split(b"-"))
-            inside = low <= address < high
-        elif inside:
-            fields[first[:-1]] = rest
-    return fields
+    fields = smaps_at(process, address, "KernelPageSize")
+    return size_of(fields["KernelPageSize"]) if fields else PAGE_SIZE

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .._kernel import allocations, scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, output
 from ..model.mapping import KERNEL_HALF
-from ..model.runs import Addresses, Spans, bounds, near, union
+from ..model.runs import Addresses, Spans, bounds, close_gaps, union
 from ..process.capabilities import categories
 from ..process.mappings import mappings
 from ..process.process import Process
@@ -122,7 +122,7 @@ def _populated(process: Process, start: int, end: int) -> Iterator[tuple[int, in
     shared = list(_in_files(process, start, end))
     lows = np.concatenate([regions["start"], np.array([low for low, _ in shared], np.uint64)])
     highs = np.concatenate([regions["end"], np.array([high for _, high in shared], np.uint64)])
-    lows, highs = near(*_blocks_of(lows, highs), (_MAX_GAP_BLOCKS + 1) * _BLOCK, _NO_BARRIERS)
+    lows, highs = close_gaps(*_blocks_of(lows, highs), (_MAX_GAP_BLOCKS + 1) * _BLOCK, _NO_BARRIERS)
     for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
         yield from _windows(low, high)
 

@@ -91,8 +91,8 @@ class SharedMemory:
 
         In RAM or in swap; None where there is no one to ask.
         """
-        with contextlib.closing(self.backings.files.opened(mapping)) as opened:
-            for fd in opened:
+        with contextlib.closing(self.backings.files.descriptors(mapping)) as descriptors:
+            for fd in descriptors:
                 if pagecache.file_system(fd) == pagecache.TMPFS_MAGIC:
                     yield functools.partial(_next_data, fd, mapping)
                     return
@@ -133,7 +133,7 @@ class SharedMemory:
         if not pagecache.swap_in_use() or self.backings.files.is_device(mapping):
             unresolved.fill(False)
             return
-        for fd in self.backings.files.opened(mapping):
+        for fd in self.backings.files.descriptors(mapping):
             if _resolve_by_file(fd, mapping, start, swapped, unresolved):
                 return
         with contextlib.suppress(ProcessLookupError):

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import procmaps
 from .._kernel.sinks import Sink
 from .._kernel.walk import walk
 from ..model.entry import PAGE_SIZE, decode
@@ -16,6 +15,7 @@ from ..model.questions import QUESTIONS, mask
 from ..process.backing import Backings, kernel_tmpfs
 from ..process.mappings import mappings
 from ..process.process import Process
+from ..process.smaps import size_of, smaps
 from .table import Backing, plans
 
 __all__ = ["Sums"]
@@ -24,7 +24,6 @@ Mask = npt.NDArray[np.bool_]
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _HUGE = re.compile(r"\[(always|within_size|advise|force)\]")
-_SMAPS = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ .*$|^Swap: +(\d+) kB$", re.MULTILINE)
 # Pages to look at for one that is present, to see whether frame numbers are visible.
 _PROBED_PAGES = 64
 
@@ -122,14 +121,11 @@ class Sums:
 
     def _read_totals(self) -> dict[Mapping, int]:
         """Return bytes of swap by the mapping they are in, as smaps has them."""
-        totals = {}
-        text = self.process.read_own("smaps")
-        for line in _SMAPS.finditer(text):
-            if line[1] is None:
-                (mapping,) = procmaps.parse_maps(line[0] + b"\n", Mapping, os.fsdecode)
-            else:
-                totals[mapping] = int(line[1]) * 1024
-        return totals
+        return {
+            mapping: size_of(fields["Swap"])
+            for mapping, fields in smaps(self.process, "Swap")
+            if "Swap" in fields
+        }
 
 
 def _shmem_huge() -> bool:

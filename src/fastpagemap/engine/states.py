@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..model.mapping import KERNEL_HALF, Mapping
-from ..model.runs import RUN_DTYPE, Runs, bounds, covered, union
+from ..model.runs import RUN_DTYPE, Runs, bounds, in_spans, union
 from ..model.span import checked
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings
@@ -49,7 +49,7 @@ def states(
     for segments, kept, runs in answers:
         if not kept.all():
             changed = segments.part(~kept)
-            runs = runs[~covered(runs["start"], changed.starts, changed.ends)]
+            runs = runs[~in_spans(runs["start"], changed.starts, changed.ends)]
         if len(runs):
             found.append(runs)
     return _sorted(found)
@@ -61,7 +61,7 @@ def _disjoint(spans: list[Mapping]) -> list[tuple[int, int]]:
         checked(span.start, span.end)
     starts, ends = bounds(spans)
     edges = np.unique(np.concatenate([starts, ends]))
-    inside = covered(edges, *union(starts, ends)).tolist()
+    inside = in_spans(edges, *union(starts, ends)).tolist()
     pairs = itertools.pairwise(edges.tolist())
     return [pair for pair, wanted in zip(pairs, inside, strict=False) if wanted]
 

@@ -1,4 +1,4 @@
-"""Runs of pages of the same state: what a state is, and how runs are put together. Pure: no I/O."""
+"""The states of pages, and runs of pages in one state: arrays alone, no I/O."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,16 +14,17 @@ __all__ = [
     "Runs",
     "Spans",
     "State",
-    "at_addresses",
     "batches",
     "bounds",
-    "common",
-    "covered",
-    "cut",
-    "having",
-    "joined",
-    "near",
+    "close_gaps",
+    "cut_at",
+    "edges_of",
+    "has_any",
+    "in_spans",
+    "intersection",
+    "join_equal",
     "runs_of",
+    "states_at",
     "union",
 ]
 
@@ -57,21 +58,21 @@ class State(UInt64Flag):
     SWAPPED_SHARED = 1 << 9
 
 
-def having(states: Addresses, state: State) -> npt.NDArray[np.bool_]:
+def has_any(states: Addresses, state: State) -> npt.NDArray[np.bool_]:
     """Return which states have any of the flags."""
     found: npt.NDArray[np.bool_] = (states & state) != 0
     return found
 
 
 def runs_of(starts: Any, ends: Any, states: Any) -> Runs:
-    """Return runs of the columns given."""
+    """Return an array of runs with these columns."""
     runs = np.empty(len(starts), RUN_DTYPE)
     runs["start"], runs["end"], runs["state"] = starts, ends, states
     return runs
 
 
-def covered(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDArray[np.bool_]:
-    """Return which addresses lie in one of some spans, which are sorted and apart."""
+def in_spans(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDArray[np.bool_]:
+    """Return which addresses lie in any of the spans, which are sorted and disjoint."""
     if not len(starts):
         return np.zeros(len(addresses), bool)
     at = np.searchsorted(starts, addresses, "right")
@@ -79,7 +80,7 @@ def covered(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDA
     return inside
 
 
-def at_addresses(runs: Runs, addresses: Addresses) -> Addresses:
+def states_at(runs: Runs, addresses: Addresses) -> Addresses:
     """Return the state of the page at each address; 0 outside of all runs."""
     if not len(runs):
         return np.zeros(len(addresses), np.uint64)
@@ -90,8 +91,8 @@ def at_addresses(runs: Runs, addresses: Addresses) -> Addresses:
     return states
 
 
-def joined(runs: Runs, borders: Addresses) -> Runs:
-    """Join neighbours of equal state, but not over a border."""
+def join_equal(runs: Runs, borders: Addresses) -> Runs:
+    """Join adjacent runs of equal state, except across a border."""
     if len(runs) < 2:
         return runs
     same = runs["start"][1:] == runs["end"][:-1]
@@ -99,7 +100,9 @@ def joined(runs: Runs, borders: Addresses) -> Runs:
     candidates = np.flatnonzero(same) + 1
     if not len(candidates):
         return runs
-    joining = candidates[~np.isin(runs["start"][candidates], borders)]
+    edges, borders = runs["start"][candidates], np.sort(borders, kind="stable")
+    inside = np.searchsorted(borders, edges) == np.searchsorted(borders, edges, "right")
+    joining = candidates[inside]
     first = np.ones(len(runs), bool)
     first[joining] = False
     last = np.ones(len(runs), bool)
@@ -107,18 +110,28 @@ def joined(runs: Runs, borders: Addresses) -> Runs:
     return runs_of(runs["start"][first], runs["end"][last], runs["state"][first])
 
 
-# ---- spans: starts and ends, sorted -------------------------------------------------------------
+# ---- spans: arrays of starts and of ends ---------------------------------------------------------
 
 
 def bounds(spans: Iterable[Any]) -> Spans:
-    """Return starts and ends of mappings, or whatever else has them, as arrays."""
+    """Return the starts and the ends of mappings, or of other objects that have both."""
     bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
     starts, ends = np.ascontiguousarray(bounds.T)
     return starts, ends
 
 
+def edges_of(*addresses: Addresses) -> Addresses:
+    """Return all addresses of some arrays, sorted, each one once.
+
+    A stable sort merges arrays that are sorted already; np.unique hashes them first, which took
+    160 times as long for two million (numpy 2.4).
+    """
+    edges = np.sort(np.concatenate(addresses), kind="stable")
+    return edges[np.flatnonzero(np.diff(edges, prepend=~edges[:1]))]
+
+
 def union(starts: Addresses, ends: Addresses) -> Spans:
-    """Return spans that are sorted and apart: all that is in any of those given."""
+    """Return the union of spans: sorted and disjoint."""
     some = ends > starts
     order = np.argsort(starts[some], kind="stable")
     starts, ends = starts[some][order], np.maximum.accumulate(ends[some][order])
@@ -128,27 +141,27 @@ def union(starts: Addresses, ends: Addresses) -> Spans:
     return starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
 
 
-def common(these: Spans, those: Spans) -> Spans:
-    """Return what lies in both, sorted."""
-    edges = np.unique(np.concatenate([*these, *those]))
-    both = covered(edges[:-1], *these) & covered(edges[:-1], *those)
+def intersection(these: Spans, those: Spans) -> Spans:
+    """Return the intersection of two lists of spans, which are sorted and disjoint."""
+    edges = edges_of(*these, *those)
+    both = in_spans(edges[:-1], *these) & in_spans(edges[:-1], *those)
     return edges[:-1][both], edges[1:][both]
 
 
-def near(starts: Addresses, ends: Addresses, gap: int, walls: Addresses) -> Spans:
-    """Join spans less than `gap` bytes apart, unless there is a wall between."""
+def close_gaps(starts: Addresses, ends: Addresses, gap: int, barriers: Addresses) -> Spans:
+    """Join spans with a gap of less than `gap` bytes, unless a barrier lies in the gap."""
     if len(starts) < 2:
         return starts, ends
     apart = starts[1:] - ends[:-1] >= np.uint64(gap)
-    if len(walls):
-        before, after = (np.searchsorted(walls, edge) for edge in (ends[:-1], starts[1:]))
+    if len(barriers):
+        before, after = (np.searchsorted(barriers, edge) for edge in (ends[:-1], starts[1:]))
         apart |= after > before
     first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
     return np.ascontiguousarray(starts[first]), np.ascontiguousarray(ends[last])
 
 
 def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
-    """Yield spans of at most so many pages each, less than twice as many together."""
+    """Yield batches of spans: at most `pages` in a span, fewer than twice as many in a batch."""
     step = np.uint64(pages * PAGE_SIZE)
     parts = ((ends - starts + step - np.uint64(1)) // step).astype(np.intp)
     which = np.repeat(np.arange(len(parts)), parts)
@@ -162,10 +175,10 @@ def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
             yield lows[first:last], highs[first:last]
 
 
-def cut(runs: Runs, borders: Addresses) -> Runs:
-    """Cut runs at the borders."""
-    edges = np.unique(np.concatenate([runs["start"], runs["end"], borders]))
-    inside = covered(edges[:-1], runs["start"], runs["end"])
+def cut_at(runs: Runs, borders: Addresses) -> Runs:
+    """Split the runs at the borders."""
+    edges = edges_of(runs["start"], runs["end"], borders)
+    inside = in_spans(edges[:-1], runs["start"], runs["end"])
     starts = edges[:-1][inside]
     at = np.searchsorted(runs["start"], starts, "right") - 1
     return runs_of(starts, edges[1:][inside], runs["state"][at])

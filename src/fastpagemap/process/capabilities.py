@@ -6,6 +6,7 @@ import functools
 import mmap
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .process import Process, pid_of
 __all__ = [
     "Capabilities",
     "capabilities",
+    "capabilities_of",
     "categories",
     "need_soft_dirty",
     "one_entry_tells",
@@ -80,11 +82,11 @@ class Capabilities:
 
     def __str__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return "\n".join(f"{name:<21} {_told(name, value)}" for name, value in values.items())
+        return "\n".join(f"{name:<21} {_described(name, value)}" for name, value in values.items())
 
 
-def _told(name: str, value: bool | int | Category | None) -> str:
-    """Return what the table says of a value."""
+def _described(name: str, value: bool | int | Category | None) -> str:
+    """Return the text of a value in the table."""
     if isinstance(value, Category):
         return " ".join(str(category.name) for category in value) or "none"
     if value is False:
@@ -113,15 +115,20 @@ def capabilities(process: Any = None) -> Capabilities:
     or changed by it, so that no one's tracking is disturbed.
     """
     held = Process(None if process is None else pid_of(process))
+    return capabilities_of(held, mappings(held))
+
+
+def capabilities_of(process: Process, current: Iterable[Mapping]) -> Capabilities:
+    """Return the capabilities for a process that is held open, given its current mappings."""
     return Capabilities(
         page_size=PAGE_SIZE,
         soft_dirty=soft_dirty(),
         scan=bool(categories()),
         categories=categories(),
-        procmap_query=_procmap_query(held),
+        procmap_query=_procmap_query(process),
         cachestat=_cachestat(),
         pfn=_pfn(),
-        map_files=_map_files(held),
+        map_files=_map_files(process, current),
         userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
     )
 
@@ -138,7 +145,7 @@ def _procmap_query(process: Process) -> bool:
 
 @functools.cache
 def _cachestat() -> bool:
-    """Ask about a page of a file of one's own."""
+    """Return whether cachestat works, tried on a page of an own memfd."""
     fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
     try:
         page = np.ones(1, np.uint8)
@@ -153,7 +160,7 @@ def _cachestat() -> bool:
 
 
 def _pfn() -> bool:
-    """Look for the frame number of a page that is there."""
+    """Return whether frame numbers are visible, tried on an own page that is present."""
     with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page[0] = 1
         held = Process()
@@ -162,15 +169,15 @@ def _pfn() -> bool:
     return bool(entry.decode(found)["pfn"][0])
 
 
-def _map_files(process: Process) -> bool | None:
-    for mapping in mappings(process):
+def _map_files(process: Process, current: Iterable[Mapping]) -> bool | None:
+    for mapping in current:
         if mapping.inode:
             name = f"map_files/{mapping.start:x}-{mapping.end:x}"
             try:
                 os.close(process.open(name, os.O_PATH))
             except PermissionError:
                 return False
-            except OSError:  # gone, or changed, in between
+            except OSError:  # unmapped meanwhile
                 continue
             return True
     return None

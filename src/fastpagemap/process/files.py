@@ -1,4 +1,4 @@
-"""The file behind a mapping: what it is on, and how to open it."""
+"""The file behind a mapping: its file system, and the ways to open it."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ _LAYERS = re.compile(rb"(?:upperdir|lowerdir\+?|datadir\+)=([^,]*)")
 
 
 class Mount(NamedTuple):
-    """A line of mountinfo."""
+    """A line of mountinfo; `kind` is the type of the file system."""
 
     device: int
     point: bytes
@@ -28,15 +28,15 @@ class Mount(NamedTuple):
     options: bytes
 
 
-def _plain(text: bytes) -> bytes:
-    """Undo mountinfo's way to write blanks and backslashes."""
+def _unescape(text: bytes) -> bytes:
+    """Decode the octal escapes that mountinfo has for blanks and backslashes."""
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
 
 
 class Files:
     """The files that one process has mapped.
 
-    What is found out is kept: to be made anew for every call from outside, as it goes stale.
+    It caches what it finds: make a new one for each public call, because that goes stale.
     """
 
     def __init__(self, process: Process) -> None:
@@ -44,20 +44,20 @@ class Files:
 
     @functools.cached_property
     def mounts(self) -> list[Mount]:
-        """What this process and that one have mounted."""
+        """The mounts of this process and of the other one."""
         with open("/proc/self/mountinfo", "rb") as file:
             text = file.read()
         with contextlib.suppress(OSError):
             text += self.process.read("mountinfo")
         return [
-            Mount(os.makedev(int(major), int(minor)), _plain(point), kind, options)
+            Mount(os.makedev(int(major), int(minor)), _unescape(point), kind, options)
             for major, minor, point, kind, options in _MOUNT.findall(text)
         ]
 
     def is_device(self, mapping: Mapping) -> bool:
-        """Return whether a mapping is of a device, as far as can be seen.
+        """Return whether a mapping is known to be of a character device.
 
-        /dev/zero is on a tmpfs, but what a private mapping of it holds is memory like any other.
+        /dev/zero is on a tmpfs, but a private mapping of it holds anonymous memory.
         """
         try:
             about = os.stat(mapping.path, follow_symlinks=False)
@@ -66,14 +66,19 @@ class Files:
         same = (about.st_dev, about.st_ino) == (mapping.device, mapping.inode)
         return same and stat.S_ISCHR(about.st_mode)
 
-    def opened(self, mapping: Mapping) -> Generator[int, None, None]:
-        """Yield descriptors of a mapping's file, opened in one way after the other.
+    def descriptors(self, mapping: Mapping) -> Generator[int, None, None]:
+        """Yield open descriptors of a mapping's file, one for each way that works.
 
-        Each is closed when the next one is asked for.
+        Each is closed before the next one is opened.
         """
-        for way in (self._by_map_files, self._by_descriptor, self._by_path, self._by_layers):
+        for open_by in (
+            self._by_map_files,
+            self._by_process_descriptor,
+            self._by_path,
+            self._by_layers,
+        ):
             try:
-                fd = way(mapping)
+                fd = open_by(mapping)
             except OSError:
                 continue
             try:
@@ -86,18 +91,18 @@ class Files:
         name = f"map_files/{mapping.start:x}-{mapping.end:x}"
         return _open_same(name, self.process.directory, mapping)
 
-    def _by_descriptor(self, mapping: Mapping) -> int:
-        """Open the file through a descriptor that the process has of it."""
-        descriptor = self._descriptors.get((mapping.device, mapping.inode, mapping.path))
+    def _by_process_descriptor(self, mapping: Mapping) -> int:
+        """Open the file through one of the process's own descriptors."""
+        descriptor = self._process_descriptors.get((mapping.device, mapping.inode, mapping.path))
         if descriptor is None:
             raise FileNotFoundError(errno.ENOENT, "no descriptor of it", mapping.path)
         return _open_same(f"fd/{descriptor}", self.process.directory, mapping)
 
     @functools.cached_property
-    def _descriptors(self) -> dict[tuple[int, int, str], str]:
+    def _process_descriptors(self) -> dict[tuple[int, int, str], str]:
         """One of the process's descriptors for each file, by device, inode and path.
 
-        The path, because SysV segments have no descriptors, but inodes that memfds have too.
+        The path too: a SysV segment, which has no descriptor, may have the inode of a memfd.
         """
         found = {}
         directory = os.open("fd", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.process.directory)
@@ -112,7 +117,7 @@ class Files:
         return found
 
     def _by_path(self, mapping: Mapping) -> int:
-        """Open the file by its path, as the process sees it, or as this one does."""
+        """Open the file by its path, under the process's root or under this one's."""
         if not mapping.path.startswith("/") or mapping.path.endswith(" (deleted)"):
             raise FileNotFoundError(errno.ENOENT, "it has no path", mapping.path)
         with contextlib.suppress(OSError):
@@ -122,9 +127,9 @@ class Files:
     def _by_layers(self, mapping: Mapping) -> int:
         """Open the file in the layer of the overlay that it is mapped from.
 
-        Overlayfs shows inode, size and times of the file in the layer, and another device.
+        Overlayfs shows the inode, size and times of the file in the layer, but its own device.
         """
-        # asked of the mapping itself: at its path may be another overlay by now
+        # Asked through the mapping: another overlay may be mounted at its path by now.
         name = f"map_files/{mapping.start:x}-{mapping.end:x}"
         about = os.stat(name, dir_fd=self.process.directory)
         path = os.fsencode(mapping.path)
@@ -132,7 +137,7 @@ class Files:
             if mount.kind != b"overlay" or mount.device != about.st_dev:
                 continue
             rest = os.path.relpath(path, mount.point)
-            for layer in (_plain(part) for part in _LAYERS.findall(mount.options)):
+            for layer in (_unescape(part) for part in _LAYERS.findall(mount.options)):
                 for directory in layer.split(b":"):
                     with contextlib.suppress(OSError):
                         return _open_if(os.path.join(directory, rest), None, _same_file(about))
@@ -149,7 +154,7 @@ def _open_same(path: str, directory: int | None, mapping: Mapping) -> int:
 
 
 def _same_file(other: os.stat_result) -> Callable[[os.stat_result], bool]:
-    """Return a test for being the same file, but for the device."""
+    """Return a function that tells whether a file is the same one, apart from its device."""
 
     def same(about: os.stat_result) -> bool:
         return all(
@@ -161,19 +166,19 @@ def _same_file(other: os.stat_result) -> Callable[[os.stat_result], bool]:
 
 
 def _open_if(
-    path: str | bytes, directory: int | None, right: Callable[[os.stat_result], bool]
+    path: str | bytes, directory: int | None, is_wanted: Callable[[os.stat_result], bool]
 ) -> int:
-    """Open a file for reading, if it is the right one.
+    """Open a regular file for reading, if it is the one wanted.
 
-    Looked at before it is opened: what stands at a path may be another file by now, or a pipe or
-    a device, on which opening has effects.
+    Checked before it is opened: the path may lead to another file by now, or to a pipe or a device,
+    where opening has side effects.
     """
     found = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
     try:
         about = os.fstat(found)
-        if not stat.S_ISREG(about.st_mode) or not right(about):
+        if not stat.S_ISREG(about.st_mode) or not is_wanted(about):
             raise FileNotFoundError(errno.ENOENT, "another file by now", path)
-        # without waiting for whoever holds a lease on it
+        # O_NONBLOCK: do not wait for the holder of a lease.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         return os.open(f"/proc/self/fd/{found}", flags)
     finally:

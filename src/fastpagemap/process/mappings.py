@@ -1,4 +1,4 @@
-"""The mappings of a process: all of them from the text of /proc/PID/maps, a few one by one."""
+"""The mappings of a process: all of them from /proc/PID/maps, or a few by PROCMAP_QUERY."""
 
 import errno
 import os
@@ -7,15 +7,19 @@ from .._kernel import procmaps
 from ..model.mapping import KERNEL_HALF, Mapping
 from .process import Process
 
-__all__ = ["mappings", "within"]
+__all__ = ["mappings", "parse_maps", "within"]
 
-# Mappings to ask for one by one, before reading the text of all is cheaper.
+# Queries for single mappings that cost less than reading and parsing all of maps.
 _MAX_QUERIES = 64
 
 
 def mappings(process: Process) -> list[Mapping]:
     """Return all mappings of a process, in address order."""
-    text = process.read_own("maps")
+    return parse_maps(process, process.read_own("maps"))
+
+
+def parse_maps(process: Process, text: bytes) -> list[Mapping]:
+    """Parse lines as /proc/PID/maps has them, each with its newline."""
     found = procmaps.parse_maps(text, Mapping, os.fsdecode)
     if b"\\012" in text:
         for index, mapping in enumerate(found):
@@ -25,10 +29,10 @@ def mappings(process: Process) -> list[Mapping]:
 
 
 def within(process: Process, start: int, end: int, *, files: bool = False) -> list[Mapping]:
-    """Return the mappings, or only those of files, that lie in a span or reach into it, in order.
+    """Return the mappings, or only those of files, that overlap a span, in address order.
 
-    A few are asked for one by one, where the kernel can be (Linux 6.11): that costs no more in a
-    process of many mappings. The gates of the kernel (``[vsyscall]``) are not among them.
+    Up to 64 are queried one by one (Linux 6.11), at a cost that does not grow with the number of
+    mappings that the process has. ``[vsyscall]``, in the kernel's half, is never among them.
     """
     found: list[Mapping] = []
     at = start
@@ -47,7 +51,7 @@ def within(process: Process, start: int, end: int, *, files: bool = False) -> li
     except ProcessLookupError:
         raise process.gone() from None
     except OSError as error:
-        # ENOTTY before Linux 6.11; a path beyond 4096 bytes
+        # ENOTTY: before Linux 6.11. ENAMETOOLONG: a path of more than 4096 bytes.
         if error.errno not in (errno.ENOTTY, errno.ENAMETOOLONG):
             raise
     return [
@@ -59,10 +63,10 @@ def within(process: Process, start: int, end: int, *, files: bool = False) -> li
 
 
 def _path_with_newline(process: Process, mapping: Mapping) -> str:
-    r"""Return a path in which maps shows ``\012``: the kernel's way to write a newline.
+    r"""Return the path of a mapping for which maps has ``\012``, the kernel's escape of a newline.
 
-    A backslash and three digits look the same there. The link in map_files tells, where it may be
-    read; otherwise the far more likely newline is assumed.
+    A file name with a backslash and these three digits looks the same. The link in map_files tells
+    the two apart, where it may be read; otherwise a newline is assumed, which is far more likely.
     """
     try:
         return os.fsdecode(process.readlink(f"map_files/{mapping.start:x}-{mapping.end:x}"))

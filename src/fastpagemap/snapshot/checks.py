@@ -1,4 +1,4 @@
-"""What a snapshot's file may say: checked, as it may come from a stranger."""
+"""The checks of a snapshot's file: it may come from a stranger."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ import numpy.typing as npt
 from ..model.entry import Category
 from ..model.errors import SnapshotError
 from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, Runs, State, having, runs_of
+from ..model.runs import RUN_DTYPE, Runs, State, has_any, runs_of
 from ..process.capabilities import Capabilities
 
-__all__ = ["fields_of", "mappings_of", "need", "runs_from"]
+__all__ = ["need", "parse_mappings", "parse_metadata", "parse_runs"]
 
 _PERMISSIONS = re.compile(r"[r-][w-][x-][sp]|\?{4}")
-_PLAIN = re.compile(r"[ -~]{0,256}")
+_SHORT_ASCII = re.compile(r"[ -~]{0,256}")
 
 
 def need(good: bool, what: str) -> None:
-    """Raise SnapshotError, naming what is wrong, unless it is good."""
+    """Raise SnapshotError, naming what is wrong, unless `good`."""
     if not good:
         raise SnapshotError(
             f"a damaged or forged snapshot ({what}): get it once more from where it came from"
@@ -32,37 +32,37 @@ def need(good: bool, what: str) -> None:
 # ---- metadata ----------------------------------------------------------------------------------
 
 
-def fields_of(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a snapshot that its metadata has."""
-    metadata.setdefault("uid", None)  # files of before it was kept
+def parse_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a snapshot that its metadata holds."""
+    metadata.setdefault("uid", None)  # older files have no uid
     need(metadata.keys() == _RULES.keys(), f"metadata {', '.join(map(repr, metadata))}"[:199])
     for name, good in _RULES.items():
         need(good(metadata[name]), f"{name} {metadata[name]!r}"[:99])
-    able = dict(metadata["capabilities"])
-    need(able.keys() == _ABLE, f"capabilities {', '.join(map(repr, able))}"[:199])
-    told = able.pop("categories")
-    known = isinstance(told, list) and all(
-        isinstance(name, str) and name in Category.__members__ for name in told
+    found = dict(metadata["capabilities"])
+    need(found.keys() == _CAPABILITIES, f"capabilities {', '.join(map(repr, found))}"[:199])
+    names = found.pop("categories")
+    known = isinstance(names, list) and all(
+        isinstance(name, str) and name in Category.__members__ for name in names
     )
-    need(known, f"categories {told!r}"[:99])
+    need(known, f"categories {names!r}"[:99])
     categories = Category(0)
-    for name in told:
+    for name in names:
         categories |= Category[name]
-    need(able.pop("page_size") == metadata["page_size"], "two page sizes")
-    for name, value in able.items():
+    need(found.pop("page_size") == metadata["page_size"], "two page sizes")
+    for name, value in found.items():
         known = type(value) is bool or (value is None and name == "map_files")
         need(known, f"capabilities: {name} {value!r}"[:99])
-    capabilities = Capabilities(page_size=metadata["page_size"], categories=categories, **able)
+    capabilities = Capabilities(page_size=metadata["page_size"], categories=categories, **found)
     return {**metadata, "time": float(metadata["time"]), "capabilities": capabilities}
 
 
 def _is_text(value: Any) -> bool:
-    """Return whether it is text that a file name could be: bytes, decoded, and no NUL."""
+    """Return whether it is text as os.fsdecode gives it for a file name: without NUL."""
     return isinstance(value, str) and b"\0" not in value.encode("utf-8", "surrogateescape")
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str) and _PLAIN.fullmatch(value) is not None
+def _is_short_ascii(value: Any) -> bool:
+    return isinstance(value, str) and _SHORT_ASCII.fullmatch(value) is not None
 
 
 def _is_time(value: Any) -> bool:
@@ -73,14 +73,14 @@ def _is_page_size(value: Any) -> bool:
     return type(value) is int and 512 <= value <= 1 << 30 and not value & (value - 1)
 
 
-_ABLE = {field.name for field in dataclasses.fields(Capabilities)}
+_CAPABILITIES = {field.name for field in dataclasses.fields(Capabilities)}
 _RULES: dict[str, Callable[[Any], bool]] = {
     "pid": lambda value: type(value) is int and 0 <= value < 1 << 31,
     "name": _is_text,
     "command": lambda value: value is None or _is_text(value),
     "time": _is_time,
-    "kernel": _is_plain,
-    "machine": _is_plain,
+    "kernel": _is_short_ascii,
+    "machine": _is_short_ascii,
     "page_size": _is_page_size,
     "soft_dirty": lambda value: type(value) is bool,
     "capabilities": lambda value: type(value) is dict,
@@ -91,8 +91,8 @@ _RULES: dict[str, Callable[[Any], bool]] = {
 # ---- mappings and runs -------------------------------------------------------------------------
 
 
-def mappings_of(rows: npt.NDArray[np.void], raw: bytes, page: int) -> list[Mapping]:
-    """Return the mappings, in order and apart, with their paths."""
+def parse_mappings(rows: npt.NDArray[np.void], raw: bytes, page: int) -> list[Mapping]:
+    """Return the mappings with their paths; they must be sorted and disjoint."""
     starts, ends = rows["start"], rows["end"]
     aligned = not ((starts | ends) % np.uint64(page)).any()
     need(aligned and bool((starts < ends).all()), "mappings: their addresses")
@@ -106,10 +106,10 @@ def mappings_of(rows: npt.NDArray[np.void], raw: bytes, page: int) -> list[Mappi
     return list(map(Mapping, start, end, permissions, offset, device, inode, paths))
 
 
-def runs_from(
+def parse_runs(
     arrays: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.void], fields: dict[str, Any]
 ) -> Runs:
-    """Return the runs, by their gaps and lengths: each in a mapping, in a state that can be."""
+    """Return the runs of some gaps, lengths and states; each must lie in one mapping."""
     gaps, lengths, states = (arrays[name] for name in ("gaps", "lengths", "states"))
     need(len(gaps) == len(lengths) == len(states), "runs: their number")
     if not len(gaps):
@@ -118,31 +118,38 @@ def runs_from(
     pages = gaps.sum(dtype=np.float64) + lengths.sum(dtype=np.float64)
     need(float(pages) * float(page) < 2.0**64 - 2.0**13, "runs: their addresses")
     need(bool(lengths.all()), "runs of no page")
-    ends = np.cumsum(gaps, dtype=np.uint64) + np.cumsum(lengths, dtype=np.uint64)
-    runs = runs_of((ends - lengths) * page, ends * page, states)
-    at = np.searchsorted(np.ascontiguousarray(rows["start"]), runs["start"], "right") - 1
-    inside = bool((at >= 0).all()) and bool((runs["end"] <= rows["end"][at]).all())
+    ends = np.add(gaps, lengths, dtype=np.uint64)
+    np.cumsum(ends, out=ends)
+    ends *= page
+    starts = ends - lengths * page
+    # Runs are sorted by construction, so those of one mapping follow one another.
+    firsts = np.searchsorted(starts, rows["start"])
+    counts = np.diff(firsts, append=len(starts))
+    some = counts > 0
+    lasts = firsts[some] + counts[some] - 1
+    inside = counts.sum() == len(starts) and bool((ends[lasts] <= rows["end"][some]).all())
     need(inside, "runs outside of the mappings")
-    same = (gaps[1:] == 0) & (at[1:] == at[:-1]) & (states[1:] == states[:-1])
+    same = (gaps[1:] == 0) & (states[1:] == states[:-1])
+    same[firsts[some][1:] - 1] = False
     need(not same.any(), "runs that are not joined")
     need(int(states.max()) < len(_POSSIBLE) and bool(_POSSIBLE[states].all()), "runs: their states")
-    dirty = not fields["soft_dirty"] and bool(having(runs["state"], State.SOFT_DIRTY).any())
-    need(not dirty, "soft-dirty runs of a kernel that has no such")
-    return runs
+    dirty = int(np.bitwise_or.reduce(states)) & State.SOFT_DIRTY
+    need(fields["soft_dirty"] or not dirty, "soft-dirty runs of a kernel that has no such")
+    return runs_of(starts, ends, states)
 
 
-def _possible() -> npt.NDArray[np.bool_]:
-    """Return of each state whether a page can be in it, and not in none."""
+def _possible_states() -> npt.NDArray[np.bool_]:
+    """Return for each number of flags whether it is the state of a page; 0 is none."""
     states = np.arange(2 * int(State.SWAPPED_SHARED), dtype=np.uint64)
 
-    absent, swapped = ~having(states, State.PRESENT), having(states, State.SWAPPED)
+    absent, swapped = ~has_any(states, State.PRESENT), has_any(states, State.SWAPPED)
     possible: npt.NDArray[np.bool_] = states != 0
     of_present = State.SHARED | State.EXCLUSIVE | State.HUGE | State.ZERO
-    possible &= ~(absent & having(states, of_present))
-    possible &= absent | ~having(states, State.SWAPPED | State.UNKNOWN | State.GUARD)
-    possible &= swapped | ~having(states, State.SWAPPED_SHARED)
-    possible &= ~(swapped & having(states, State.UNKNOWN))
+    possible &= ~(absent & has_any(states, of_present))
+    possible &= absent | ~has_any(states, State.SWAPPED | State.UNKNOWN | State.GUARD)
+    possible &= swapped | ~has_any(states, State.SWAPPED_SHARED)
+    possible &= ~(swapped & has_any(states, State.UNKNOWN))
     return possible
 
 
-_POSSIBLE = _possible()
+_POSSIBLE = _possible_states()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .._kernel.compare import compare_runs
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import Addresses, State, at_addresses, bounds, having
+from ..model.runs import Addresses, State, bounds, edges_of, has_any
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -22,6 +23,9 @@ CHANGE_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("before", "=u8"), ("
 CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "written", "unshared")
 
 Mask = npt.NDArray[np.bool_]
+
+# The end of the last segment: no run of whole pages ends above.
+_LAST = (1 << 64) - 1
 
 
 class Diff:
@@ -47,50 +51,39 @@ class Diff:
             )
         self.before, self.after = before, after
         self.same_process = (before.pid, before.name) == (after.pid, after.name)
-        borders = [*bounds(before.mappings), *bounds(after.mappings)]
-        runs = [runs[name] for runs in (before.states, after.states) for name in ("start", "end")]
-        self._cells = _Cells(before, after, borders)
-        cells = _Cells(before, after, [*borders, *runs])
-        lows = cells.lows
-        old, new = at_addresses(before.states, lows), at_addresses(after.states, lows)
-        other = ~cells.same
-        chosen = np.flatnonzero((old != new) | (other & ((old | new) != 0)))
-        chosen, ends = cells.joined(chosen, old, new, *cells.owners)
-        self.runs = np.empty(len(chosen), CHANGE_DTYPE)
-        self.runs["start"], self.runs["end"] = lows[chosen], ends
-        self.runs["before"], self.runs["after"] = old[chosen], new[chosen]
-        # whether what is there now is something else than what was
-        self._other = other[chosen]
+        self._cells = _Cells(before, after)
+        # `_replaced`: other memory is mapped there than before.
+        self.runs, self._replaced = self._cells.changes()
 
     def __repr__(self) -> str:
         return f"<Diff of {self.before!r} and {self.after!r}: {len(self.runs)} runs>"
 
     def _had(self, state: State) -> Mask:
-        return having(self.runs["before"], state)
+        return has_any(self.runs["before"], state)
 
     def _has(self, state: State) -> Mask:
-        return having(self.runs["after"], state)
+        return has_any(self.runs["after"], state)
 
     @property
     def swapped_out(self) -> Mask:
         """Which of the runs were present, and are swapped now."""
-        return self._had(State.PRESENT) & self._has(State.SWAPPED) & ~self._other
+        return self._had(State.PRESENT) & self._has(State.SWAPPED) & ~self._replaced
 
     @property
     def faulted_in(self) -> Mask:
         """Which are present, and were not: those swapped in, and those of new mappings, too."""
-        return self._has(State.PRESENT) & (~self._had(State.PRESENT) | self._other)
+        return self._has(State.PRESENT) & (~self._had(State.PRESENT) | self._replaced)
 
     @property
     def swapped_in(self) -> Mask:
         """Which were swapped, and are present now."""
-        return self._had(State.SWAPPED) & self._has(State.PRESENT) & ~self._other
+        return self._had(State.SWAPPED) & self._has(State.PRESENT) & ~self._replaced
 
     @property
     def dropped(self) -> Mask:
         """Which were present or swapped, and are nothing now: given back, or unmapped."""
         there = State.PRESENT | State.SWAPPED
-        return self._had(there) & (~self._has(there | State.UNKNOWN) | self._other)
+        return self._had(there) & (~self._has(there | State.UNKNOWN) | self._replaced)
 
     @property
     def written(self) -> Mask:
@@ -113,7 +106,7 @@ class Diff:
 
         A page that was copied on write, the zero page too, or that the last of the others let go.
         """
-        stayed = self._had(State.PRESENT) & self._has(State.PRESENT) & ~self._other
+        stayed = self._had(State.PRESENT) & self._has(State.PRESENT) & ~self._replaced
         alone = self._has(State.EXCLUSIVE) & ~self._had(State.EXCLUSIVE)
         copied = self._had(State.SHARED) & ~self._has(State.SHARED)
         return stayed & (alone | copied)
@@ -165,31 +158,52 @@ class Diff:
 
 
 class _Cells:
-    """The address space, cut at some edges; and in which mappings each cell was and is."""
+    """The address space, cut at the borders of all mappings, and the mappings of each cell.
 
-    def __init__(self, before: "Snapshot", after: "Snapshot", edges: list[Addresses]) -> None:
-        cuts = np.sort(np.concatenate(edges), kind="stable")
-        cuts = cuts[np.flatnonzero(np.diff(cuts, prepend=~cuts[:1]))]
-        self.lows, self.highs = cuts[:-1], cuts[1:]
+    `owners` has two arrays: for each cell the number of its mapping before and after, or -1.
+    """
+
+    def __init__(self, before: "Snapshot", after: "Snapshot") -> None:
+        self.states = before.states, after.states
         self.mappings = before.mappings, after.mappings
-        self.owners = _owner(before.mappings, self.lows), _owner(after.mappings, self.lows)
+        spans = [bounds(mappings) for mappings in self.mappings]
+        cuts = edges_of(*spans[0], *spans[1])
+        self.lows, self.highs = cuts[:-1], cuts[1:]
+        self.owners = _mapping_index(*spans[0], self.lows), _mapping_index(*spans[1], self.lows)
         self.same = self._same()
 
     def _same(self) -> Mask:
-        """Return where the same part of the same file, or no file, is mapped before and after."""
-        old, new = self.owners
-        if not len(old):
-            return np.ones(0, bool)
-        changed = (old[1:] != old[:-1]) | (new[1:] != new[:-1])
-        heads = np.concatenate(([0], np.flatnonzero(changed) + 1))
-        pairs = zip(old[heads].tolist(), new[heads].tolist(), strict=True)
-        same = [_object(self.mappings[0], i) == _object(self.mappings[1], j) for i, j in pairs]
-        return np.repeat(np.array(same, bool), np.diff(heads, append=len(old)))
+        """Return which cells show the same part of the same file, or no file, before and after."""
+        pairs = zip(*(owner.tolist() for owner in self.owners), strict=True)
+        one, two = ([*mappings, None] for mappings in self.mappings)  # -1 is the last one
+        return np.array([_same_memory(one[i], two[j]) for i, j in pairs], bool)
 
-    def joined(
+    def changes(self) -> tuple[npt.NDArray[np.void], Mask]:
+        """Return the runs of changed pages, and for each whether other memory is mapped there."""
+        one, two = map(np.ascontiguousarray, self.states)
+        segments = self._segments()
+        # Each change ends at the end of a run, of a gap between runs, or of a segment.
+        most = 2 * len(one) + 2 * len(two) + len(segments)
+        runs, replaced = np.empty(most, CHANGE_DTYPE), np.empty(most, bool)
+        count = compare_runs(one, two, segments, runs, replaced)
+        if count < most // 2:  # a view would keep the whole array alive
+            return runs[:count].copy(), replaced[:count].copy()
+        return runs[:count], replaced[:count]
+
+    def _segments(self) -> Addresses:
+        """Return rows of start, end and whether the same memory is mapped, for all addresses."""
+        cells, ends = self.join(np.arange(len(self.lows)), *self.owners)
+        edges = np.concatenate((self.lows[cells], ends[-1:]))
+        segments = np.ones((len(edges) + 1, 3), np.uint64)
+        segments[0, 0], segments[1:, 0] = 0, edges
+        segments[:-1, 1], segments[-1, 1] = edges, _LAST
+        segments[1:-1, 2] = self.same[cells]
+        return segments
+
+    def join(
         self, chosen: npt.NDArray[np.intp], *columns: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.intp], Addresses]:
-        """Join chosen neighbours that are equal in all columns: return the first, and the ends."""
+        """Join chosen neighbours with equal columns; return their first cells and their ends."""
         if not len(chosen):
             return chosen, self.highs[chosen]
         apart = self.lows[chosen[1:]] != self.highs[chosen[:-1]]
@@ -199,33 +213,38 @@ class _Cells:
         return chosen[first], self.highs[chosen[last]]
 
     def parts(self, which: int, where: Mask) -> list[Mapping]:
-        """Return the parts of the mappings, of before or after, where some condition holds."""
+        """Return the parts of the mappings before (0) or after (1) in the cells of a mask."""
         own, spans = self.owners[which], self.mappings[which]
-        chosen, ends = self.joined(np.flatnonzero((own >= 0) & where), own)
+        chosen, ends = self.join(np.flatnonzero((own >= 0) & where), own)
         rows = zip(own[chosen].tolist(), self.lows[chosen].tolist(), ends.tolist(), strict=True)
-        return [_part(spans[row], start, end) for row, start, end in rows]
+        return [_clip(spans[row], start, end) for row, start, end in rows]
 
 
-def _owner(spans: list[Mapping], addresses: Addresses) -> npt.NDArray[np.intp]:
-    """Return the number of the mapping that each address is in, -1 for none."""
-    starts, ends = bounds(spans)
+def _mapping_index(
+    starts: Addresses, ends: Addresses, addresses: Addresses
+) -> npt.NDArray[np.intp]:
+    """Return the index of the mapping that each address is in, -1 for none."""
     at = np.searchsorted(starts, addresses, "right") - 1
-    if len(spans):
+    if len(starts):
         at[addresses >= ends[np.maximum(at, 0)]] = -1
     return at
 
 
-def _object(spans: list[Mapping], number: int) -> tuple[object, ...]:
-    """Return what tells whether two mappings show the same memory."""
-    if number < 0:
-        return ()
-    span = spans[number]
+def _same_memory(one: Mapping | None, two: Mapping | None) -> bool:
+    """Return whether two mappings, or none, show the same memory at the same addresses."""
+    if one == two:  # the common case, and the fastest to tell
+        return True
+    return one is not None and two is not None and _memory_key(one) == _memory_key(two)
+
+
+def _memory_key(span: Mapping) -> tuple[object, ...]:
+    """Return a key that is equal for mappings of the same memory."""
     if span.anonymous:
         return (span.shared,)
     return span.shared, span.device, span.inode, span.start - span.offset
 
 
-def _part(span: Mapping, start: int, end: int) -> Mapping:
-    """Return the part of a mapping."""
+def _clip(span: Mapping, start: int, end: int) -> Mapping:
+    """Return the part of a mapping between two addresses."""
     offset = span.offset + start - span.start if not span.anonymous else span.offset
     return span._replace(start=start, end=end, offset=offset)

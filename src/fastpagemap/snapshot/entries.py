@@ -1,4 +1,4 @@
-"""Entries saved from /proc/PID/pagemap, as runs: what can be known of them without the process."""
+"""Entries saved from /proc/PID/pagemap, as runs: what they tell without the process."""
 
 import contextlib
 import errno
@@ -14,28 +14,28 @@ from .._kernel.sinks import Sink
 from ..model import entry
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, Addresses, Runs, joined
+from ..model.runs import RUN_DTYPE, Addresses, Runs, join_equal
 
 __all__ = ["runs_and_mappings"]
 
-# entries looked at together
-WINDOW = 1 << 16
-# pages of nothing that part two mappings
-GAP = 512
+# Entries decoded at a time.
+WINDOW_ENTRIES = 1 << 16
+# Empty pages between two mappings, at least.
+MIN_GAP_PAGES = 512
 
 
 def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
-    """Return the runs of saved entries, and a nameless mapping for each stretch of them."""
+    """Return the runs of saved entries, and a nameless mapping around each group of runs."""
     found = [np.empty(0, RUN_DTYPE)]
-    for first, words in _windows(source):
+    for first, words in _nonzero_windows(source):
         address = start + first * PAGE_SIZE
         if address + len(words) * PAGE_SIZE >= 1 << 64:
             raise ValueError(
                 f"entry {first + len(words)} is of no address, if the first is of {start:#x}"
             )
         found.append(_runs(address, words))
-    runs = joined(np.concatenate(found), np.empty(0, np.uint64))
-    return runs, _stretches(runs)
+    runs = join_equal(np.concatenate(found), np.empty(0, np.uint64))
+    return runs, _mappings_of(runs)
 
 
 def _runs(start: int, words: Addresses) -> Runs:
@@ -44,34 +44,34 @@ def _runs(start: int, words: Addresses) -> Runs:
     return np.frombuffer(sink.runs(), RUN_DTYPE)
 
 
-def _stretches(runs: Runs) -> list[Mapping]:
+def _mappings_of(runs: Runs) -> list[Mapping]:
     if not len(runs):
         return []
-    apart = runs["start"][1:] - runs["end"][:-1] >= np.uint64(GAP * PAGE_SIZE)
+    apart = runs["start"][1:] - runs["end"][:-1] >= np.uint64(MIN_GAP_PAGES * PAGE_SIZE)
     starts = runs["start"][np.concatenate(([True], apart))].tolist()
     ends = runs["end"][np.concatenate((apart, [True]))].tolist()
     return [Mapping(*span, "????", 0, 0, 0, "") for span in zip(starts, ends, strict=True)]
 
 
-def _windows(source: Any) -> Iterator[tuple[int, Addresses]]:
-    """Yield the number of an entry, and the entries from there on; without those that are 0."""
+def _nonzero_windows(source: Any) -> Iterator[tuple[int, Addresses]]:
+    """Yield the number of an entry and the entries from there on; all-zero windows are skipped."""
     if isinstance(source, (str, bytes, os.PathLike)):
         with Path(os.fsdecode(source)).open("rb") as file:
-            yield from _of_file(file)
+            yield from _read_windows(file)
     elif hasattr(source, "read"):
-        yield from _of_file(source)
+        yield from _read_windows(source)
     else:
         words = entry.values(source).reshape(-1)
-        for at in range(0, len(words), WINDOW):
-            if words[at : at + WINDOW].any():
-                yield at, words[at : at + WINDOW]
+        for at in range(0, len(words), WINDOW_ENTRIES):
+            if words[at : at + WINDOW_ENTRIES].any():
+                yield at, words[at : at + WINDOW_ENTRIES]
 
 
-def _of_file(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
-    """Read a file from where it stands, holes left out."""
+def _read_windows(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
+    """Yield the same of a file, from its position on; holes are skipped."""
     at = 0
     pending = b""
-    for offset, content in _contents(file):
+    for offset, content in _read_data(file):
         if pending and offset != at + len(pending):
             raise AssertionError("a hole in an entry")
         if not pending:
@@ -89,13 +89,13 @@ def _of_file(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
         )
 
 
-def _contents(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield what is in a file, and at which offset from where it stood."""
-    size = WINDOW * 8
+def _read_data(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield offsets from the file's position, and the bytes there."""
+    size = WINDOW_ENTRIES * 8
     try:
         fd, base = file.fileno(), file.tell()
         end = os.fstat(fd).st_size
-    except (OSError, AttributeError):  # a pipe, or no file of the system's
+    except (OSError, AttributeError):  # a pipe, or a Python object
         at = 0
         while content := file.read(size):
             yield at, content
@@ -104,7 +104,7 @@ def _contents(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     at = base
     while at < end:
         with contextlib.suppress(OSError):
-            at = _data(fd, at, base, end)
+            at = _seek_data(fd, at, base, end)
         file.seek(at)
         content = file.read(min(size, end - at))
         if not content:
@@ -113,13 +113,13 @@ def _contents(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         at += len(content)
 
 
-def _data(fd: int, at: int, base: int, end: int) -> int:
-    """Return where there is data next, at the beginning of an entry; the end if there is none."""
+def _seek_data(fd: int, at: int, base: int, end: int) -> int:
+    """Return the offset of the next data, rounded down to an entry; the end if there is none."""
     try:
         found = os.lseek(fd, at, os.SEEK_DATA)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            # the last, broken one is to be seen
+            # a last entry that is cut short must be noticed
             return max(at, end - (end - base) % 8)
         raise
     return max(at, base + (found - base) // 8 * 8)

@@ -1,8 +1,8 @@
-"""The one way this package writes a file: the whole of it, or nothing.
+"""The one way this package writes a file: all of it, or nothing.
 
-Root runs it in directories of strangers, so nothing that a stranger put at a path decides more than
-that path's own fate: no mode of his is taken over, no link of his is followed, and after the
-directory has been opened everything is done through that handle.
+Root runs it in directories that strangers can write. What a stranger put at a path affects that
+path alone: his modes are not kept, his links are not followed, and once the directory is open
+everything is done through that descriptor.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import BinaryIO
 
 __all__ = ["replace_file"]
 
-# As many links in a row as the kernel follows.
+# The kernel follows as many links in a row.
 _MAX_LINKS = 40
-# Never set-uid, set-gid, sticky, or writable by everybody: whoever may write a file of root's that
-# has such a bit can run programs as root.
-_ALLOWED = 0o775
-_NEW_FILE = 0o664
-_PRIVATE = 0o600
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Mode bits that may be kept: not set-uid, set-gid or sticky, nor writable by everybody. Whoever may
+# write a file of root's that has such a bit can run programs as root.
+_KEPT_BITS = 0o775
+_NEW_MODE = 0o664
+_PRIVATE_MODE = 0o600
+_DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_NOFOLLOW_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNNAMED_FLAGS = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -57,11 +58,11 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
             about = os.fstat(found) if found >= 0 else None
             if _is_own_descriptor(directory, name):
                 # not opened anew: it has a position, and another user may have opened it for us
-                writing = _through(os.dup(int(name)))
+                writing = _write_to(os.dup(int(name)))
             elif about is None or stat.S_ISREG(about.st_mode):
-                writing = _beside(directory, name, about, owner)
+                writing = _replace(directory, name, about, owner)
             else:
-                writing = _through(_special(found, about))
+                writing = _write_to(_special(found, about))
             with writing as file:
                 yield file
     except OSError as error:
@@ -74,7 +75,7 @@ def _locate(path: str, handles: contextlib.ExitStack) -> tuple[int, str, int]:
 
     A link is looked at and read through one handle, so that both are of one and the same link.
     """
-    directory = _opened(os.path.dirname(path) or ".", _DIRECTORY, None, handles)
+    directory = _open(os.path.dirname(path) or ".", _DIRECTORY_FLAGS, None, handles)
     for _ in range(_MAX_LINKS):
         name = os.path.basename(path)
         if not name:
@@ -82,7 +83,7 @@ def _locate(path: str, handles: contextlib.ExitStack) -> tuple[int, str, int]:
         if _is_own_descriptor(directory, name):
             return directory, name, -1
         try:
-            found = _opened(name, _ITSELF, directory, handles)
+            found = _open(name, _NOFOLLOW_FLAGS, directory, handles)
         except FileNotFoundError:
             return directory, name, -1
         about = os.fstat(found)
@@ -91,11 +92,11 @@ def _locate(path: str, handles: contextlib.ExitStack) -> tuple[int, str, int]:
         if not _is_trusted_link(about, os.fstat(directory)):
             raise _refusal("a symbolic link", "name the file it leads to")
         path = os.readlink("", dir_fd=found)
-        directory = _opened(os.path.dirname(path) or ".", _DIRECTORY, directory, handles)
+        directory = _open(os.path.dirname(path) or ".", _DIRECTORY_FLAGS, directory, handles)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _opened(path: str, flags: int, directory: int | None, handles: contextlib.ExitStack) -> int:
+def _open(path: str, flags: int, directory: int | None, handles: contextlib.ExitStack) -> int:
     handle = os.open(path, flags, dir_fd=directory)
     handles.callback(os.close, handle)
     return handle
@@ -146,24 +147,35 @@ def _special(found: int, about: os.stat_result) -> int:
 
 
 @contextlib.contextmanager
-def _through(handle: int) -> Iterator[BinaryIO]:
+def _write_to(handle: int) -> Iterator[BinaryIO]:
     with open(handle, "wb") as file:
         yield file
 
 
 @contextlib.contextmanager
-def _beside(
+def _replace(
     directory: int, name: str, old: os.stat_result | None, owner: int | None
 ) -> Iterator[BinaryIO]:
-    """Write a new file in a directory, then rename it to `name`."""
+    """Write a new file in a directory, then rename it to `name`.
+
+    Until then it has no name, where the file system can do that: whatever kills this process
+    leaves nothing behind.
+    """
     temporary = f".fastpagemap-{os.urandom(8).hex()}"
-    handle = os.open(temporary, _CREATE, _PRIVATE, dir_fd=directory)
+    handle = _open_unnamed(directory)
+    unnamed = handle >= 0
+    if not unnamed:
+        handle = os.open(temporary, _CREATE_FLAGS, _PRIVATE_MODE, dir_fd=directory)
     try:
         with open(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(handle)  # a full disk may show only now
             _set_mode(handle, old, owner)
+            if unnamed:
+                # Only a rename replaces a file, and only a file with a name can be renamed.
+                own = f"/proc/self/fd/{handle}"
+                os.link(own, temporary, dst_dir_fd=directory, follow_symlinks=True)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -171,19 +183,27 @@ def _beside(
         raise
 
 
+def _open_unnamed(directory: int) -> int:
+    """Open a new file without a name in a directory; return -1 where that cannot be."""
+    if os.path.exists("/proc/self/fd"):  # through which it gets its name
+        with contextlib.suppress(OSError):
+            return os.open(".", _UNNAMED_FLAGS, _PRIVATE_MODE, dir_fd=directory)
+    return -1
+
+
 def _set_mode(handle: int, old: os.stat_result | None, owner: int | None) -> None:
     """Give a new file the mode that it is to have, and the group of the file it replaces."""
     user = os.geteuid()
-    mode = _NEW_FILE & ~_umask()
+    mode = _NEW_MODE & ~_umask()
     # a file with a second name may be a file of this user's that somebody else linked here
     if old is not None and old.st_uid == user and old.st_nlink < 2:
-        mode = old.st_mode & _ALLOWED
+        mode = old.st_mode & _KEPT_BITS
         with contextlib.suppress(OSError):  # not a member of that group
             os.fchown(handle, -1, old.st_gid)
         if os.fstat(handle).st_gid != old.st_gid:
             mode &= ~0o070  # what one group was allowed is not another's
     if owner != user:
-        mode &= _PRIVATE
+        mode &= _PRIVATE_MODE
     # The owner of the directory may have named users who are to have access to all that is new
     # there. Until here the mode has kept them out.
     with contextlib.suppress(OSError):  # there is none, or the file system has no such thing

@@ -1,4 +1,4 @@
-"""A process's memory as it was: mappings and the state of every page, kept, saved, compared."""
+"""A process's memory at one time: its mappings and the state of every page."""
 
 import dataclasses
 import errno
@@ -16,9 +16,9 @@ from ..engine.usage import COLUMNS
 from ..model import entry
 from ..model.errors import SnapshotError, UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import Runs, State, having
+from ..model.runs import Runs, State, has_any
 from ..model.span import checked
-from ..process.capabilities import Capabilities, capabilities
+from ..process.capabilities import Capabilities, capabilities, capabilities_of
 from ..process.limits import affordable
 from ..process.mappings import mappings
 from ..process.process import Process
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     import pyarrow
     from matplotlib.figure import Figure
 
-__all__ = ["Snapshot", "SnapshotError", "taken"]
+__all__ = ["Snapshot", "SnapshotError", "take"]
 
-# bytes of a command that are kept
-LONGEST = 1 << 14
+# Bytes of a command line that are kept.
+MAX_COMMAND_BYTES = 1 << 14
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -116,15 +116,15 @@ class Snapshot:
             if name in ("start", "end", "size"):
                 table[name] = {"start": starts, "end": ends, "size": ends - starts}[name]
                 continue
-            counts = np.bincount(rows, pages * self._counted(name), len(table))
+            counts = np.bincount(rows, pages * self._counts(name), len(table))
             table[name] = counts.astype(np.uint64) * np.uint64(self.page_size)
         return table
 
-    def _counted(self, column: str) -> npt.NDArray[np.bool_]:
+    def _counts(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which runs a column counts."""
-        counted = having(self.states["state"], State[column.upper()])
+        counted = has_any(self.states["state"], State[column.upper()])
         if column == "huge":  # the huge zero page is none
-            counted &= ~having(self.states["state"], State.ZERO)
+            counted &= ~has_any(self.states["state"], State.ZERO)
         return counted
 
     def _columns(self, fields: Iterable[str] | None) -> list[str]:
@@ -195,7 +195,7 @@ class Snapshot:
             It cannot be written; what was there before is still there.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        content = _file_format().encoded(fields)
+        content = _file_format().encode(fields)
         if isinstance(file, (str, bytes, os.PathLike)):
             with replace_file(os.fsdecode(file), self.uid) as opened:
                 opened.write(content)
@@ -218,10 +218,10 @@ class Snapshot:
         formats = _file_format()
         if isinstance(file, (str, bytes, os.PathLike)):
             with open(file, "rb") as opened:
-                content = opened.read(formats.MOST_BYTES + 1)
+                content = opened.read(formats.MAX_BYTES + 1)
         else:
-            content = file.read(formats.MOST_BYTES + 1)
-        return cls(**formats.decoded(content))
+            content = file.read(formats.MAX_BYTES + 1)
+        return cls(**formats.decode(content))
 
     @classmethod
     def from_entries(cls, source: Any, start: int = 0) -> Self:
@@ -255,8 +255,8 @@ class Snapshot:
         """
         start, _, _ = checked(start, start)
         runs, spans = entries.runs_and_mappings(source, start)
-        able = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
-        dirty = bool(having(runs["state"], State.SOFT_DIRTY).any())
+        known = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
+        dirty = bool(has_any(runs["state"], State.SOFT_DIRTY).any())
         about = os.uname()
         return cls(
             pid=0,
@@ -266,7 +266,7 @@ class Snapshot:
             kernel=about.release,
             machine=about.machine,
             page_size=entry.PAGE_SIZE,
-            capabilities=able,
+            capabilities=known,
             soft_dirty=dirty,
             mappings=spans,
             states=runs,
@@ -325,21 +325,21 @@ class Snapshot:
 
 
 def _file_format() -> ModuleType:
-    """Return the module, which imports much that few need."""
+    """Import the module late: it imports zipfile and json, which most programs do not need."""
     from . import file_format
 
     return file_format
 
 
-def taken(process: Process) -> Snapshot:
+def take(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
     about = os.uname()
     with process.outlived():
         spans = mappings(process)
-        able = capabilities(process.pid)
+        known = capabilities_of(process, spans)
         uid = process.uid()
         name = process.read_own("comm").removesuffix(b"\n")
-        command = process.read_own("cmdline")[:LONGEST].rstrip(b"\0").replace(b"\0", b" ")
+        command = process.read_own("cmdline")[:MAX_COMMAND_BYTES].rstrip(b"\0").replace(b"\0", b" ")
         found = states(process, spans)
     return Snapshot(
         pid=process.pid,
@@ -349,8 +349,8 @@ def taken(process: Process) -> Snapshot:
         kernel=about.release,
         machine=about.machine,
         page_size=entry.PAGE_SIZE,
-        capabilities=able,
-        soft_dirty=able.soft_dirty,
+        capabilities=known,
+        soft_dirty=known.soft_dirty,
         mappings=spans,
         states=found,
         uid=uid,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fastpagemap import State
 from fastpagemap.cli.watch.area import View
-from fastpagemap.model.runs import at_addresses
+from fastpagemap.model.runs import states_at
 
 __all__ = ["clipped", "moved", "replaced"]
 
@@ -22,7 +22,7 @@ def moved(before: Runs, after: Runs) -> dict[str, int]:
     # sorted, not made unique: an edge that is there twice begins a part of no size
     edges = np.sort(np.concatenate([r[e] for r in (before, after) for e in ("start", "end")]))
     sizes = np.diff(edges)
-    was, now = at_addresses(before, edges[:-1]), at_addresses(after, edges[:-1])
+    was, now = states_at(before, edges[:-1]), states_at(after, edges[:-1])
 
     new = now & ~was
     # pages that are nothing yet are soft-dirty, too, in a new mapping
