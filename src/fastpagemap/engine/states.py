@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..model.mapping import KERNEL_HALF, Mapping
-from ..model.runs import RUN_DTYPE, Runs, bounds, in_spans, union
+from ..model.runs import RUN_DTYPE, Runs, bounds, edges_of, in_spans, union
 from ..model.span import checked
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings
@@ -60,7 +60,7 @@ def _disjoint(spans: list[Mapping]) -> list[tuple[int, int]]:
     for span in spans:
         checked(span.start, span.end)
     starts, ends = bounds(spans)
-    edges = np.unique(np.concatenate([starts, ends]))
+    edges = edges_of(starts, ends)
     inside = in_spans(edges, *union(starts, ends)).tolist()
     pairs = itertools.pairwise(edges.tolist())
     return [pair for pair, wanted in zip(pairs, inside, strict=False) if wanted]

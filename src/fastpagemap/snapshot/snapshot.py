@@ -340,7 +340,7 @@ def take(process: Process) -> Snapshot:
         uid = process.uid()
         name = process.read_own("comm").removesuffix(b"\n")
         command = process.read_own("cmdline")[:MAX_COMMAND_BYTES].rstrip(b"\0").replace(b"\0", b" ")
-        found = states(process, spans)
+        found = states(process, None, spans)
     return Snapshot(
         pid=process.pid,
         name=os.fsdecode(name),
