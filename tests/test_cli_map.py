@@ -12,8 +12,8 @@ import fastpagemap as fpm
 import oracle
 from commandline import run
 from fastpagemap import Mapping, State
-from fastpagemap.cli import layout, palette, picture
-from fastpagemap.cli.spans import spans_of
+from fastpagemap.report import layout, palette, picture
+from fastpagemap.report.spans import spans_of
 from victim import Victim
 
 image = pytest.importorskip("matplotlib.image")

@@ -16,10 +16,12 @@ import fastpagemap as fpm
 import oracle
 import runas
 from commandline import run
-from fastpagemap.cli import report as reports
-from fastpagemap.cli import selection
-from fastpagemap.cli.command_report import unread
-from fastpagemap.cli.kinds import KINDS, kinds
+from fastpagemap.cli import collect
+from fastpagemap.cli.commands.report import unread
+from fastpagemap.cli.processes import processes
+from fastpagemap.report import report as reports
+from fastpagemap.report import selection
+from fastpagemap.report.kinds import KINDS, kinds
 from victim import Victim
 
 pytest.importorskip("click")
@@ -222,7 +224,7 @@ def test_all_in_groups(victim):
 @pytest.mark.root
 def test_what_nobody_may_not_read_is_counted(victim):
     def as_nobody():
-        found = reports.collect_all(reports.processes())
+        found = collect.collect_all(processes())
         return found.unreadable, found.labels["pid"], unread(found)
 
     unreadable, read, text = runas.as_nobody(as_nobody)
@@ -264,9 +266,9 @@ def test_a_process_that_ends_meanwhile(victim, monkeypatch):
                 mortal.kill()
             return super().usage(*arguments, **options)
 
-    monkeypatch.setattr(reports, "PageMap", Ending)
+    monkeypatch.setattr(collect, "PageMap", Ending)
     with Victim() as mortal:
-        found = reports.collect_all([victim.pid, mortal.pid])
+        found = collect.collect_all([victim.pid, mortal.pid])
     assert (found.labels["pid"], found.unreadable) == ([victim.pid], [])
     said = run("report", mortal.pid)
     assert (said.returncode, said.stdout) == (1, b"")

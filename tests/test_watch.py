@@ -20,13 +20,13 @@ from victim import Victim
 
 pytest.importorskip("textual")
 
-from fastpagemap.cli import palette
 from fastpagemap.cli.watch.app import Watch
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.cells import Cells, Legend, Line
 from fastpagemap.cli.watch.dialogs import Help, Range
 from fastpagemap.cli.watch.mappings import Mappings
 from fastpagemap.cli.watch.sampling import Live, Still
+from fastpagemap.report import palette
 
 COMMAND = [sys.executable, "-m", "fastpagemap", "watch"]
 
@@ -494,7 +494,8 @@ def test_a_process_that_may_not_be_read_is_one_line(victim):
     program = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
         # now, while the interpreter's own files can be read for certain
-        "import fastpagemap.cli.tables, fastpagemap.cli.command_watch, fastpagemap.cli.watch.app\n"
+        "import fastpagemap.report.tables, fastpagemap.cli.commands.watch\n"
+        "import fastpagemap.cli.watch.app\n"
         "import runas; runas.become(runas.NOBODY)\n"
         "sys.exit(fastpagemap.cli.main())"
     )

@@ -7,11 +7,11 @@ import pytest
 
 import fastpagemap as fpm
 from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, State
-from fastpagemap.cli import palette
 from fastpagemap.cli.watch.area import Area, View, cell_pages, parse_range
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
 from fastpagemap.cli.watch.picture import Wish, picture
 from fastpagemap.cli.watch.sampling import Live, Pace, Sample
+from fastpagemap.report import palette
 from victim import Victim
 
 PRESENT, SWAPPED, DIRTY = State.PRESENT, State.SWAPPED, State.SOFT_DIRTY

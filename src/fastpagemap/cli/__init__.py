@@ -1,7 +1,8 @@
 """The command line: runs a command, prints its lines, turns every failure into one line.
 
-`commands` says what can be asked, `report` collects, `tables` draws. Nothing but the standard
-library is imported before it is needed: click and rich are an extra.
+`group` lists the commands, `commands` has a module for each, `collect` reads processes; how it is
+shown stands in ``fastpagemap.report``. Nothing but the standard library is imported before it is
+needed: click and rich are an extra.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import TextIO
 
-MISUSE, FAILURE, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
-#: Which extra brings a library that is missing.
+from fastpagemap.cli.exit_codes import BROKEN_PIPE, FAILURE, INTERRUPTED, MISUSE
+
+__all__ = ["INTERRUPTED", "main"]
+
+#: The extra that installs a missing library.
 EXTRAS = {
     "click": "cli",
     "rich": "cli",
@@ -121,7 +125,7 @@ def _failed(error: Exception) -> int:
 def _run(args: Sequence[str]) -> int:
     import click
 
-    from fastpagemap.cli.commands import cli
+    from fastpagemap.cli.group import cli
 
     try:
         result = cli.main(list(args), prog_name="fastpagemap", standalone_mode=False)
@@ -164,7 +168,7 @@ def _encodable(text: str, out: TextIO) -> str:
 
 
 def _fail(message: str, code: int = FAILURE) -> int:
-    from fastpagemap.cli.text import printable
+    from fastpagemap.report.text import printable
 
     if sys.stderr is not None:
         line = f"fastpagemap: {printable(' '.join(message.split()))}\n"

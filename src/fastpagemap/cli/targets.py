@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-import fastpagemap
-from fastpagemap import PageMap, SnapshotError
-from fastpagemap.cli.report import name_of, processes
+from fastpagemap.cli.processes import has_memory, name_of, processes
+from fastpagemap.model.errors import SnapshotError
+from fastpagemap.pagemap import PageMap
 
 if TYPE_CHECKING:
-    from fastpagemap import Snapshot
+    from fastpagemap.snapshot.snapshot import Snapshot
 
 #: Names in an error message: enough to choose from, and still a line.
 LISTED = 12
@@ -73,15 +73,6 @@ def _program(pid: int) -> str:
         return ""
 
 
-def has_memory(pid: int) -> bool:
-    """Return whether a process is neither a thread of the kernel nor a zombie."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return file.read(2) != b"0 "
-    except OSError:
-        return False
-
-
 def _command(pid: int) -> str:
     """Return the beginning of a command line, to tell processes of one name apart."""
     try:
@@ -110,8 +101,10 @@ def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
     if start:
         raise click.UsageError("--start goes with --raw: a snapshot knows its addresses")
     if "/" in text or (_is_file(text) and (_is_snapshot(text) or not any(named(text)))):
-        # its rooms are imported where there is a file: a process needs none of them
-        return fastpagemap.Snapshot.load(text)
+        # imported only here: a process needs no Snapshot
+        from fastpagemap.snapshot.snapshot import Snapshot
+
+        return Snapshot.load(text)
     return process(text)
 
 
@@ -127,8 +120,10 @@ def snapshot(text: str, raw: bool = False, start: int = 0) -> Snapshot:
 
 
 def _entries(path: str, start: int) -> Snapshot:
+    from fastpagemap.snapshot.snapshot import Snapshot
+
     try:
-        return fastpagemap.Snapshot.from_entries(path, start)
+        return Snapshot.from_entries(path, start)
     except SnapshotError:
         raise
     except ValueError as error:

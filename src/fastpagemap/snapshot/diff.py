@@ -2,7 +2,7 @@
 
 import errno
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,7 @@ import numpy.typing as npt
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..model.runs import Addresses, State, at_addresses, bounds, having
-
-if TYPE_CHECKING:
-    from .snapshot import Snapshot
+from .data import SnapshotData
 
 __all__ = ["CHANGE_DTYPE", "Diff"]
 
@@ -22,9 +20,11 @@ CHANGE_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("before", "=u8"), ("
 CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "written", "unshared")
 
 Mask = npt.NDArray[np.bool_]
+# `Snapshot`, which stands above this module
+S = TypeVar("S", bound=SnapshotData)
 
 
-class Diff:
+class Diff(Generic[S]):
     """What changed from one snapshot to a later one, from ``Snapshot.diff``.
 
     Attributes
@@ -39,7 +39,7 @@ class Diff:
         Whether both have the pid and the name of one process.
     """
 
-    def __init__(self, before: "Snapshot", after: "Snapshot") -> None:
+    def __init__(self, before: S, after: S) -> None:
         if before.page_size != after.page_size:
             raise ValueError(
                 f"snapshots of different page sizes, {before.page_size} and {after.page_size}: "
@@ -167,7 +167,7 @@ class Diff:
 class _Cells:
     """The address space, cut at some edges; and in which mappings each cell was and is."""
 
-    def __init__(self, before: "Snapshot", after: "Snapshot", edges: list[Addresses]) -> None:
+    def __init__(self, before: SnapshotData, after: SnapshotData, edges: list[Addresses]) -> None:
         cuts = np.sort(np.concatenate(edges), kind="stable")
         cuts = cuts[np.flatnonzero(np.diff(cuts, prepend=~cuts[:1]))]
         self.lows, self.highs = cuts[:-1], cuts[1:]

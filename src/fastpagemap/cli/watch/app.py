@@ -16,14 +16,14 @@ from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Footer, Static
 
-from fastpagemap.cli import INTERRUPTED
+from fastpagemap.cli.exit_codes import INTERRUPTED
 from fastpagemap.cli.watch import dialogs, lines
 from fastpagemap.cli.watch.area import Area, View, parse_range
 from fastpagemap.cli.watch.cells import Cells, Legend, Line
 from fastpagemap.cli.watch.keys import KEYS
-from fastpagemap.cli.watch.looking import Looker, Seen
 from fastpagemap.cli.watch.mappings import Mappings
 from fastpagemap.cli.watch.picture import Wish
+from fastpagemap.cli.watch.sampler_thread import Looker, Seen
 from fastpagemap.cli.watch.sampling import Live, Still
 from fastpagemap.cli.watch.saving import save
 

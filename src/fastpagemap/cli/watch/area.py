@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import Mapping
+from fastpagemap.model.mapping import Mapping
 
 __all__ = ["Area", "View", "cell_pages"]
 

@@ -12,9 +12,9 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from fastpagemap.cli.palette import STATES
-from fastpagemap.cli.tables import human
 from fastpagemap.cli.watch.picture import Picture
+from fastpagemap.report.palette import STATES
+from fastpagemap.report.tables import human
 
 __all__ = ["Cells", "Legend", "Line"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import State
 from fastpagemap.cli.watch.area import View
-from fastpagemap.model.runs import at_addresses
+from fastpagemap.model.runs import State, at_addresses
 
 __all__ = ["clipped", "moved", "replaced"]
 

@@ -7,12 +7,12 @@ from bisect import bisect_right
 
 from rich.text import Text
 
-from fastpagemap import Mapping
-from fastpagemap.cli import palette
-from fastpagemap.cli.tables import human, printable
 from fastpagemap.cli.watch.area import View
-from fastpagemap.cli.watch.looking import Seen
+from fastpagemap.cli.watch.sampler_thread import Seen
 from fastpagemap.cli.watch.sampling import Live, Sample, Still
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import palette
+from fastpagemap.report.tables import human, printable
 
 __all__ = ["cell", "rates", "title", "what"]
 

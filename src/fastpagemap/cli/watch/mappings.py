@@ -16,9 +16,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fastpagemap import Mapping
-from fastpagemap.cli.tables import human, printable
 from fastpagemap.cli.watch.sampling import Sample
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report.tables import human, printable
 
 __all__ = ["Mappings"]
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import State
-from fastpagemap.cli import palette
 from fastpagemap.cli.watch.area import Area, View, cell_pages
 from fastpagemap.cli.watch.changes import clipped
 from fastpagemap.cli.watch.sampling import Sample
+from fastpagemap.model.runs import State
+from fastpagemap.report import palette
 
 __all__ = ["Picture", "Wish", "picture"]
 

@@ -14,11 +14,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, PageMap, Snapshot, State
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
+from fastpagemap.model.entry import PAGE_SIZE
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.model.runs import RUN_DTYPE, State
+from fastpagemap.pagemap import PageMap
 from fastpagemap.process.capabilities import soft_dirty
 from fastpagemap.process.process import Process
+from fastpagemap.snapshot.snapshot import Snapshot
 
 __all__ = ["Live", "Pace", "Rates", "Sample", "Still"]
 

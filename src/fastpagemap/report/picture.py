@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from fastpagemap import Mapping, Snapshot
-from fastpagemap.cli import lettering, palette
-from fastpagemap.cli.layout import Layout, lay_out
-from fastpagemap.cli.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
-from fastpagemap.cli.text import human
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import lettering, palette
+from fastpagemap.report.layout import Layout, lay_out
+from fastpagemap.report.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
+from fastpagemap.report.text import human
 from fastpagemap.snapshot.replace_file import replace_file
+from fastpagemap.snapshot.snapshot import Snapshot
 
 #: Width of a picture, in pixels, and the least that has room for its labels.
 WIDTH, NARROWEST = 1200, 640

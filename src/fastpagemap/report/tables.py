@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastpagemap.cli.report import LABELS, About, Report, rows
-from fastpagemap.cli.text import human, printable
+from fastpagemap.report.report import LABELS, About, Report, rows
+from fastpagemap.report.text import human, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from fastpagemap.cli.report import LABELS, About, Report, rows
+from fastpagemap.report.report import LABELS, About, Report, rows
 from fastpagemap.snapshot.replace_file import replace_file
 
 #: Of the object that ``--json`` prints; it grows when a reader of the old one would stumble.

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import Mapping
-from fastpagemap.cli import palette
-from fastpagemap.cli.spans import KERNEL, Holes, Runs, Span, holes_of, spans_of
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import palette
+from fastpagemap.report.spans import KERNEL, Holes, Runs, Span, holes_of, spans_of
 
 #: cells that the mark for a long stretch of untouched pages takes
 BREAK = 8

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import State
+from fastpagemap.model.runs import State
 
 __all__ = ["KEYS", "STATES", "UNTOUCHED", "DisplayState", "amounts", "cells", "chosen", "display"]
 

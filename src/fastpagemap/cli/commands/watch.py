@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from fastpagemap.cli import targets
-from fastpagemap.cli.commands import raw_options
 from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.options import raw_options
 
 
 @click.command(

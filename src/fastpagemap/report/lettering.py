@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fastpagemap import Mapping, Snapshot
-from fastpagemap.cli import palette
-from fastpagemap.cli.layout import Block, Layout
-from fastpagemap.cli.spans import Span
-from fastpagemap.cli.text import human, name_of, printable
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import palette
+from fastpagemap.report.layout import Block, Layout
+from fastpagemap.report.spans import Span
+from fastpagemap.report.text import human, name_of, printable
+from fastpagemap.snapshot.snapshot import Snapshot
 
 #: Pixels in an inch.
 DPI = 100

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import Mapping
+from fastpagemap.model.mapping import Mapping
 
 #: where the kernel's half of the address space begins
 KERNEL = 1 << 63

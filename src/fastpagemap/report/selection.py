@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastpagemap import UnsupportedError
-from fastpagemap.cli.report import SIZES, Report, grouped
+from fastpagemap.model.errors import UnsupportedError
+from fastpagemap.report.report import SIZES, Report, grouped
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtpe]?)i?b?", re.IGNORECASE)
 _FILTER = re.compile(r"([a-z_-]+)\s*(?:(>=|<=|=|>|<)\s*(.+))?")
@@ -112,7 +112,7 @@ def of_path(report: Report, pattern: str | None) -> Report:
     label = next((name for name in ("path", "name") if name in report.labels), None)
     if pattern is None or label is None:
         return report
-    return report.taken(np.array([matches(pattern, text) for text in report.labels[label]], bool))
+    return report.take(np.array([matches(pattern, text) for text in report.labels[label]], bool))
 
 
 def select(report: Report, wanted: Selection) -> Report:
@@ -131,8 +131,8 @@ def select(report: Report, wanted: Selection) -> Report:
     if wanted.least:
         keep &= column_of(report, wanted.sort or "size") >= np.uint64(wanted.least)
     if not keep.all():
-        report = report.taken(keep)
+        report = report.take(keep)
     if wanted.sort:
         order = np.argsort(~column_of(report, wanted.sort), kind="stable")
-        report = report.taken(order)
+        report = report.take(order)
     return report

@@ -63,7 +63,7 @@ def dirty(target: str, interval: float, count: int | None, yes: bool, as_json: b
 def _dirty(
     target: str, interval: float, count: int | None, yes: bool, as_json: bool
 ) -> Iterator[str]:
-    from fastpagemap import PageMap
+    from fastpagemap.pagemap import PageMap
     from fastpagemap.process.capabilities import need_soft_dirty
 
     pid = targets.resolve(target)
@@ -112,7 +112,7 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
     """
     import numpy as np
 
-    from fastpagemap import State
+    from fastpagemap.model.runs import State
 
     there = (runs["state"] & np.uint64(State.PRESENT | State.SWAPPED)) != 0
     dirty = runs[there & ((runs["state"] & np.uint64(State.SOFT_DIRTY)) != 0)]
@@ -126,7 +126,7 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
 
 
 def _as_text(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
-    from fastpagemap.cli.text import human, name_of
+    from fastpagemap.report.text import human, name_of
 
     yield "time      written  per second  where"
     for at, seconds, sums in samples:

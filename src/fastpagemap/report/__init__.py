@@ -1,0 +1,1 @@
+"""How what was collected is shown: rows, tables, files, pictures. Nothing here opens a process."""
