@@ -21,7 +21,7 @@ from fastpagemap.cli.commands.report import unread
 from fastpagemap.cli.processes import processes
 from fastpagemap.report import report as reports
 from fastpagemap.report import selection
-from fastpagemap.report.kinds import KINDS, kinds
+from fastpagemap.report.kinds import KINDS
 from victim import Victim
 
 pytest.importorskip("click")
@@ -146,26 +146,6 @@ def test_groups_add_up(victim, group):
     assert {row["kind"] for row in everything} <= set(KINDS)
 
 
-def test_kinds_are_told_by_the_line_alone():
-    lines = {
-        "heap": ("rw-p", 0, 0, "[heap]"),
-        "stack": ("rw-p", 0, 0, "[stack]"),
-        "anonymous": ("rw-p", 0, 0, "[anon:name]"),
-        "shared memory": ("rw-s", os.makedev(0, 1), 7, "/memfd:x (deleted)"),
-        "executable": ("r-xp", 5, 7, "/bin/sh"),
-        "file": ("r--p", 5, 8, "/usr/lib/locale"),
-        "device": ("rw-s", 5, 9, "/dev/dri/card0"),
-        "kernel": ("r-xp", 0, 0, "[vdso]"),
-    }
-    mappings = [
-        fpm.Mapping(PAGE * i, PAGE * i + PAGE, permissions, 0, device, inode, path)
-        for i, (permissions, device, inode, path) in enumerate(lines.values())
-    ]
-    assert kinds(mappings) == list(lines) == sorted(lines, key=list(lines).index)
-    data = mappings[4]._replace(permissions="rw-p")  # the data of a program is the program's
-    assert kinds([data, mappings[4]]) == ["executable", "executable"]
-
-
 @pytest.mark.parametrize(
     ("text", "size"),
     [
@@ -233,6 +213,23 @@ def test_what_nobody_may_not_read_is_counted(victim):
     assert victim.pid not in read
     assert 2 not in [*reasons, *read]
     assert text.startswith(f"{len(unreadable)} processes could not be read: ")
+
+
+def test_whose_a_process_is_is_asked_for_a_file_alone(victim, monkeypatch):
+    asked = []
+
+    class Noting(fpm.PageMap):
+        @property
+        def uid(self):
+            asked.append(self.pid)
+            return super().uid
+
+    monkeypatch.setattr(collect, "PageMap", Noting)
+    for group in (None, "path"):
+        assert collect.collect_all([victim.pid], group).about.uid is None
+        assert asked == []
+        assert collect.collect_all([victim.pid], group, owner=True).about.uid == os.getuid()
+        assert asked.pop() == victim.pid
 
 
 def test_a_process_by_its_name(victim, tmp_path):
