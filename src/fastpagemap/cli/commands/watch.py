@@ -54,13 +54,13 @@ def watch(target: str, **options: Any) -> int:
     """
     need_terminal()
     from fastpagemap.cli.watch.app import Watch
-    from fastpagemap.cli.watch.sampling import Live, Still
+    from fastpagemap.cli.watch.sampling import Live, SnapshotSource
 
     whose = targets.resolve(target, options["raw"], options["start"])
     if not isinstance(whose, int):
         if options["dirty"]:
             raise click.UsageError("--dirty is for a process: nothing is written in a file")
-        app = Watch(Still(whose))
+        app = Watch(SnapshotSource(whose))
     else:
         live = Live(whose, options["interval"], dirty=options["dirty"])
         app = Watch(live, options["interval"])
