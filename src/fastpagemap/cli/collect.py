@@ -1,4 +1,4 @@
-"""Read processes for ``fastpagemap report``; how it is shown is the matter of ``report``."""
+"""Read processes for ``fastpagemap report``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way a report is shown: as asked for, or as suits where it goes."""
+"""Choose how a report is printed: as asked for, or as standard output needs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastpagemap.report.report import Report
 
 
 def lines(report: Report, form: str | None) -> Iterator[str]:
-    """Yield a report as JSON or CSV, or as a table for the terminal, or for a pipe."""
+    """Yield a report as JSON or CSV if `form` says so, else as a table."""
     if form:
         from fastpagemap.report import formats
 

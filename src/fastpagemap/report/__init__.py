@@ -1,1 +1,1 @@
-"""How what was collected is shown: rows, tables, files, pictures. Nothing here opens a process."""
+"""Reports, tables, files and pictures, made from data. Nothing here opens a process."""

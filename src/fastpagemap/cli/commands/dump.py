@@ -48,7 +48,7 @@ def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
         found.save(file)
         size = file.tell() if file.seekable() else 0
         on_stdout = os.path.samestat(os.fstat(file.fileno()), os.fstat(1))
-    if on_stdout:  # a line more would be part of the file
+    if on_stdout:  # another line would become part of the file
         return
     whose = f"process {found.pid} {found.name}" if found.pid else "entries"
     mapped = human(sum(mapping.end - mapping.start for mapping in found.mappings))

@@ -93,7 +93,7 @@ def _map(
     raw: bool,
     start: int,
 ) -> Iterator[str]:
-    """Draw the picture; there is nothing to print."""
+    """Draw the picture; yield no lines."""
     with _another_directory():
         from fastpagemap.report import picture
 
@@ -110,7 +110,7 @@ def _map(
 
 @contextlib.contextmanager
 def _another_directory() -> Iterator[None]:
-    """Be in / for a while: matplotlib obeys a matplotlibrc of the current directory, anybody's."""
+    """Change to / for a while: matplotlib reads a matplotlibrc in the current directory."""
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir("/")

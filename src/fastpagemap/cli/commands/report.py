@@ -108,7 +108,7 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
 def _report(
     target: str | None, wanted: selection.Selection, options: dict[str, Any]
 ) -> Iterator[str]:
-    """Collect and draw, not before the first line is asked for: see `fastpagemap.cli.main`."""
+    """Read and draw, once `fastpagemap.cli.main` asks for the first line."""
     found = selection.select(_collected(target, wanted, options), wanted)
     if options["parquet"]:
         from fastpagemap.report.formats import write_parquet
@@ -123,7 +123,7 @@ def _report(
 def _collected(target: str | None, wanted: selection.Selection, options: dict[str, Any]) -> Report:
     from fastpagemap.cli.progress import counted, waiting
 
-    owner = bool(options["parquet"])  # of its owner's memory alone may others read the file
+    owner = bool(options["parquet"])  # it decides who may read the file
     if target is None:
         choose = partial(selection.of_path, pattern=wanted.path) if wanted.group else None
         with counted("reading processes", processes()) as pids:
@@ -136,7 +136,7 @@ def _collected(target: str | None, wanted: selection.Selection, options: dict[st
 
 
 def unread(report: Report) -> str:
-    """Say how many processes are not in a report, and why."""
+    """Return how many processes are not in a report, and why."""
     reasons: dict[str, int] = {}
     for one in report.unreadable:
         reasons[one.reason] = reasons.get(one.reason, 0) + 1

@@ -1,4 +1,4 @@
-"""``fastpagemap watch``: what has to hold before the screen is taken."""
+"""``fastpagemap watch``: checks the terminal, then starts the full-screen view."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def watch(target: str, **options: Any) -> int:
 
 
 def need_terminal() -> None:
-    """Refuse where the screen could not be seen, or no key be read.
+    """Raise an error if there is no screen to draw on, or no keyboard to read.
 
     Raises
     ------
     click.UsageError
-        Standard input, output or error is no terminal: textual reads from the first and draws on
+        Standard input, output or error is no terminal. textual reads from the first and draws on
         the last.
     """
     streams = {"output": sys.__stdout__, "input": sys.__stdin__, "error": sys.__stderr__}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap.model.mapping import Mapping
+from fastpagemap.model.mapping import KERNEL_HALF, Mapping
 
 __all__ = ["Area", "View", "cell_pages"]
 
@@ -26,7 +26,7 @@ class View(NamedTuple):
     """The addresses that are shown, from `start` to `end`, whatever is mapped there."""
 
     start: int = 0
-    end: int = 1 << 63  # here the kernel's half begins, which belongs to no process
+    end: int = KERNEL_HALF  # no process can use the addresses beyond
 
     def holds(self, other: View) -> bool:
         """Return whether this view contains all of another one."""
