@@ -227,3 +227,15 @@ def test_misuse_and_failure(victim, arguments, code, tmp_path):
     assert (said.returncode, said.stdout) == (code, b"")
     assert said.stderr.count(b"\n") == 1
     assert os.listdir(tmp_path) == []
+
+
+def test_a_plot_without_matplotlib_says_what_to_install():
+    program = (
+        "import sys; sys.modules['matplotlib'] = None; import fastpagemap as fpm\n"
+        "try: fpm.PageMap().snapshot().plot()\n"
+        "except ImportError as error: print(error.name, error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "matplotlib pictures need matplotlib: pip install 'fastpagemap[plot]'\n"

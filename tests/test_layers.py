@@ -85,6 +85,18 @@ def test_every_file_imports_only_what_stands_below_it():
     assert upward == []
 
 
+def test_reports_open_no_process():
+    reads = ("fastpagemap.pagemap", "fastpagemap.tracking", "fastpagemap.process")
+    opening = [
+        f"{path.relative_to(SOURCE)} imports {target}"
+        for path in FILES
+        if layer_of(module_of(path)) == "fastpagemap.report"
+        for target in imports(path)
+        if layer_of(target) in reads
+    ]
+    assert opening == []
+
+
 def test_there_are_no_circles():
     graph = {module: set() for module in MODULES}
     for path in FILES:

@@ -292,7 +292,7 @@ class Snapshot(SnapshotData):
             picture = hooks.load("picture")
         except ModuleNotFoundError as error:
             raise ImportError(
-                "pictures need matplotlib: pip install 'fastpagemap[plot]'"
+                "pictures need matplotlib: pip install 'fastpagemap[plot]'", name="matplotlib"
             ) from error
         figure: Figure = picture.draw(self, mappings, width=width, soft_dirty=soft_dirty)
         return figure
