@@ -75,15 +75,23 @@ def draw(
     figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     box = (LEFT / width, BOTTOM / height, layout.columns * CELL[0] / width, inside / height)
-    axes = figure.add_axes(box)
-    axes.set_xlim(0, layout.columns)
-    axes.set_ylim(inside / CELL[1], 0)
-    axes.set_axis_off()
+    axes = _axes(figure, box, layout.columns, inside / CELL[1])
     _cells(axes, layout, tops)
     lettering.labels(axes, layout, tops, runs, soft_dirty)
     lettering.title(figure, snapshot, chosen, layout, legend, height)
     lettering.legend(figure, legend, width, height)
     return figure
+
+
+def _axes(
+    figure: Figure, box: tuple[float, float, float, float], columns: int, rows: float
+) -> Axes:
+    """Add axes whose coordinates are columns and rows of cells, the first row at the top."""
+    axes = figure.add_axes(box)
+    axes.set_xlim(0, columns)
+    axes.set_ylim(rows, 0)
+    axes.set_axis_off()
+    return axes
 
 
 def save(figure: Figure, path: str, owner: int | None) -> None:

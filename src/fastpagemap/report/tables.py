@@ -97,13 +97,10 @@ def for_terminal(report: Report) -> Iterator[str]:
         yield bold([""] * count, above, "")
     heads = [SHORT.get(name, name) for name in shape.before]
     yield bold(heads, [name.rpartition("_")[2] for name in shape.columns], last)
-    plain_cells = [""] * count
     for row in rows(report, (*shape.before, *shape.columns, last)):
-        before, sizes = row[:count], row[count:-1]
-        cells = [
-            _short(name, value, dots) for name, value in zip(shape.before, before, strict=True)
-        ]
-        styles = [*plain_cells, *map(_style, shape.columns, sizes), ""]
+        sizes = row[count:-1]
+        cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
+        styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
         yield line([*cells, *map(human, sizes), printable(row[-1])], styles)
     first = ["total", *[""] * (count - 1)] if count else []
     yield bold(first, _totals(report, shape.columns), counted(report))
