@@ -57,10 +57,11 @@ test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS
 	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \
 		$(if $(SELECT),--select $(SELECT)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
 
-lint: $(VENV)/.lint ## check style, types, and that the stubs tell the truth
+lint: $(VENV)/.lint ## check style, types, layers, and that the stubs tell the truth
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/stubtest $(MODULES)
 	PATH=$(BIN):$$PATH cython-lint src/fastpagemap
 

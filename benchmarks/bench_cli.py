@@ -93,7 +93,8 @@ def everyone(scale: Scale) -> list[Result]:
 def _ratio() -> float:
     """Return the processor time of one report --all, start-up left out, by its kernel time."""
     program = (
-        "import resource as r; from fastpagemap.cli.report import collect_all, processes;"
+        "import resource as r; from fastpagemap.cli.collect import collect_all;"
+        "from fastpagemap.cli.processes import processes;"
         "collect_all(processes()); a = r.getrusage(r.RUSAGE_SELF); collect_all(processes());"
         "b = r.getrusage(r.RUSAGE_SELF); s = b.ru_stime - a.ru_stime;"
         "print((b.ru_utime - a.ru_utime + s) / s)"

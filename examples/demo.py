@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
 
 import fastpagemap
 from fastpagemap.cli import main as fastpagemap_command
-from fastpagemap.cli.tables import human
+from fastpagemap.report.tables import human
 
 SIZE = 4 << 20
 SWAP = 64 << 20

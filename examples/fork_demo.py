@@ -21,7 +21,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from fastpagemap import PageMap
-from fastpagemap.cli.tables import human
+from fastpagemap.report.tables import human
 
 Placed = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # addresses, sizes
 WORKERS = 2

@@ -51,7 +51,7 @@ try:
     from rich.console import Console
     from rich.table import Table
 
-    from fastpagemap.cli.tables import human, printable
+    from fastpagemap.report.tables import human, printable
 except ModuleNotFoundError as error:
     fail(f"{error.name} is not installed: pip install click psutil rich")
 

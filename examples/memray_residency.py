@@ -61,7 +61,7 @@ try:
     from rich.table import Table
     from rich.text import Text
 
-    from fastpagemap.cli.tables import human, printable
+    from fastpagemap.report.tables import human, printable
 except ModuleNotFoundError as error:
     fail(f"{error.name} is not installed: pip install click memray rich")
 

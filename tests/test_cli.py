@@ -15,8 +15,8 @@ import pytest
 
 import fastpagemap as fpm
 from commandline import COMMAND, run
-from fastpagemap.cli.report import About, of_mappings
-from fastpagemap.cli.tables import human, plain, printable
+from fastpagemap.report.report import About, of_mappings
+from fastpagemap.report.tables import human, plain, printable
 from victim import Victim
 
 pytest.importorskip("click")
@@ -227,8 +227,8 @@ def interrupted(program, press=False):
 
 # in short sleeps: Python forgets a signal that comes just before a long one, until its end
 SLOW = """
-import fastpagemap.cli.command_report as c, fastpagemap.cli as m
-def slow(pid):
+import fastpagemap.cli.commands.report as c, fastpagemap.cli as m
+def slow(pid, owner):
     {}
     while True: time.sleep(0.01)
 c.collect = slow

@@ -336,7 +336,7 @@ def test_plot(tmp_path):
 
 def test_what_counts_as_written():
     """Soft-dirty pages that are there, by path; not those of a new mapping, never touched."""
-    from fastpagemap.cli.command_dirty import _written
+    from fastpagemap.cli.commands.dirty import _written
 
     mappings = [
         fpm.Mapping(PAGE * 10 * at, PAGE * 10 * (at + 1), "rw-p", 0, 0, 0, path)

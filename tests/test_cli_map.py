@@ -12,8 +12,8 @@ import fastpagemap as fpm
 import oracle
 from commandline import run
 from fastpagemap import Mapping, State
-from fastpagemap.cli import layout, palette, picture
-from fastpagemap.cli.spans import spans_of
+from fastpagemap.report import layout, palette, picture
+from fastpagemap.report.spans import spans_of
 from victim import Victim
 
 image = pytest.importorskip("matplotlib.image")
@@ -34,8 +34,8 @@ def runs_of(*runs):
     return np.array(rows, fpm.RUN_DTYPE)
 
 
-def laid_out(mappings, runs, columns=16, most_rows=32):
-    return layout.lay_out(mappings, runs, page_size=PAGE, columns=columns, most_rows=most_rows)
+def laid_out(mappings, runs, columns=16, max_rows=32):
+    return layout.lay_out(mappings, runs, page_size=PAGE, columns=columns, max_rows=max_rows)
 
 
 def drawn(found):
@@ -88,7 +88,7 @@ def test_long_stretches_of_nothing_are_cut_out(beside, at):
 
 
 def test_cells_grow_until_all_fits():
-    found = laid_out([mapping(0, 16384)], runs_of((0, 16384, State.PRESENT)), most_rows=8)
+    found = laid_out([mapping(0, 16384)], runs_of((0, 16384, State.PRESENT)), max_rows=8)
     assert (found.cell, found.rows) == (128 * PAGE, 8)
     assert set("".join(drawn(found))) == {"#"}
 
@@ -96,7 +96,7 @@ def test_cells_grow_until_all_fits():
 def test_a_large_reservation_costs_what_is_in_it():
     tib = (1 << 40) // PAGE
     parts = [(at * tib // 16, at * tib // 16 + 64, State.PRESENT) for at in range(16)]
-    found = laid_out([mapping(0, tib)], runs_of(*parts), columns=136, most_rows=64)
+    found = laid_out([mapping(0, tib)], runs_of(*parts), columns=136, max_rows=64)
     assert found.cell == PAGE
     assert "".join(drawn(found)).count("#") == 16 * 64
     assert sum(part.cut for part in found.parts) == (tib - 16 * 64) * PAGE
@@ -107,7 +107,7 @@ def test_many_mappings(count):
     """However many: all bytes are in the picture, and it does not grow without end."""
     mappings = [mapping(3 * at, 3 * at + 2, f"/{at}") for at in range(count)]
     runs = runs_of(*[(3 * at, 3 * at + 1, State.PRESENT) for at in range(count)])
-    found = laid_out(mappings, runs, columns=136, most_rows=64)
+    found = laid_out(mappings, runs, columns=136, max_rows=64)
     assert found.rows <= 130
     assert found.table[:, 0].sum() == pytest.approx(count * PAGE)
     assert sum(len(block.spans) for block in found.blocks) == count
@@ -227,3 +227,15 @@ def test_misuse_and_failure(victim, arguments, code, tmp_path):
     assert (said.returncode, said.stdout) == (code, b"")
     assert said.stderr.count(b"\n") == 1
     assert os.listdir(tmp_path) == []
+
+
+def test_a_plot_without_matplotlib_says_what_to_install():
+    program = (
+        "import sys; sys.modules['matplotlib'] = None; import fastpagemap as fpm\n"
+        "try: fpm.PageMap().snapshot().plot()\n"
+        "except ImportError as error: print(error.name, error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "matplotlib pictures need matplotlib: pip install 'fastpagemap[plot]'\n"

@@ -7,7 +7,7 @@ import pytest
 
 import fastpagemap as fpm
 from fastpagemap import State
-from fastpagemap.cli import palette
+from fastpagemap.report import palette
 
 PAGE = fpm.PAGE_SIZE
 BASE = 0x7F0000000000

@@ -16,10 +16,12 @@ import fastpagemap as fpm
 import oracle
 import runas
 from commandline import run
-from fastpagemap.cli import report as reports
-from fastpagemap.cli import selection
-from fastpagemap.cli.command_report import unread
-from fastpagemap.cli.kinds import KINDS, kinds
+from fastpagemap.cli import collect
+from fastpagemap.cli.commands.report import unread
+from fastpagemap.cli.processes import processes
+from fastpagemap.report import report as reports
+from fastpagemap.report import selection
+from fastpagemap.report.kinds import KINDS
 from victim import Victim
 
 pytest.importorskip("click")
@@ -144,26 +146,6 @@ def test_groups_add_up(victim, group):
     assert {row["kind"] for row in everything} <= set(KINDS)
 
 
-def test_kinds_are_told_by_the_line_alone():
-    lines = {
-        "heap": ("rw-p", 0, 0, "[heap]"),
-        "stack": ("rw-p", 0, 0, "[stack]"),
-        "anonymous": ("rw-p", 0, 0, "[anon:name]"),
-        "shared memory": ("rw-s", os.makedev(0, 1), 7, "/memfd:x (deleted)"),
-        "executable": ("r-xp", 5, 7, "/bin/sh"),
-        "file": ("r--p", 5, 8, "/usr/lib/locale"),
-        "device": ("rw-s", 5, 9, "/dev/dri/card0"),
-        "kernel": ("r-xp", 0, 0, "[vdso]"),
-    }
-    mappings = [
-        fpm.Mapping(PAGE * i, PAGE * i + PAGE, permissions, 0, device, inode, path)
-        for i, (permissions, device, inode, path) in enumerate(lines.values())
-    ]
-    assert kinds(mappings) == list(lines) == sorted(lines, key=list(lines).index)
-    data = mappings[4]._replace(permissions="rw-p")  # the data of a program is the program's
-    assert kinds([data, mappings[4]]) == ["executable", "executable"]
-
-
 @pytest.mark.parametrize(
     ("text", "size"),
     [
@@ -222,7 +204,7 @@ def test_all_in_groups(victim):
 @pytest.mark.root
 def test_what_nobody_may_not_read_is_counted(victim):
     def as_nobody():
-        found = reports.collect_all(reports.processes())
+        found = collect.collect_all(processes())
         return found.unreadable, found.labels["pid"], unread(found)
 
     unreadable, read, text = runas.as_nobody(as_nobody)
@@ -231,6 +213,23 @@ def test_what_nobody_may_not_read_is_counted(victim):
     assert victim.pid not in read
     assert 2 not in [*reasons, *read]
     assert text.startswith(f"{len(unreadable)} processes could not be read: ")
+
+
+def test_whose_a_process_is_is_asked_for_a_file_alone(victim, monkeypatch):
+    asked = []
+
+    class Noting(fpm.PageMap):
+        @property
+        def uid(self):
+            asked.append(self.pid)
+            return super().uid
+
+    monkeypatch.setattr(collect, "PageMap", Noting)
+    for group in (None, "path"):
+        assert collect.collect_all([victim.pid], group).about.uid is None
+        assert asked == []
+        assert collect.collect_all([victim.pid], group, owner=True).about.uid == os.getuid()
+        assert asked.pop() == victim.pid
 
 
 def test_a_process_by_its_name(victim, tmp_path):
@@ -264,9 +263,9 @@ def test_a_process_that_ends_meanwhile(victim, monkeypatch):
                 mortal.kill()
             return super().usage(*arguments, **options)
 
-    monkeypatch.setattr(reports, "PageMap", Ending)
+    monkeypatch.setattr(collect, "PageMap", Ending)
     with Victim() as mortal:
-        found = reports.collect_all([victim.pid, mortal.pid])
+        found = collect.collect_all([victim.pid, mortal.pid])
     assert (found.labels["pid"], found.unreadable) == ([victim.pid], [])
     said = run("report", mortal.pid)
     assert (said.returncode, said.stdout) == (1, b"")

@@ -20,13 +20,13 @@ from victim import Victim
 
 pytest.importorskip("textual")
 
-from fastpagemap.cli import palette
 from fastpagemap.cli.watch.app import Watch
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.cells import Cells, Legend, Line
 from fastpagemap.cli.watch.dialogs import Help, Range
 from fastpagemap.cli.watch.mappings import Mappings
-from fastpagemap.cli.watch.sampling import Live, Still
+from fastpagemap.cli.watch.sampling import Live, SnapshotSource
+from fastpagemap.report import palette
 
 COMMAND = [sys.executable, "-m", "fastpagemap", "watch"]
 
@@ -76,7 +76,7 @@ class Screen:
         """Select a mapping, and wait until it is looked at."""
         await self.until(lambda: any(m and m.start == start for m, _ in self.mappings._rows))
         self.mappings.select(next(m for m, _ in self.mappings._rows if m and m.start == start))
-        await self.until(lambda: self.app.seen.sample.view.start == start)
+        await self.until(lambda: self.app.frame.sample.view.start == start)
 
 
 def watching(source, scenario, size=(100, 40), interval=0.1):
@@ -86,7 +86,7 @@ def watching(source, scenario, size=(100, 40), interval=0.1):
         app = Watch(source, interval, characters=True)
         async with app.run_test(size=size, notifications=True) as pilot:
             screen = Screen(app, pilot)
-            await screen.until(lambda: app.seen is not None and app.seen.wish == app._wish())
+            await screen.until(lambda: app.frame and app.frame.request == app._request())
             await scenario(screen)
         return app
 
@@ -158,13 +158,15 @@ def test_a_pause(victim):
 
 def test_moving_through_the_mappings(victim):
     async def scenario(screen):
-        spans = screen.app.seen.sample.mappings
+        spans = screen.app.frame.sample.mappings
         assert screen.line("title").startswith(" whole process")
         await screen.press("up")
         assert screen.mappings.selected is None
         await screen.press("down")
         assert screen.mappings.selected == spans[0]
-        await screen.until(lambda: screen.app.seen.wish.view == View(spans[0].start, spans[0].end))
+        await screen.until(
+            lambda: screen.app.frame.request.view == View(spans[0].start, spans[0].end)
+        )
         assert screen.line("title").startswith(f" {spans[0].start:x} ")
         await screen.press("end")
         assert screen.mappings.selected == spans[-1]
@@ -300,7 +302,7 @@ def test_the_mouse_tells_what_is_in_a_cell(victim):
         await screen.press("home")
         await screen.until(lambda: len(screen.picture.cells) > 64)
         await screen.pilot.click(Cells, offset=(0, 0))
-        assert screen.mappings.selected == screen.app.seen.sample.mappings[0]
+        assert screen.mappings.selected == screen.app.frame.sample.mappings[0]
 
     watching(Live(victim.pid, 0.1), scenario)
 
@@ -318,7 +320,7 @@ def test_a_small_terminal_says_so_and_can_grow(victim, size):
             await screen.pilot.resize_terminal(*wide)
             await screen.until(lambda: "whole process" in shown(screen))
             cells = screen.app.query_one(Cells).size
-            await screen.until(lambda cells=cells: screen.app.seen.wish.room == cells.area)
+            await screen.until(lambda cells=cells: screen.app.frame.request.max_cells == cells.area)
             assert 0 < len(screen.picture.cells) <= cells.area
 
     watching(Live(victim.pid, 0.1), scenario)
@@ -359,10 +361,10 @@ def test_a_snapshot_is_still(victim, tmp_path):
         assert "a snapshot" in screen.line("what")
         assert str(victim.pid) in screen.line("what")
         await screen.press("space", "down", "plus")
-        await screen.until(lambda: screen.app.seen.wish.view != View())
+        await screen.until(lambda: screen.app.frame.request.view != View())
         assert "paused" not in screen.line("what")
 
-    watching(Still(fpm.Snapshot.load(tmp_path / "it.fpm")), scenario)
+    watching(SnapshotSource(fpm.Snapshot.load(tmp_path / "it.fpm")), scenario)
 
 
 def test_a_failure_ends_it(victim):
@@ -494,7 +496,8 @@ def test_a_process_that_may_not_be_read_is_one_line(victim):
     program = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
         # now, while the interpreter's own files can be read for certain
-        "import fastpagemap.cli.tables, fastpagemap.cli.command_watch, fastpagemap.cli.watch.app\n"
+        "import fastpagemap.report.tables, fastpagemap.cli.commands.watch\n"
+        "import fastpagemap.cli.watch.app\n"
         "import runas; runas.become(runas.NOBODY)\n"
         "sys.exit(fastpagemap.cli.main())"
     )

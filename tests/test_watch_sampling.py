@@ -7,11 +7,11 @@ import pytest
 
 import fastpagemap as fpm
 from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, State
-from fastpagemap.cli import palette
 from fastpagemap.cli.watch.area import Area, View, cell_pages, parse_range
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
-from fastpagemap.cli.watch.picture import Wish, picture
+from fastpagemap.cli.watch.picture import ViewRequest, picture
 from fastpagemap.cli.watch.sampling import Live, Pace, Sample
+from fastpagemap.report import palette
 from victim import Victim
 
 PRESENT, SWAPPED, DIRTY = State.PRESENT, State.SWAPPED, State.SOFT_DIRTY
@@ -178,34 +178,37 @@ def keys(cells):
 def test_one_cell_a_page():
     spans = [mapping(0x10000, 0x13000), mapping(0x20000, 0x22000)]
     seen = sample(spans, runs((0x11000, 0x12000, PRESENT), (0x20000, 0x21000, SWAPPED)))
-    drawn = picture(seen, Wish(room=100))
+    drawn = picture(seen, ViewRequest(max_cells=100))
     assert keys(drawn.cells) == ["untouched", "present", "untouched", "swapped", "untouched"]
     assert (drawn.pages, drawn.left_out) == (1, 0)
     assert drawn.sums == [
         0x1000 if s in ("present", "swapped") else 0 for s in palette.KEYS[:-1]
     ] + [0x3000]
-    assert keys(picture(seen, Wish(View(0x11000, 0x20000), 100)).cells) == ["present", "untouched"]
+    assert keys(picture(seen, ViewRequest(View(0x11000, 0x20000), 100)).cells) == [
+        "present",
+        "untouched",
+    ]
 
 
 def test_pages_of_another_size_than_this_kernels():
     seen = sample([mapping(0x10000, 0x50000)], runs((0x10000, 0x20000, PRESENT)), 0x10000)
-    assert keys(picture(seen, Wish(room=100)).cells) == ["present"] + ["untouched"] * 3
+    assert keys(picture(seen, ViewRequest(max_cells=100)).cells) == ["present"] + ["untouched"] * 3
 
 
 def test_what_is_mostly_untouched_is_left_out():
     tera = 1 << 40
     seen = sample([mapping(0, tera)], runs((0, 1 << 20, PRESENT)))
-    drawn = picture(seen, Wish(room=256))
+    drawn = picture(seen, ViewRequest(max_cells=256))
     assert keys(drawn.cells) == ["present"] * 256
     assert drawn.left_out == tera - (1 << 20)
     assert drawn.sums[palette.UNTOUCHED] == tera - (1 << 20)
-    assert picture(seen, Wish(room=256, touched=False)).left_out == 0
+    assert picture(seen, ViewRequest(max_cells=256, only_touched=False)).left_out == 0
 
 
 def test_an_empty_view_has_no_cells():
-    drawn = picture(sample([mapping(0, 4096)], runs()), Wish(View(8192, 12288), 10))
+    drawn = picture(sample([mapping(0, 4096)], runs()), ViewRequest(View(8192, 12288), 10))
     assert (len(drawn.cells), sum(drawn.sums)) == (0, 0)
-    drawn = picture(sample([mapping(0, 40960)], runs()), Wish(room=10))
+    drawn = picture(sample([mapping(0, 40960)], runs()), ViewRequest(max_cells=10))
     assert sum(drawn.sums) == 40960
 
 
@@ -222,7 +225,7 @@ def look_until(live, view, condition):
     """Look again and again until what is seen is as expected."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        seen = live.look(view)
+        seen = live.sample(view)
         if condition(seen):
             return seen
         time.sleep(0.05)
@@ -233,11 +236,11 @@ def test_a_live_process(victim):
     span = victim.make("untouched", 64)
     live = Live(victim.pid, 0.05)
     view = View(span.start, span.end)
-    seen = live.look(View())
+    seen = live.sample(View())
     assert seen.mappings == [m for m in fpm.PageMap(victim.pid).mappings() if m.start < View().end]
     assert not len(clipped(seen.runs, view))
     elsewhere = len(seen.runs)
-    live.look(view)
+    live.sample(view)
     span.do("write", 0, 16)
     seen = look_until(live, view, lambda seen: len(clipped(seen.runs, view)))
     assert tuples(clipped(seen.runs, view))[0][:2] == (span.start, span.start + 16 * PAGE_SIZE)
@@ -253,15 +256,15 @@ def test_a_live_process(victim):
 def test_faults_are_counted(victim):
     span = victim.make("untouched", 4096)
     live = Live(victim.pid, 0.05)
-    assert live.look(View()).rates.minor is None
+    assert live.sample(View()).rates.minor is None
     span.do("write")
-    assert live.look(View()).rates.minor > 0
+    assert live.sample(View()).rates.minor > 0
 
 
 def test_pages_swapped_out_are_seen(victim, any_swap):
     spans = [victim.make("touched", 64), victim.make("shared_anonymous", 64)]
     live = Live(victim.pid, 0.05)
-    live.look(View())
+    live.sample(View())
     for span in spans:
         victim.pageout(span)
         view = View(span.start, span.end)
@@ -275,12 +278,12 @@ def test_pages_swapped_out_are_seen(victim, any_swap):
 
 def test_a_process_that_ends_stays_as_it_was(victim):
     live = Live(victim.pid, 0.05)
-    before = live.look(View())
+    before = live.sample(View())
     victim.kill()
-    seen = live.look(View())
+    seen = live.sample(View())
     assert "ended" in seen.ended
     assert (seen.runs, seen.mappings) == (before.runs, before.mappings)
-    assert live.look(View(0, 4096)) is seen
+    assert live.sample(View(0, 4096)) is seen
 
 
 def test_what_cannot_be_watched():
@@ -295,7 +298,7 @@ def test_looking_changes_nothing(victim):
     before = pagemap.read(span.start, span.end).entries
     live = Live(victim.pid, 0.01)
     for _ in range(5):
-        live.look(View())
+        live.sample(View())
         time.sleep(0.02)
     assert (pagemap.read(span.start, span.end).entries == before).all()
 

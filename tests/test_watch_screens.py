@@ -14,7 +14,7 @@ pytest.importorskip("textual")
 pytest.importorskip("pytest_textual_snapshot")
 
 from fastpagemap.cli.watch.app import Watch
-from fastpagemap.cli.watch.sampling import Still
+from fastpagemap.cli.watch.sampling import SnapshotSource
 
 PAGE = 4096
 #: Of each stretch: pages, and what they are.
@@ -63,7 +63,7 @@ SCREENS = {
 @pytest.mark.parametrize("name", SCREENS)
 def test_screen(snap_compare, name):
     size, keys, characters = SCREENS[name]
-    app = Watch(Still(snapshot()), characters=characters)
+    app = Watch(SnapshotSource(snapshot()), characters=characters)
 
     async def drawn(pilot):
         await seen(pilot)
@@ -71,7 +71,7 @@ def test_screen(snap_compare, name):
         await seen(pilot)
 
     async def seen(pilot):
-        while name != "small" and (app.seen is None or app.seen.wish != app._wish()):
+        while name != "small" and (app.frame is None or app.frame.request != app._request()):
             await pilot.pause(0.02)
         await pilot.pause()
 

@@ -1,6 +1,7 @@
 """Which pages of a Linux process are present, swapped, soft-dirty or shared, page by page."""
 
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # Before all else, as a compiled module would fail with an error that explains nothing. The pages of
@@ -12,6 +13,7 @@ if sys.maxsize < 2**32:
 
 from .engine.pages import Masks, Pages
 from .engine.residency import RESIDENCY_DTYPE
+from .model import hooks
 from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
 from .model.errors import SnapshotError, UnsupportedError
 from .model.mapping import Mapping
@@ -45,13 +47,28 @@ __all__ = [
     "span",
 ]
 
-
 if TYPE_CHECKING:
     from .snapshot.snapshot import Snapshot
 
 
+def _notebook() -> ModuleType:
+    from .report import notebook
+
+    return notebook
+
+
+def _picture() -> ModuleType:
+    from .report import picture
+
+    return picture
+
+
+# Only this module stands above `report`, so it alone may import it for those below.
+hooks.provide(notebook=_notebook, picture=_picture)
+
+
 def __getattr__(name: str) -> Any:
-    # what not everyone needs, and would add a third to the time that the import takes
+    # Few need these, and importing them would take a third as long again.
     if name == "Snapshot":
         from .snapshot.snapshot import Snapshot
 

@@ -16,7 +16,7 @@ from .engine.regions import regions
 from .engine.residency import residency
 from .engine.states import states
 from .engine.usage import usage
-from .model import entry
+from .model import entry, hooks
 from .model.mapping import Mapping
 from .model.runs import Runs
 from .model.span import checked
@@ -85,12 +85,15 @@ class PageMap:
 
     def _repr_html_(self) -> str | None:
         """Return the usage of the process, for notebooks; none, if it has ended."""
-        from .cli import notebook
-
         try:
-            return notebook.of_pagemap(self)
+            process = self._process()
+            name = os.fsdecode(process.read_own("comm").removesuffix(b"\n"))
+            spans = self.mappings()
+            usage = self.usage(spans)
         except (OSError, ValueError):
             return None
+        html: str = hooks.load("notebook").of_usage(process.pid, name, spans, usage)
+        return html
 
     def close(self) -> None:
         """Let go of the process; calls under way in other threads end as if it were open still."""

@@ -1,7 +1,8 @@
 """The command line: runs a command, prints its lines, turns every failure into one line.
 
-`commands` says what can be asked, `report` collects, `tables` draws. Nothing but the standard
-library is imported before it is needed: click and rich are an extra.
+`group` lists the commands, `commands` has a module for each, `collect` reads processes; how it is
+shown stands in ``fastpagemap.report``. Nothing but the standard library is imported before it is
+needed: click and rich are an extra.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import TextIO
 
-MISUSE, FAILURE, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
-#: Which extra brings a library that is missing.
+from fastpagemap.cli.exit_codes import BROKEN_PIPE, FAILURE, INTERRUPTED, MISUSE
+
+__all__ = ["INTERRUPTED", "main"]
+
+#: The extra that installs a missing library.
 EXTRAS = {
     "click": "cli",
     "rich": "cli",
@@ -48,18 +52,18 @@ def main(args: Sequence[str] | None = None) -> int:
             return INTERRUPTED
         except Exception as error:
             _discard_output()
-            # an extension module takes Ctrl-C, while it is loaded, for an error of its own
+            # An extension module that is being loaded turns Ctrl-C into an error of its own.
             return INTERRUPTED if interrupts.seen else _failed(error)
 
 
 class _Interrupts:
-    """Notes that Ctrl-C was pressed, and sees that it is not lost."""
+    """Notes that Ctrl-C was pressed, and makes sure that it is not lost."""
 
     def __init__(self) -> None:
         self.seen = False
 
     def __enter__(self) -> _Interrupts:
-        # not where Ctrl-C is somebody else's business, nor in threads, where it cannot be asked for
+        # Not if the caller handles Ctrl-C, and not in threads, where no handler can be set.
         self._noting = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         self._noting &= threading.current_thread() is threading.main_thread()
         if self._noting:
@@ -79,12 +83,12 @@ class _Interrupts:
         signal.default_int_handler(number, frame)
 
     def _not_raised(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Press Ctrl-C again, if it came in a destructor or a callback.
+        """Send Ctrl-C again, if it came in a destructor or a callback.
 
-        No exception gets out of there: Python would say that it ignores it, and go on.
+        An exception does not leave these: Python would print that it ignores it, and go on.
         """
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            # not threading.Thread: it waits for locks, which may be held where a destructor runs
+            # threading.Thread would wait for locks that may be held where a destructor runs.
             _thread.start_new_thread(self._press_again, ())
         else:
             self._unraisable(unraisable)
@@ -96,7 +100,7 @@ class _Interrupts:
 
 
 def _failed(error: Exception) -> int:
-    """Say in one line what went wrong; return the exit code."""
+    """Print in one line what went wrong; return the exit code."""
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     if isinstance(error, OSError):
@@ -108,7 +112,7 @@ def _failed(error: Exception) -> int:
             return _fail(f"{library} is not installed: {extra}")
     if isinstance(error, MemoryError):
         return _fail(f"not enough memory: {error}".removesuffix(": "))
-    if type(error).__name__ == "SnapshotError":  # which is imported with numpy alone
+    if type(error).__name__ == "SnapshotError":  # to import it would import numpy
         return _fail(str(error))
     if os.environ.get("FASTPAGEMAP_TRACEBACK"):
         raise error
@@ -121,7 +125,7 @@ def _failed(error: Exception) -> int:
 def _run(args: Sequence[str]) -> int:
     import click
 
-    from fastpagemap.cli.commands import cli
+    from fastpagemap.cli.group import cli
 
     try:
         result = cli.main(list(args), prog_name="fastpagemap", standalone_mode=False)
@@ -138,7 +142,7 @@ def _run(args: Sequence[str]) -> int:
 
 
 def _write(lines: Iterable[str]) -> None:
-    """Print a command's lines; characters the output cannot encode are escaped."""
+    """Print a command's lines. Characters that the output cannot encode are escaped."""
     out = sys.stdout
     if out is None:
         raise OSError("standard output is closed: nowhere to write the answer")
@@ -164,7 +168,7 @@ def _encodable(text: str, out: TextIO) -> str:
 
 
 def _fail(message: str, code: int = FAILURE) -> int:
-    from fastpagemap.cli.text import printable
+    from fastpagemap.report.text import printable
 
     if sys.stderr is not None:
         line = f"fastpagemap: {printable(' '.join(message.split()))}\n"
@@ -173,20 +177,20 @@ def _fail(message: str, code: int = FAILURE) -> int:
 
 
 def _explain(error: OSError) -> str:
-    """Say in one line what went wrong and, where it is known, what to do about it."""
+    """Return in one line what went wrong and, if it is known, what to do about it."""
     text = error.strerror or str(error)
     if error.filename:
         text += f": {error.filename}"
     if isinstance(error, ProcessLookupError):
         return f"{text} ('ps -e' lists the processes)"
-    # where it is more than the kernel's words, what helps is in it
+    # A message of our own already says what helps.
     if isinstance(error, PermissionError) and os.strerror(error.errno or 0) in text:
         return f"{text} (try it as root)"
     return text
 
 
 def _discard_output() -> None:
-    """Let what is still buffered for a broken output vanish instead of failing again at exit."""
+    """Discard what is buffered for a broken output, so that it does not fail again at exit."""
     if sys.stdout is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""``fastpagemap completion``, and what a shell may complete a target to.
+"""What a shell may complete a target to.
 
 Any user can start a process with any name. The scripts that click prints for shells put names on
 the command line as they are, and split what they get at newlines and commas. So only names that
@@ -8,13 +8,11 @@ are plain words to every shell are offered. A process with another name is reach
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from fastpagemap.cli import targets
-from fastpagemap.cli.report import name_of, processes
+from fastpagemap.cli.processes import has_memory, name_of, processes
 
 # To be used with fullmatch(): '$' would let a newline at the end pass. ASCII letters are spelled
 # out because \w has many more. '@' and ':' are not in it because bash splits words at them.
@@ -38,7 +36,7 @@ def complete_target(ctx: click.Context, parameter: click.Parameter, incomplete: 
     """
     from click.shell_completion import CompletionItem
 
-    names = {name_of(pid) for pid in processes() if targets.has_memory(pid)}
+    names = {name_of(pid) for pid in processes() if has_memory(pid)}
     fitting = sorted(
         name for name in names if incomplete and name.startswith(incomplete) and is_offered(name)
     )
@@ -49,29 +47,3 @@ def complete_target(ctx: click.Context, parameter: click.Parameter, incomplete: 
     assert beginning is not None
     # the file first: bash forgets what came before it
     return [CompletionItem(beginning[0], type="file"), *map(CompletionItem, fitting)]
-
-
-@click.command(
-    short_help="Complete commands and options in a shell.",
-    epilog="""
-\b
-Examples:
-  fastpagemap completion bash > ~/.local/share/bash-completion/completions/fastpagemap
-  fastpagemap completion zsh > ~/.zfunc/_fastpagemap
-  fastpagemap completion fish > ~/.config/fish/completions/fastpagemap.fish
-""",
-)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> Iterable[str]:
-    """Print a script that completes commands and options in SHELL.
-
-    Save it where SHELL looks for completions, as below, and start a new one. Names of processes
-    are completed if they are letters, digits and '_', '.', '+', '-' alone.
-    """
-    from click.shell_completion import get_completion_class
-
-    from fastpagemap.cli.commands import cli
-
-    maker = get_completion_class(shell)
-    assert maker is not None
-    return maker(cli, {}, "fastpagemap", "_FASTPAGEMAP_COMPLETE").source().splitlines()

@@ -1,4 +1,4 @@
-"""A bar on stderr, when something takes more than a second and a person is looking."""
+"""A progress bar on stderr, if it is a terminal and something takes more than a second."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-PATIENCE = 1.0
+DELAY_SECONDS = 1.0
 
 
 class _Bar:
-    """Shown from a second after it is begun; rich is not imported before."""
+    """A bar that appears after DELAY_SECONDS. Only then rich is imported."""
 
     def __init__(self, what: str, total: int | None) -> None:
         self.what, self.total, self.done = what, total, 0
         self._shown: Any = None
         self._lock = threading.Lock()
         self._over = False
-        self._timer = threading.Timer(PATIENCE, self._show)
+        self._timer = threading.Timer(DELAY_SECONDS, self._show)
         self._timer.daemon = True
 
     def __enter__(self) -> _Bar:
@@ -34,7 +34,7 @@ class _Bar:
                 self._shown.stop()
 
     def advance(self) -> None:
-        """Say that one more is done."""
+        """Count one more as done."""
         self.done += 1
         if self._shown:
             self._shown.update(0, completed=self.done)
@@ -62,7 +62,7 @@ def _wanted() -> bool:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show that something is going on, which nobody knows the end of."""
+    """Show that something is going on whose end is not known."""
     if not _wanted():
         yield
         return
@@ -72,7 +72,7 @@ def waiting(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def counted(what: str, things: Sequence[int]) -> Iterator[Iterator[int]]:
-    """Give the things, one by one, and show how many are done."""
+    """Yield an iterator over things that shows how many are done."""
     if not _wanted():
         yield iter(things)
         return

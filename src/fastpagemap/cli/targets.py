@@ -1,4 +1,4 @@
-"""What PID|NAME|FILE on the command line stands for."""
+"""Find the process or the snapshot that PID|NAME|FILE on the command line means."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-import fastpagemap
-from fastpagemap import PageMap, SnapshotError
-from fastpagemap.cli.report import name_of, processes
+from fastpagemap.cli.processes import has_memory, name_of, processes
+from fastpagemap.model.errors import SnapshotError
+from fastpagemap.pagemap import PageMap
 
 if TYPE_CHECKING:
-    from fastpagemap import Snapshot
+    from fastpagemap.snapshot.snapshot import Snapshot
 
-#: Names in an error message: enough to choose from, and still a line.
-LISTED = 12
+#: Processes that an error message lists, so that it stays one line.
+MAX_LISTED = 12
 
 
 def process_id(text: str) -> int:
@@ -26,8 +26,8 @@ def process_id(text: str) -> int:
     Raises
     ------
     click.BadParameter
-        It is none. Digits only: int() would take "1_0" and " 7 ", too. No kernel has pids of ten
-        digits.
+        It is none. Only digits are allowed: int() would also accept "1_0" and " 7 ". No kernel has
+        pids of ten digits.
     """
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
         raise click.BadParameter(f"'{text}' is no process id; 'pgrep NAME' or 'ps -e' shows them")
@@ -40,9 +40,9 @@ def process(text: str) -> int:
     Raises
     ------
     click.BadParameter
-        It is neither, or the name of several processes: they are listed.
+        It is neither, or the name of several processes, which the message lists.
     ProcessLookupError
-        No process is called so.
+        No process has that name.
     """
     if not text or text.isdecimal() or text.startswith(("-", "+")):
         return process_id(text)
@@ -50,8 +50,8 @@ def process(text: str) -> int:
     if not pids:
         raise ProcessLookupError(f"no process is called '{text}', and no file")
     if len(pids) > 1:
-        some = ", ".join(f"{pid} ({_command(pid)})" for pid in pids[:LISTED])
-        more = f" and {len(pids) - LISTED} more" if len(pids) > LISTED else ""
+        some = ", ".join(f"{pid} ({_command(pid)})" for pid in pids[:MAX_LISTED])
+        more = f" and {len(pids) - MAX_LISTED} more" if len(pids) > MAX_LISTED else ""
         raise click.BadParameter(
             f"{len(pids)} processes are called '{text}', say which: {some}{more}"
         )
@@ -59,7 +59,7 @@ def process(text: str) -> int:
 
 
 def named(name: str) -> Iterator[int]:
-    """Yield the processes, but for this one, whose name or program's file name is this."""
+    """Yield the other processes whose name, or whose program's file name, is `name`."""
     for pid in processes():
         if pid != os.getpid() and name in (name_of(pid), _program(pid)) and has_memory(pid):
             yield pid
@@ -73,17 +73,8 @@ def _program(pid: int) -> str:
         return ""
 
 
-def has_memory(pid: int) -> bool:
-    """Return whether a process is neither a thread of the kernel nor a zombie."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return file.read(2) != b"0 "
-    except OSError:
-        return False
-
-
 def _command(pid: int) -> str:
-    """Return the beginning of a command line, to tell processes of one name apart."""
+    """Return the beginning of a command line, which tells processes of one name apart."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = os.fsdecode(file.read(4096)).replace("\0", " ").strip()
@@ -93,15 +84,15 @@ def _command(pid: int) -> str:
 
 
 def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
-    """Return the pid or the snapshot that PID|NAME|FILE stands for.
+    """Return the pid or the snapshot that PID|NAME|FILE means.
 
-    A path is a file. A bare word is a process of that name, unless there is a snapshot of that
-    name here; what a file is, is seen by what is in it.
+    A text with a slash is a file. Another word is the name of a process, unless the current
+    directory has a snapshot of that name; its first bytes show whether a file is a snapshot.
 
     Raises
     ------
     click.UsageError
-        It is a name of several processes, or nothing at all; or, with `raw`, no file of entries.
+        It is the name of several processes; or, with `raw`, the file does not hold entries.
     OSError, SnapshotError
         There is no such process or file, or it cannot be read.
     """
@@ -110,13 +101,15 @@ def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
     if start:
         raise click.UsageError("--start goes with --raw: a snapshot knows its addresses")
     if "/" in text or (_is_file(text) and (_is_snapshot(text) or not any(named(text)))):
-        # its rooms are imported where there is a file: a process needs none of them
-        return fastpagemap.Snapshot.load(text)
+        # imported only here: a process needs no Snapshot
+        from fastpagemap.snapshot.snapshot import Snapshot
+
+        return Snapshot.load(text)
     return process(text)
 
 
 def snapshot(text: str, raw: bool = False, start: int = 0) -> Snapshot:
-    """Return the snapshot that PID|NAME|FILE stands for: of a process, one taken now."""
+    """Return the snapshot that PID|NAME|FILE means; of a process, a new one."""
     from fastpagemap.cli.progress import waiting
 
     whose = resolve(text, raw, start)
@@ -127,8 +120,10 @@ def snapshot(text: str, raw: bool = False, start: int = 0) -> Snapshot:
 
 
 def _entries(path: str, start: int) -> Snapshot:
+    from fastpagemap.snapshot.snapshot import Snapshot
+
     try:
-        return fastpagemap.Snapshot.from_entries(path, start)
+        return Snapshot.from_entries(path, start)
     except SnapshotError:
         raise
     except ValueError as error:

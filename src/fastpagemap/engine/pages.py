@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache
-from ..model import entry
+from ..model import entry, hooks
 from ..model.mapping import Mapping
 from ..model.questions import mask
 from ..process.capabilities import need_soft_dirty
@@ -52,9 +52,8 @@ class Masks:
 
     def _repr_html_(self) -> str:
         """Return how many pages are in each mask, for notebooks."""
-        from ..cli import notebook
-
-        return notebook.of_masks(self)
+        html: str = hooks.load("notebook").of_masks(self)
+        return html
 
     @property
     def soft_dirty(self) -> Mask:

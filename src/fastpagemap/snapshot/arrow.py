@@ -5,19 +5,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, bounds
+from ..model.runs import RUN_DTYPE, Runs, bounds
 
 if TYPE_CHECKING:
     import pyarrow
-
-    from .snapshot import Snapshot
 
 __all__ = ["table"]
 
 _TEXT = ("permissions", "path")
 
 
-def table(snapshot: "Snapshot") -> "pyarrow.Table":
+def table(mappings: list[Mapping], states: Runs) -> "pyarrow.Table":
     """Return a row a run; see ``Snapshot.to_arrow``."""
     try:
         import pyarrow
@@ -25,13 +23,12 @@ def table(snapshot: "Snapshot") -> "pyarrow.Table":
         raise ImportError(
             "Arrow tables need pyarrow: pip install 'fastpagemap[arrow]'", name="pyarrow"
         ) from error
-    runs = snapshot.states
     columns = {
-        name: pyarrow.array(np.ascontiguousarray(runs[name])) for name in RUN_DTYPE.names or ()
+        name: pyarrow.array(np.ascontiguousarray(states[name])) for name in RUN_DTYPE.names or ()
     }
-    rows = np.searchsorted(bounds(snapshot.mappings)[0], runs["start"], "right") - 1
+    rows = np.searchsorted(bounds(mappings)[0], states["start"], "right") - 1
     for name in Mapping._fields:
-        values = [getattr(mapping, name) for mapping in snapshot.mappings]
+        values = [getattr(mapping, name) for mapping in mappings]
         if name in _TEXT:
             values = [_readable(value) for value in values]
         kind = pyarrow.string() if name in _TEXT else pyarrow.uint64()

@@ -2,7 +2,7 @@
 
 import errno
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,7 @@ from .._kernel.compare import compare_runs
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..model.runs import Addresses, State, bounds, edges_of, has_any
-
-if TYPE_CHECKING:
-    from .snapshot import Snapshot
+from .data import SnapshotData
 
 __all__ = ["CHANGE_DTYPE", "Diff"]
 
@@ -23,12 +21,14 @@ CHANGE_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("before", "=u8"), ("
 CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "written", "unshared")
 
 Mask = npt.NDArray[np.bool_]
+# `Snapshot`, which stands above this module
+S = TypeVar("S", bound=SnapshotData)
 
 # The end of the last segment: no run of whole pages ends above.
 _LAST = (1 << 64) - 1
 
 
-class Diff:
+class Diff(Generic[S]):
     """What changed from one snapshot to a later one, from ``Snapshot.diff``.
 
     Attributes
@@ -43,7 +43,7 @@ class Diff:
         Whether both have the pid and the name of one process.
     """
 
-    def __init__(self, before: "Snapshot", after: "Snapshot") -> None:
+    def __init__(self, before: S, after: S) -> None:
         if before.page_size != after.page_size:
             raise ValueError(
                 f"snapshots of different page sizes, {before.page_size} and {after.page_size}: "
@@ -163,7 +163,7 @@ class _Cells:
     `owners` has two arrays: for each cell the number of its mapping before and after, or -1.
     """
 
-    def __init__(self, before: "Snapshot", after: "Snapshot") -> None:
+    def __init__(self, before: SnapshotData, after: SnapshotData) -> None:
         self.states = before.states, after.states
         self.mappings = before.mappings, after.mappings
         spans = [bounds(mappings) for mappings in self.mappings]

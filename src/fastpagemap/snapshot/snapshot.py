@@ -13,16 +13,17 @@ import numpy.typing as npt
 
 from ..engine.states import states
 from ..engine.usage import COLUMNS
-from ..model import entry
+from ..model import entry, hooks
 from ..model.errors import SnapshotError, UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import Runs, State, has_any
+from ..model.runs import State, has_any
 from ..model.span import checked
-from ..process.capabilities import Capabilities, capabilities, capabilities_of
+from ..process.capabilities import capabilities, capabilities_of
 from ..process.limits import affordable
 from ..process.mappings import mappings
 from ..process.process import Process
 from . import entries
+from .data import SnapshotData
 from .diff import Diff
 from .replace_file import replace_file
 
@@ -38,8 +39,7 @@ MAX_COMMAND_BYTES = 1 << 14
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Snapshot:
+class Snapshot(SnapshotData):
     """What was known of a process's memory at one time, from ``PageMap.snapshot`` or a file.
 
     Attributes
@@ -70,19 +70,6 @@ class Snapshot:
         The user who had started the process, by its number; None where it is not known.
     """
 
-    pid: int
-    name: str
-    command: str | None
-    time: float
-    kernel: str
-    machine: str
-    page_size: int
-    capabilities: Capabilities
-    soft_dirty: bool
-    mappings: list[Mapping]
-    states: Runs
-    uid: int | None = None
-
     def __repr__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.time))
         return (
@@ -92,9 +79,8 @@ class Snapshot:
 
     def _repr_html_(self) -> str:
         """Return the usage by mapping, for notebooks."""
-        from ..cli import notebook
-
-        return notebook.of_snapshot(self)
+        html: str = hooks.load("notebook").of_snapshot(self)
+        return html
 
     def usage(self, fields: Iterable[str] | None = None) -> npt.NDArray[np.void]:
         """Return bytes by mapping, in the columns of ``PageMap.usage``, which see.
@@ -170,7 +156,7 @@ class Snapshot:
             states[low:high] = state
         return states
 
-    def diff(self, other: "Snapshot") -> Diff:
+    def diff(self, other: "Snapshot") -> "Diff[Snapshot]":
         """Return what changed from this snapshot to a later one.
 
         Raises
@@ -302,14 +288,14 @@ class Snapshot:
         ImportError
             matplotlib is not installed.
         """
-        from ..cli import picture
-
         try:
-            return picture.draw(self, mappings, width=width, soft_dirty=soft_dirty)
+            picture = hooks.load("picture")
         except ModuleNotFoundError as error:
             raise ImportError(
-                "pictures need matplotlib: pip install 'fastpagemap[plot]'"
+                "pictures need matplotlib: pip install 'fastpagemap[plot]'", name="matplotlib"
             ) from error
+        figure: Figure = picture.draw(self, mappings, width=width, soft_dirty=soft_dirty)
+        return figure
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return a table of the runs: start, end, state, and their mapping's columns.
@@ -321,7 +307,7 @@ class Snapshot:
         """
         from .arrow import table
 
-        return table(self)
+        return table(self.mappings, self.states)
 
 
 def _file_format() -> ModuleType:

@@ -16,23 +16,24 @@ from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Footer, Static
 
-from fastpagemap.cli import INTERRUPTED
+from fastpagemap.cli.exit_codes import INTERRUPTED
 from fastpagemap.cli.watch import dialogs, lines
 from fastpagemap.cli.watch.area import Area, View, parse_range
 from fastpagemap.cli.watch.cells import Cells, Legend, Line
 from fastpagemap.cli.watch.keys import KEYS
-from fastpagemap.cli.watch.looking import Looker, Seen
 from fastpagemap.cli.watch.mappings import Mappings
-from fastpagemap.cli.watch.picture import Wish
-from fastpagemap.cli.watch.sampling import Live, Still
+from fastpagemap.cli.watch.picture import ViewRequest
+from fastpagemap.cli.watch.sampler_thread import Frame, SamplerThread
+from fastpagemap.cli.watch.sampling import Live, SnapshotSource
 from fastpagemap.cli.watch.saving import save
+from fastpagemap.cli.watch.style import CSS
 
 __all__ = ["Watch"]
 
-#: Columns and lines below which there would be nothing to see.
-LEAST = 60, 16
-#: Columns from which on mappings are beside the cells.
-WIDE = 140
+#: The smallest screen, in columns and lines, on which there is anything to see.
+MIN_SIZE = 60, 16
+#: On a screen this wide, in columns, the mappings stand beside the cells.
+WIDE_COLUMNS = 140
 
 
 class Watch(App[int]):
@@ -40,61 +41,47 @@ class Watch(App[int]):
 
     Parameters
     ----------
-    source : Live or Still
+    source : Live or SnapshotSource
         What is watched.
     interval : float
         Seconds between refreshes.
     characters : bool, optional
-        Draw cells as characters, not as colours alone; where there are less than 256 colours by
-        default.
+        Draw cells as characters, not as colours alone. By default, on a terminal with fewer than
+        256 colours.
     """
 
     TITLE = "fastpagemap watch"
     ENABLE_COMMAND_PALETTE = False
-    CSS = """
-    #small { display: none; width: 100%; height: 100%; content-align: center middle; }
-    .small #small { display: block; }
-    .small #all { display: none; }
-    #all { layout: vertical; }
-    #what { text-style: bold; }
-    #title { background: $panel; }
-    #body { height: 1fr; layout: vertical; }
-    #picture { height: 1fr; }
-    #cells { height: 1fr; }
-    #mappings { height: 1fr; background: $background; scrollbar-size: 1 1; overflow-x: hidden; }
-    .wide #body { layout: horizontal; }
-    .wide #picture { height: 100%; width: 1fr; margin-right: 1; }
-    .wide #mappings { height: 100%; width: 72; }
-    """
+    CSS = CSS
     BINDINGS: ClassVar[list[BindingType]] = KEYS
 
-    class News(Message):
-        """The looker has something."""
+    class FrameReady(Message):
+        """The sampler has a new frame, or has failed."""
 
-        def __init__(self, news: Seen | Exception) -> None:
+        def __init__(self, frame: Frame | Exception) -> None:
             super().__init__()
-            self.news = news
+            self.frame = frame
 
     def __init__(
-        self, source: Live | Still, interval: float = 1.0, characters: bool | None = None
+        self, source: Live | SnapshotSource, interval: float = 1.0, characters: bool | None = None
     ) -> None:
         plain = "NO_COLOR" in os.environ
-        # NO_COLOR without this would be shades of grey
+        # Without this, NO_COLOR would mean shades of grey.
         super().__init__(ansi_color=plain or None)
         self.source, self.interval = source, interval
         few = self.console.color_system in (None, "standard")
         self.characters = plain or few if characters is None else characters
         self.paused = False
-        self.seen: Seen | None = None
+        self.frame: Frame | None = None
         self.failure: Exception | None = None
         self._zoom: View | None = None
-        self._touched: bool | None = None
+        self._only_touched: bool | None = None
         self._soft_dirty = source.dirty
         self._pointed = -1
         self._what, self._rates, self._title = Line("what"), Line("rates"), Line("title")
         self._cells, self._legend = Cells("cells"), Legend("legend")
         self._mappings = Mappings("mappings")
-        self._looker = Looker(source, lambda news: self.post_message(self.News(news)))
+        self._sampler = SamplerThread(source, lambda it: self.post_message(self.FrameReady(it)))
 
     def compose(self) -> ComposeResult:
         """Lay out the screen."""
@@ -110,13 +97,13 @@ class Watch(App[int]):
             yield Footer(show_command_palette=False)
         yield Static(id="small")
 
-    # ---- what comes in ----
+    # ---- events ----
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Start sampling."""
         self._mappings.focus()
         self._show_characters()
-        self._looker.start()
+        self._sampler.start()
         if self.source.live:
             self.set_interval(self.interval, self._tick)
         if not self.is_headless:
@@ -125,52 +112,52 @@ class Watch(App[int]):
                 loop.add_signal_handler(number, self.exit, 128 + number)
 
     def on_unmount(self) -> None:
-        """Look no more."""
-        self._looker.stop()
+        """Stop sampling."""
+        self._sampler.stop()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Find another layout, or say that there is no room for any."""
+        """Choose the layout, or say that the terminal is too small."""
         width, height = event.size
-        small = width < LEAST[0] or height < LEAST[1]
+        small = width < MIN_SIZE[0] or height < MIN_SIZE[1]
         self.screen_stack[0].set_class(small, "small")
-        self.screen_stack[0].set_class(width >= WIDE, "wide")
+        self.screen_stack[0].set_class(width >= WIDE_COLUMNS, "wide")
         if small:
-            least = f"{LEAST[0]}x{LEAST[1]}"
+            least = f"{MIN_SIZE[0]}x{MIN_SIZE[1]}"
             text = f"The terminal is too small:\n{width}x{height}, and {least} is needed"
             self.query_one("#small", Static).update(text)
 
     def on_cells_resized(self) -> None:
-        """Fill the room there is now."""
-        self._ask(look=self.seen is None)
+        """Request as many cells as now fit."""
+        self._ask(sample=self.frame is None)
 
     def on_mappings_moved(self) -> None:
-        """Show the pages of another mapping: as last seen at once, then as they are."""
+        """Show the pages of another mapping: the last sample at once, then a new one."""
         self._zoom = None
         self._ask()
 
     def on_cells_pointed(self, message: Cells.Pointed) -> None:
-        """Tell what is in the cell below the mouse; go to its mapping when clicked."""
+        """Describe the cell under the mouse; select its mapping when it was clicked."""
         self._pointed = message.cell
         self._show_title()
-        if message.chosen and message.cell >= 0 and self.seen:
-            size = self.seen.picture.pages * self.seen.sample.page_size
-            address = self.seen.picture.area.address(message.cell * size)
-            mappings = self.seen.sample.mappings
+        if message.chosen and message.cell >= 0 and self.frame:
+            size = self.frame.picture.pages * self.frame.sample.page_size
+            address = self.frame.picture.area.address(message.cell * size)
+            mappings = self.frame.sample.mappings
             at = bisect_right(mappings, address, key=lambda mapping: mapping.start) - 1
             self._mappings.select(mappings[at])
 
-    def on_watch_news(self, message: News) -> None:
-        """Show what was seen."""
-        if isinstance(message.news, Exception):
-            self.failure = message.news
+    def on_watch_frame_ready(self, message: FrameReady) -> None:
+        """Show the new frame."""
+        if isinstance(message.frame, Exception):
+            self.failure = message.frame
             self.exit(1)
             return
-        self.seen = message.news
-        self._mappings.show(self.seen.sample)
-        self._cells.show(self.seen.picture)
-        self._legend.show(self.seen.picture.sums)
+        self.frame = message.frame
+        self._mappings.show(self.frame.sample)
+        self._cells.show(self.frame.picture)
+        self._legend.show(self.frame.picture.sums)
         self._show_lines()
-        if self.seen.wish != self._wish():
+        if self.frame.request != self._request():
             self._ask()
 
     def _tick(self) -> None:
@@ -178,45 +165,45 @@ class Watch(App[int]):
             self._ask()
         self._show_lines()
 
-    # ---- what is wanted ----
+    # ---- requests ----
 
     def _base(self) -> View:
-        """Return the view of what is selected."""
+        """Return the view of the selected mapping, or of the whole process."""
         mapping = self._mappings.selected
         return View(mapping.start, mapping.end) if mapping else View()
 
-    def _wish(self) -> Wish:
-        view, room = self._zoom or self._base(), self._cells.size.area
-        return Wish(view, max(room, 1), self._touched, self._soft_dirty)
+    def _request(self) -> ViewRequest:
+        view, cells = self._zoom or self._base(), self._cells.size.area
+        return ViewRequest(view, max(cells, 1), self._only_touched, self._soft_dirty)
 
-    def _ask(self, look: bool = True) -> None:
-        self._looker.ask(self._wish(), look=look and not self.paused)
+    def _ask(self, sample: bool = True) -> None:
+        self._sampler.request(self._request(), sample=sample and not self.paused)
 
     def _all(self) -> Area:
-        """Return what can be zoomed into: of what is selected, what is not left out."""
-        assert self.seen
-        area = Area.of(self.seen.sample.mappings, self._base())
-        if self.seen.picture.left_out:
-            return area.touched(self.seen.sample.runs)
+        """Return the area that can be zoomed into: the selection without what is left out."""
+        assert self.frame
+        area = Area.of(self.frame.sample.mappings, self._base())
+        if self.frame.picture.left_out:
+            return area.touched(self.frame.sample.runs)
         return area
 
-    # ---- what is said ----
+    # ---- lines of text ----
 
     def _show_lines(self) -> None:
-        if self.seen is None:
+        if self.frame is None:
             self._what.show(Text("looking ..."))
             return
-        self._what.show(lines.what(self.source, self.seen.sample, self.paused))
-        self._rates.show(lines.rates(self.source, self.seen.sample))
+        self._what.show(lines.what(self.source, self.frame.sample, self.paused))
+        self._rates.show(lines.rates(self.source, self.frame.sample))
         self._show_title()
 
     def _show_title(self) -> None:
-        if self.seen is None:
+        if self.frame is None:
             return
-        if 0 <= self._pointed < len(self.seen.picture.cells):
-            text = lines.cell(self.seen, self._pointed)
+        if 0 <= self._pointed < len(self.frame.picture.cells):
+            text = lines.cell(self.frame, self._pointed)
         else:
-            text = lines.title(self.seen, self._mappings.selected, self._zoom)
+            text = lines.title(self.frame, self._mappings.selected, self._zoom)
         self._title.show(text)
 
     def _show_characters(self) -> None:
@@ -226,7 +213,7 @@ class Watch(App[int]):
     # ---- keys ----
 
     def action_pause(self) -> None:
-        """Stop looking, or go on."""
+        """Pause, or go on."""
         if self.source.live:
             self.paused = not self.paused
             self._ask()
@@ -237,12 +224,12 @@ class Watch(App[int]):
         self._move(size, 0)
 
     def action_shift(self, shift: float) -> None:
-        """Show the pages before or after those shown."""
+        """Show the pages before or after these."""
         self._move(1, shift)
 
     def _move(self, size: float, shift: float) -> None:
-        if self.seen:
-            view, grain = self._zoom or self._base(), self.seen.sample.page_size
+        if self.frame:
+            view, grain = self._zoom or self._base(), self.frame.sample.page_size
             self._zoom = self._all().moved(view, size, shift, grain)
             self._ask()
 
@@ -253,8 +240,8 @@ class Watch(App[int]):
 
     def action_range(self) -> None:
         """Ask for a range, and show it."""
-        if self.seen:
-            area, size = self._all(), self.seen.sample.page_size
+        if self.frame:
+            area, size = self._all(), self.frame.sample.page_size
             self.push_screen(dialogs.Range(lambda text: parse_range(text, area, size)), self._show)
 
     def _show(self, view: View | None) -> None:
@@ -264,20 +251,20 @@ class Watch(App[int]):
 
     def action_untouched(self) -> None:
         """Leave out what was never touched, or not."""
-        if self.seen:
-            self._touched = not self.seen.picture.left_out
-            self._ask(look=False)
+        if self.frame:
+            self._only_touched = not self.frame.picture.left_out
+            self._ask(sample=False)
 
     def action_soft_dirty(self) -> None:
         """Show soft-dirty pages as such, or not."""
         self._soft_dirty = not self._soft_dirty
-        self._ask(look=False)
+        self._ask(sample=False)
 
     def action_order(self) -> None:
         """Order the mappings in another way."""
         self._mappings.next_order()
-        if self.seen:
-            self._mappings.show(self.seen.sample)
+        if self.frame:
+            self._mappings.show(self.frame.sample)
 
     def action_characters(self) -> None:
         """Draw cells as characters, or as colours alone."""
@@ -299,5 +286,5 @@ class Watch(App[int]):
         self.push_screen(dialogs.Help())
 
     def action_interrupt(self) -> None:
-        """Leave as Ctrl-C leaves a program."""
+        """Exit with the code of a program that Ctrl-C ended."""
         self.exit(INTERRUPTED)

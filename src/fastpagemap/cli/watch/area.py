@@ -1,4 +1,4 @@
-"""Where on the screen an address is: spans put side by side, the gaps between them cut out."""
+"""Where on the screen an address is: spans stand side by side, without the gaps between them."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import Mapping
+from fastpagemap.model.mapping import KERNEL_HALF, Mapping
 
 __all__ = ["Area", "View", "cell_pages"]
 
 Addresses = npt.NDArray[np.uint64]
 Runs = npt.NDArray[np.void]
 
-#: Touched stretches that are closer to each other than this part of all that is touched are one.
-_NEAR = 200
-_FEWEST = 1 << 16  # bytes
+#: A gap between touched stretches is shown if it is no longer than this part of all touched bytes,
+#: or than MIN_GAP_BYTES.
+_GAP_DIVISOR = 200
+_MIN_GAP_BYTES = 1 << 16
 
 
 class View(NamedTuple):
-    """What is looked at: the addresses from `start` to `end`, whatever is mapped there."""
+    """The addresses that are shown, from `start` to `end`, whatever is mapped there."""
 
     start: int = 0
-    end: int = 1 << 63  # the kernel's half is nobody's memory
+    end: int = KERNEL_HALF  # no process can use the addresses beyond
 
     def holds(self, other: View) -> bool:
-        """Whether all of another view is in this one."""
+        """Return whether this view contains all of another one."""
         return self.start <= other.start and other.end <= self.end
 
 
 class Area:
-    """Spans of addresses, sorted and apart, put side by side; an offset is a place among them.
+    """Sorted spans of addresses, side by side.
+
+    An offset is a position in them, in bytes, that does not count the gaps.
 
     Parameters
     ----------
     starts, ends : array_like of int
-        The spans.
+        The spans, which must not overlap.
     """
 
     def __init__(self, starts: Any, ends: Any) -> None:
@@ -48,28 +51,28 @@ class Area:
 
     @classmethod
     def of(cls, mappings: Sequence[Mapping], view: View) -> Self:
-        """Return what of the mappings lies in a view."""
+        """Return the parts of the mappings that lie in a view."""
         spans = [(max(m.start, view.start), min(m.end, view.end)) for m in mappings]
         bounds = np.array([span for span in spans if span[0] < span[1]], np.uint64).reshape(-1, 2)
         return cls(bounds[:, 0], bounds[:, 1])
 
     @property
     def size(self) -> int:
-        """How many bytes it has, the gaps left out."""
+        """Its bytes, without the gaps."""
         return int(self.offsets[-1])
 
     def touched(self, runs: Runs) -> Self:
-        """Return the part in which there is anything, short stretches of nothing included."""
+        """Return the part that the runs cover, with the short gaps between them."""
         low, high = self._clipped(runs)
         at = np.searchsorted(self.starts, low, "right")
-        gap = max(int((high - low).sum()) // _NEAR, _FEWEST)
+        gap = max(int((high - low).sum()) // _GAP_DIVISOR, _MIN_GAP_BYTES)
         apart = (at[1:] != at[:-1]) | (low[1:] - high[:-1] > np.uint64(gap))
         first = np.concatenate(([True], apart))[: len(low)]
         last = np.concatenate((apart, [True]))[: len(low)]
         return type(self)(low[first], high[last])
 
     def placed(self, runs: Runs) -> Runs:
-        """Return the runs with offsets in place of addresses; what is outside is cut off.
+        """Return the runs, clipped to this area, with offsets in place of addresses.
 
         No run may reach from one span into another: those of ``PageMap.states`` never do.
         """
@@ -82,7 +85,7 @@ class Area:
         return placed
 
     def address(self, offset: int) -> int:
-        """Return which address is at an offset; beyond the last span, its end."""
+        """Return the address at an offset; beyond the last span, its end."""
         if not len(self.starts):
             return 0
         if offset >= self.size:
@@ -91,23 +94,23 @@ class Area:
         return int(self.starts[at]) + max(offset, 0) - int(self.offsets[at])
 
     def offset(self, address: int) -> int:
-        """Return where an address is; that of the next span for one in a gap."""
+        """Return the offset of an address; in a gap, that of the next span."""
         at = int(np.searchsorted(self.ends, np.uint64(address), "right"))
         if at == len(self.ends):
             return self.size
         return int(self.offsets[at]) + max(address - int(self.starts[at]), 0)
 
     def moved(self, view: View, size: float, shift: float, grain: int) -> View | None:
-        """Return a view moved and made larger or smaller; None where it has all there is here.
+        """Return a view, moved and resized; None if it would show all of this area.
 
         Parameters
         ----------
         view : View
             The view as it is.
         size, shift : float
-            How large it is to be, and how far it is to go, as parts of its size.
+            The new size, and the distance to move, both as multiples of the old size.
         grain : int
-            Bytes of which all is a multiple: a page.
+            Bytes per page; sizes and distances are rounded to it.
         """
         low, high = self.offset(view.start), self.offset(view.end)
         length = max(round((high - low) * size / grain), 1) * grain
@@ -119,7 +122,7 @@ class Area:
         return View(self.address(low), self.address(low + length - 1) + 1)
 
     def _inside(self, runs: Runs) -> npt.NDArray[np.bool_]:
-        """Return which runs have a part here."""
+        """Return which runs overlap this area."""
         if not len(self.starts):
             return np.zeros(len(runs), bool)
         # the first span that ends after the start of the run
@@ -129,18 +132,18 @@ class Area:
         return inside
 
     def _clipped(self, runs: Runs) -> tuple[Addresses, Addresses]:
-        """Return starts and ends of what is here of the runs."""
+        """Return starts and ends of the runs, clipped to this area."""
         some = runs[self._inside(runs)]
         at = np.searchsorted(self.ends, some["start"], "right")
         return np.maximum(some["start"], self.starts[at]), np.minimum(some["end"], self.ends[at])
 
 
-def cell_pages(pages: int, room: int) -> int:
-    """Return how many pages a cell has, so that no more than `room` cells show `pages`.
+def cell_pages(pages: int, max_cells: int) -> int:
+    """Return how many pages one cell shows, so that `max_cells` are enough for `pages`.
 
-    A power of two, or one and a half times one: the picture stays as it is while memory grows.
+    It is a power of two, or 1.5 times one: so the picture rarely changes while memory grows.
     """
-    least = -(-pages // max(room, 1))
+    least = -(-pages // max(max_cells, 1))
     power = 1 << max(least - 1, 0).bit_length()
     return power // 4 * 3 if power >= 4 and power // 4 * 3 >= least else max(power, 1)
 
@@ -154,7 +157,7 @@ _RANGE = re.compile(
 
 
 def parse_range(text: str, area: Area, page_size: int) -> View:
-    """Return the view that someone asked for, in whole pages.
+    """Return the view that a text describes, in whole pages.
 
     Parameters
     ----------

@@ -12,13 +12,13 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from fastpagemap.cli.palette import STATES
-from fastpagemap.cli.tables import human
 from fastpagemap.cli.watch.picture import Picture
+from fastpagemap.report.palette import STATES
+from fastpagemap.report.tables import human
 
 __all__ = ["Cells", "Legend", "Line"]
 
-#: What is pale on paper is dark on a dark screen, and the other way round.
+#: Colours for a dark screen, of states that are drawn pale or very dark on paper.
 ON_DARK = {
     "untouched": "#3a3a3a",
     "zero": "#24506b",
@@ -26,13 +26,13 @@ ON_DARK = {
     "soft_dirty": "#00b382",
     "guard": "#6c6c6c",
 }
-#: What would be too dark for a character.
+#: Colours of characters, for states whose own colour would be too dark to read.
 IN_TEXT = {"zero": "#8fbcd6", "guard": "#a8a8a8", "untouched": "#909090"}
 COLOURS = [ON_DARK.get(state.key, state.colour) for state in STATES]
 
 
 def swatches(characters: bool) -> list[Segment]:
-    """Return one cell of each state: a character, or only its colour."""
+    """Return a cell of each state: a character, or its colour alone."""
     if characters:
         looks = zip(STATES, COLOURS, strict=True)
         return [Segment(s.char, Style(color=IN_TEXT.get(s.key, c))) for s, c in looks]
@@ -40,7 +40,7 @@ def swatches(characters: bool) -> list[Segment]:
 
 
 class Line(Widget):
-    """Text that changes every second, and never the layout."""
+    """A line of text that changes every second and never changes the layout."""
 
     DEFAULT_CSS = "Line { height: 1; }"
 
@@ -55,7 +55,7 @@ class Line(Widget):
             self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """Return what of it there is room for."""
+        """Return the line, cut to the width of the screen."""
         width = self.size.width
         text = self._text.copy()
         text.truncate(width, overflow="ellipsis")
@@ -64,13 +64,13 @@ class Line(Widget):
 
 
 class Cells(Widget):
-    """One cell a page, or a group of pages, line after line."""
+    """Cells, line after line: each a page, or a group of pages."""
 
     class Resized(Message):
-        """There is room for another number of cells."""
+        """Another number of cells fits now."""
 
     class Pointed(Message):
-        """The mouse is over a cell, or over none: -1; `chosen` when it was clicked."""
+        """The mouse is over a cell, or over none (-1); `chosen` says that it was clicked."""
 
         def __init__(self, cell: int, chosen: bool = False) -> None:
             super().__init__()
@@ -109,19 +109,19 @@ class Cells(Widget):
         return Strip(segments, len(row)).apply_style(base).adjust_cell_length(width, base)
 
     def on_resize(self) -> None:
-        """Tell that there is another number of cells."""
+        """Report that another number of cells fits."""
         self.post_message(self.Resized())
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Tell what the mouse is over."""
+        """Report which cell the mouse is over."""
         self.post_message(self.Pointed(self._cell(event)))
 
     def on_click(self, event: events.Click) -> None:
-        """Tell what was clicked."""
+        """Report which cell was clicked."""
         self.post_message(self.Pointed(self._cell(event), chosen=True))
 
     def on_leave(self) -> None:
-        """Tell that the mouse is elsewhere."""
+        """Report that the mouse is over no cell."""
         self.post_message(self.Pointed(-1))
 
     def _cell(self, event: events.MouseEvent) -> int:
@@ -133,7 +133,7 @@ class Legend(Widget):
     """The states, how they look, and how many bytes of each are shown."""
 
     DEFAULT_CSS = "Legend { height: auto; }"
-    #: The room a state takes: swatch, label, size.
+    #: Columns that a state takes: swatch, label, size.
     WIDTH = 26
 
     def __init__(self, id: str) -> None:

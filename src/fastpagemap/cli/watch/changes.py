@@ -1,13 +1,12 @@
-"""What changed between two looks, as runs: pure, no I/O."""
+"""What changed from one sample to the next, as runs; no I/O."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import State
 from fastpagemap.cli.watch.area import View
-from fastpagemap.model.runs import states_at
+from fastpagemap.model.runs import State, states_at
 
 __all__ = ["clipped", "moved", "replaced"]
 
@@ -16,20 +15,20 @@ Column = npt.NDArray[np.uint64]
 
 
 def moved(before: Runs, after: Runs) -> dict[str, int]:
-    """Return how many bytes changed from one look to the next, by what became of them."""
+    """Return how many bytes became present, swapped or soft-dirty from one sample to the next."""
     if np.array_equal(_words(before), _words(after)):
         return {"faulted_in": 0, "swapped_out": 0, "written": 0}
-    # sorted, not made unique: an edge that is there twice begins a part of no size
+    # Sorted, not made unique: an edge that occurs twice only makes a part of size 0.
     edges = np.sort(np.concatenate([r[e] for r in (before, after) for e in ("start", "end")]))
     sizes = np.diff(edges)
     was, now = states_at(before, edges[:-1]), states_at(after, edges[:-1])
 
     new = now & ~was
-    # pages that are nothing yet are soft-dirty, too, in a new mapping
-    something = (now & np.uint64(State.PRESENT | State.SWAPPED)) != 0
+    # In a new mapping, pages that were never touched are soft-dirty, too.
+    touched = (now & np.uint64(State.PRESENT | State.SWAPPED)) != 0
 
     def bytes_of(state: State) -> int:
-        return int(sizes[((new & np.uint64(state)) != 0) & something].sum())
+        return int(sizes[((new & np.uint64(state)) != 0) & touched].sum())
 
     return {
         "faulted_in": bytes_of(State.PRESENT),
@@ -39,7 +38,7 @@ def moved(before: Runs, after: Runs) -> dict[str, int]:
 
 
 def _words(runs: Runs) -> Column:
-    """Return the runs as plain numbers, which are compared faster."""
+    """Return the runs as plain integers, which numpy compares faster."""
     return np.ascontiguousarray(runs).view(np.uint64)
 
 

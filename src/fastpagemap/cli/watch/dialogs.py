@@ -57,7 +57,7 @@ class Range(ModalScreen[View | None]):
             yield Static(id="wrong")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take the range, or say what is wrong with it."""
+        """Close with the range, or say what is wrong with it."""
         try:
             self.dismiss(self._parse(event.value))
         except ValueError as error:

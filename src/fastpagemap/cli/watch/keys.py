@@ -6,7 +6,7 @@ from textual.binding import Binding, BindingType
 
 __all__ = ["HELP", "KEYS"]
 
-#: What they do is in the app's methods of these names; the list of mappings has its own.
+#: Each calls the method of the app with that name. The list of mappings has its own keys.
 KEYS: list[BindingType] = [
     Binding("space", "pause", "Pause"),
     Binding("plus,equals_sign,z", "zoom(0.5)", "Zoom", key_display="+-"),

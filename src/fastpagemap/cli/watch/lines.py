@@ -1,4 +1,4 @@
-"""What ``fastpagemap watch`` says in its lines of text: no screen here."""
+"""The lines of text that ``fastpagemap watch`` shows; no screen here."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from bisect import bisect_right
 
 from rich.text import Text
 
-from fastpagemap import Mapping
-from fastpagemap.cli import palette
-from fastpagemap.cli.tables import human, printable
 from fastpagemap.cli.watch.area import View
-from fastpagemap.cli.watch.looking import Seen
-from fastpagemap.cli.watch.sampling import Live, Sample, Still
+from fastpagemap.cli.watch.sampler_thread import Frame
+from fastpagemap.cli.watch.sampling import Live, Sample, SnapshotSource
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import palette
+from fastpagemap.report.tables import human, printable
 
 __all__ = ["cell", "rates", "title", "what"]
 
 WARNING = "bold reverse"
-#: Of a path, the end: there is more to say.
-PATH = 30
+#: Of a longer path, only the end is shown, in this many characters.
+MAX_PATH = 30
 
 
-def what(source: Live | Still, sample: Sample, paused: bool) -> Text:
-    """Say what is watched, and how old it is."""
+def what(source: Live | SnapshotSource, sample: Sample, paused: bool) -> Text:
+    """Say what is watched, and how old the samples are."""
     text = Text()
     if source.pid:
         text.append(f"process {source.pid} {printable(source.name)}  ")
@@ -44,9 +44,9 @@ def _ago(seconds: float) -> str:
     return "now" if seconds < 1 else f"{seconds:.0f} s ago"
 
 
-def rates(source: Live | Still, sample: Sample) -> Text:
-    """Say what happens a second."""
-    if isinstance(source, Still):
+def rates(source: Live | SnapshotSource, sample: Sample) -> Text:
+    """Say what happens in a second."""
+    if isinstance(source, SnapshotSource):
         return Text(source.about)
     if sample.ended:
         return Text()
@@ -71,14 +71,14 @@ def _bytes(value: float | None) -> str:
     return "-" if value is None else f"{human(round(value))}/s"
 
 
-def title(seen: Seen, mapping: Mapping | None, zoom: View | None) -> Text:
+def title(frame: Frame, mapping: Mapping | None, zoom: View | None) -> Text:
     """Say which pages the cells show."""
-    picture, size = seen.picture, seen.sample.page_size
+    picture, size = frame.picture, frame.sample.page_size
     if zoom:
         text = Text(f" {zoom.start:x}-{zoom.end:x}")
     elif mapping:
         path = printable(mapping.path) or "anonymous"
-        shown = path if len(path) <= PATH else f"…{path[1 - PATH :]}"
+        shown = path if len(path) <= MAX_PATH else f"…{path[1 - MAX_PATH :]}"
         text = Text(f" {mapping.start:x} {shown}")
     else:
         text = Text(" whole process")
@@ -90,9 +90,9 @@ def title(seen: Seen, mapping: Mapping | None, zoom: View | None) -> Text:
     return text
 
 
-def cell(seen: Seen, number: int) -> Text:
-    """Say what is in a cell."""
-    picture, sample = seen.picture, seen.sample
+def cell(frame: Frame, number: int) -> Text:
+    """Say which states are in a cell."""
+    picture, sample = frame.picture, frame.sample
     address = picture.area.address(number * picture.pages * sample.page_size)
     at = bisect_right(sample.mappings, address, key=lambda mapping: mapping.start) - 1
     path = printable(sample.mappings[at].path) or "anonymous"

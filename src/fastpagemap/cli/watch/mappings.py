@@ -16,9 +16,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fastpagemap import Mapping
-from fastpagemap.cli.tables import human, printable
 from fastpagemap.cli.watch.sampling import Sample
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report.tables import human, printable
 
 __all__ = ["Mappings"]
 
@@ -49,7 +49,7 @@ class Mappings(ScrollView, can_focus=True):
         self._shown: tuple[float, str] | None = None
 
     def show(self, sample: Sample) -> None:
-        """Show other mappings or sizes; the selected one stays selected, or what is next to it."""
+        """Show new mappings or sizes; the selection stays, or moves to a neighbour."""
         shown = sample.summed, self.order
         if shown == self._shown:
             return
@@ -58,7 +58,7 @@ class Mappings(ScrollView, can_focus=True):
         columns = {"size": sizes, "present": sample.present, "swapped": sample.swapped}
         order: Sequence[int] = range(len(spans))
         if self.order != "address":
-            # ~ puts the largest first, and leaves equal ones in the order of addresses
+            # ~ puts the largest first; equal ones stay in address order
             order = np.argsort(~columns[self.order], kind="stable").tolist()
         table = np.stack(list(columns.values()), axis=1)
         whole = None, tuple(table.sum(axis=0).tolist())
@@ -119,11 +119,11 @@ class Mappings(ScrollView, can_focus=True):
         self._reveal()
 
     def _reveal(self) -> None:
-        """Scroll as far as it takes to see the cursor."""
-        room = max(self.size.height - 1, 1)
+        """Scroll until the cursor is visible."""
+        height = max(self.size.height - 1, 1)
         top = self.scroll_offset.y
-        if not top <= self._cursor < top + room:
-            top = self._cursor if self._cursor < top else self._cursor - room + 1
+        if not top <= self._cursor < top + height:
+            top = self._cursor if self._cursor < top else self._cursor - height + 1
             self.scroll_to(y=top, animate=False, immediate=True)
         self.refresh()
 
@@ -153,7 +153,7 @@ class Mappings(ScrollView, can_focus=True):
 
 
 def _end(path: str, width: int) -> str:
-    """Keep the end of a path that is too long, for there is the name."""
+    """Return a path, cut at its beginning if it is too long: the name is at its end."""
     if cell_len(path) <= width:
         return path
     while path and cell_len(path) >= width:

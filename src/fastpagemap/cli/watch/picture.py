@@ -1,4 +1,4 @@
-"""The cells that ``fastpagemap watch`` shows of what was sampled: no screen here."""
+"""The cells that ``fastpagemap watch`` shows of a sample; no screen here."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import State
-from fastpagemap.cli import palette
 from fastpagemap.cli.watch.area import Area, View, cell_pages
 from fastpagemap.cli.watch.changes import clipped
 from fastpagemap.cli.watch.sampling import Sample
+from fastpagemap.model.runs import State
+from fastpagemap.report import palette
 
-__all__ = ["Picture", "Wish", "picture"]
+__all__ = ["Picture", "ViewRequest", "picture"]
 
-#: Where less than this part of a view was ever touched, and there is no cell for each page, the
-#: rest is left out, unless asked for.
-_SPARSE = 1 / 4
+#: If less than this part of a view was ever touched, and there are more pages than cells, only the
+#: touched part is shown, unless all of it was asked for.
+_SPARSE_PART = 1 / 4
 
 
-class Wish(NamedTuple):
-    """What is to be shown, and in how many cells at most."""
+class ViewRequest(NamedTuple):
+    """Which addresses to show, in at most how many cells."""
 
     view: View = View()
-    room: int = 1
-    # leave out long stretches that were never touched; None: where they are most of it
-    touched: bool | None = None
+    max_cells: int = 1
+    # leave out long stretches that were never touched; None: only if they are most of the view
+    only_touched: bool | None = None
     soft_dirty: bool = False
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Cells, in the order of addresses, and what is in them.
+    """Cells in address order, and what they show.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Picture:
     amounts : ndarray of float64, shape (cells, states)
         Bytes of each state in each cell.
     left_out : int
-        Bytes never touched that are mapped, but not shown.
+        Bytes that are mapped, but not shown, as they were never touched.
     """
 
     cells: npt.NDArray[np.uint8]
@@ -63,27 +63,28 @@ class Picture:
         return list(sums)
 
 
-def picture(sample: Sample, wish: Wish) -> Picture:
-    """Return the cells of what was sampled."""
-    whole = area = Area.of(sample.mappings, wish.view)
-    runs = clipped(sample.runs, wish.view)
-    if wish.touched is not False:
-        touched = area.touched(_something(runs))
-        crowded = area.size > wish.room * sample.page_size
-        if wish.touched or (crowded and 0 < touched.size < _SPARSE * area.size):
+def picture(sample: Sample, request: ViewRequest) -> Picture:
+    """Return the cells of a sample."""
+    whole = area = Area.of(sample.mappings, request.view)
+    runs = clipped(sample.runs, request.view)
+    if request.only_touched is not False:
+        touched = area.touched(_touched(runs))
+        crowded = area.size > request.max_cells * sample.page_size
+        if request.only_touched or (crowded and 0 < touched.size < _SPARSE_PART * area.size):
             area = touched
-    pages = cell_pages(-(-area.size // sample.page_size), wish.room)
+    pages = cell_pages(-(-area.size // sample.page_size), request.max_cells)
     size = pages * sample.page_size
     count = -(-area.size // size)
     if not count:
         none = np.zeros((0, len(palette.STATES)))
         return Picture(np.zeros(0, np.uint8), pages, area, none, whole.size - area.size)
-    amounts = palette.amounts(area.placed(runs), 0, count * size, count, soft_dirty=wish.soft_dirty)
+    placed, soft_dirty = area.placed(runs), request.soft_dirty
+    amounts = palette.amounts(placed, 0, count * size, count, soft_dirty=soft_dirty)
     cells = palette.chosen(amounts)
     return Picture(cells, pages, area, amounts, whole.size - area.size)
 
 
-def _something(runs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Return the runs of pages that are more than dirty for being newly mapped."""
-    something: npt.NDArray[np.void] = runs[(runs["state"] & ~np.uint64(State.SOFT_DIRTY)) != 0]
-    return something
+def _touched(runs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return the runs that are more than soft-dirty: all pages of a new mapping are that."""
+    found: npt.NDArray[np.void] = runs[(runs["state"] & ~np.uint64(State.SOFT_DIRTY)) != 0]
+    return found

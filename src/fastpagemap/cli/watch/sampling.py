@@ -1,7 +1,7 @@
-"""What ``fastpagemap watch`` knows of a process, and how often it looks: no screen here.
+"""Samples of a process for ``fastpagemap watch``, and how often they are taken; no screen here.
 
-Looking costs the one who looks, and a moment of the target's lock. So each kind of look has a
-share of one processor's time, and the more a look took, the longer it is until the next one.
+A sample costs processor time, and holds the target's lock for a moment. So each kind of sample has
+a share of one processor's time: the more a sample cost, the later the next one is taken.
 """
 
 from __future__ import annotations
@@ -14,25 +14,29 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import PAGE_SIZE, RUN_DTYPE, Mapping, PageMap, Snapshot, State
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
+from fastpagemap.model.entry import PAGE_SIZE
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.model.runs import RUN_DTYPE, State
+from fastpagemap.pagemap import PageMap
 from fastpagemap.process.capabilities import soft_dirty
 from fastpagemap.process.process import Process
+from fastpagemap.snapshot.snapshot import Snapshot
 
-__all__ = ["Live", "Pace", "Rates", "Sample", "Still"]
+__all__ = ["Live", "Pace", "Rates", "Sample", "SnapshotSource"]
 
 Runs = npt.NDArray[np.void]
 Column = npt.NDArray[np.uint64]
 
-#: Shares of one processor: for the sums of all mappings, and for the pages that are shown.
-SUMS, PAGES = 0.003, 0.006
+#: Shares of one processor's time: for the sums of all mappings, and for the pages shown.
+SUMS_SHARE, PAGES_SHARE = 0.003, 0.006
 
 
 class Rates(NamedTuple):
-    """What happened a second, since the last look; None where that is not known."""
+    """What happened in a second, since the last sample; None where that is not known."""
 
-    # faults of the whole process, by the kernel's count
+    # page faults of the whole process, as the kernel counts them
     minor: float | None = None
     major: float | None = None
     # bytes of the pages that are shown
@@ -46,7 +50,7 @@ NO_RATES = Rates()
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of a process at a moment, each part as old as it says.
+    """What is known of a process; `summed` and `seen` say how old it is.
 
     Attributes
     ----------
@@ -55,15 +59,15 @@ class Sample:
     present, swapped : ndarray of uint64
         Bytes of each mapping.
     runs : ndarray of RUN_DTYPE
-        The states of all pages that have been looked at.
+        The states of all pages that were read so far.
     view : View
-        What was looked at last, page by page.
+        The addresses of which all pages were read last.
     summed, seen : float
-        When the sums, and the pages of the view, were read: seconds of the clock.
+        When the sums, and the pages of the view, were read: seconds of ``time.monotonic``.
     rates : Rates
-        Of the time before.
+        Of the time between the sample before and this one.
     ended : str
-        Why there is nothing new to see any more; empty while there is.
+        Why no new sample can be taken; empty while one can.
     page_size : int
         Bytes per page.
     """
@@ -81,37 +85,42 @@ class Sample:
 
 
 class Pace:
-    """When to look again: not before `interval`, nor before the last look was a `share` of it."""
+    """When to take the next sample.
+
+    Not before `interval` has passed, and not before the cost of the last sample is a `share` of the
+    time since it began.
+    """
 
     def __init__(self, interval: float, share: float) -> None:
         self.interval, self.share = interval, share
         self._next = -np.inf
 
     def due(self, now: float) -> bool:
-        """Whether it is time."""
+        """Return whether it is time for a sample."""
         return now >= self._next
 
     def hurry(self) -> None:
-        """Look at the next occasion: something else is to be shown."""
+        """Make a sample due at once: the view has changed."""
         self._next = -np.inf
 
     def spent(self, began: float, cost: float) -> None:
-        """Note when a look began, and what it cost, in seconds of a processor."""
-        # ticks come at about the interval, never exactly: half of one is near enough
+        """Note when a sample began, and what it cost, in seconds of processor time."""
+        # Ticks never come exactly at the interval, so half an interval is tolerated.
         self._next = began + max(self.interval / 2, cost / self.share - self.interval / 2)
 
 
 class Live:
-    """A process, looked at again and again.
+    """A process that is sampled again and again.
 
     Parameters
     ----------
     pid : int
         The process.
     interval : float
-        Seconds between looks, at least.
+        Seconds between samples, at least.
     dirty : bool
-        Clear soft-dirty after each look, so that the next one tells what was written since.
+        Clear the soft-dirty bits after each sample, so that the next one shows what was written
+        since.
 
     Raises
     ------
@@ -124,56 +133,56 @@ class Live:
     def __init__(self, pid: int, interval: float = 1.0, *, dirty: bool = False) -> None:
         self._process = Process(pid)
         self._pagemap = PageMap(pid)
-        self._process.check_alive()  # so that both are the same process, not two of one pid
+        self._process.check_alive()  # both are the same process, not two with one pid
         self.pid, self.name = pid, os.fsdecode(self._process.read("comm").rstrip(b"\n"))
         self.uid = self._process.uid()
         self.dirty, self.knows_written = dirty, soft_dirty()
         if dirty:
             self._pagemap.clear_soft_dirty()
-        # what the kernel can is found out now, not at the cost of the first look
+        # Learn now what this kernel can do, so that the first sample does not pay for it.
         self._pages_of(View(0, PAGE_SIZE))
         self._pagemap.usage([], fields=("present", "swapped"))
-        self._sums, self._pages = Pace(interval, SUMS), Pace(interval, PAGES)
+        self._sums, self._pages = Pace(interval, SUMS_SHARE), Pace(interval, PAGES_SHARE)
         self._faults = _Meter()
-        self._sample: Sample | None = None
+        self._last: Sample | None = None
         self._began, self._spent = 0.0, 0.0
 
-    def look(self, view: View) -> Sample:
-        """Return what is known now, after looking at what it is time to look at."""
-        if self._sample and self._sample.ended:
-            return self._sample
+    def sample(self, view: View) -> Sample:
+        """Return the newest sample; first renew the parts of it that are due."""
+        if self._last and self._last.ended:
+            return self._last
         try:
-            self._sample = self._look(view)
+            self._last = self._renewed(view)
         except ProcessLookupError:
-            if self._sample is None:
+            if self._last is None:
                 raise
-            nothing = Rates(0, 0, 0, 0, 0 if self._sample.rates.written is not None else None)
-            self._sample = replace(self._sample, rates=nothing, ended="has ended, or called exec")
-        return self._sample
+            nothing = Rates(0, 0, 0, 0, 0 if self._last.rates.written is not None else None)
+            self._last = replace(self._last, rates=nothing, ended="has ended, or called exec")
+        return self._last
 
-    def also(self, cost: float) -> None:
-        """Count as the last look's what was spent on its picture, in seconds of a processor."""
+    def add_cost(self, cost: float) -> None:
+        """Add to the cost of the last sample that of its picture, in seconds of processor time."""
         self._spent += cost
         self._pages.spent(self._began, self._spent)
 
-    def _look(self, view: View) -> Sample:
+    def _renewed(self, view: View) -> Sample:
         now = time.monotonic()
-        sample = self._sample or self._first()
+        sample = self._last or self._empty()
         if self._sums.due(now):
-            sample = self._sum_up(sample, now)
+            sample = self._read_sums(sample, now)
         if view != sample.view:
             self._pages.hurry()
         if self._pages.due(now):
-            sample = self._look_at_pages(sample, view, now)
+            sample = self._read_pages(sample, view, now)
         minor, major = self._faults.rates(self._process.read("stat"), now)
         return replace(sample, rates=sample.rates._replace(minor=minor, major=major))
 
-    def _first(self) -> Sample:
+    def _empty(self) -> Sample:
         none, runs = np.zeros(0, np.uint64), np.zeros(0, RUN_DTYPE)
         return Sample([], none, none, runs, View(0, 0), 0.0, 0.0)
 
-    def _sum_up(self, sample: Sample, now: float) -> Sample:
-        """Read the mappings and what the kernel tells cheaply of each."""
+    def _read_sums(self, sample: Sample, now: float) -> Sample:
+        """Read the mappings, and how much of each is present and swapped."""
         began = time.thread_time()
         mappings = [m for m in self._pagemap.mappings() if m.start < View().end]
         usage = self._pagemap.usage(mappings, fields=("present", "swapped"))
@@ -181,8 +190,8 @@ class Live:
         present, swapped = usage["present"], usage["swapped"]
         return replace(sample, mappings=mappings, present=present, swapped=swapped, summed=now)
 
-    def _look_at_pages(self, sample: Sample, view: View, now: float) -> Sample:
-        """Read the state of every page of a view; of all pages, the first time."""
+    def _read_pages(self, sample: Sample, view: View, now: float) -> Sample:
+        """Read the state of every page of a view; the first time, of all pages."""
         began = time.thread_time()
         first = not sample.seen
         if first or view == View():
@@ -202,9 +211,9 @@ class Live:
         return self._pagemap.states([Mapping(*view, "----", 0, 0, 0, "")])
 
     def _rates(self, sample: Sample, view: View, runs: Runs, now: float) -> Rates:
-        """Compare what is seen with what was seen before."""
+        """Compare the pages of a view with those of the sample before."""
         before = clipped(sample.runs, view)
-        if self.dirty:  # they were all cleared
+        if self.dirty:  # all of them were cleared
             before["state"] &= ~np.uint64(State.SOFT_DIRTY)
         seconds = max(now - sample.seen, 1e-3)
         found = {name: size / seconds for name, size in moved(before, runs).items()}
@@ -214,14 +223,14 @@ class Live:
 
 
 class _Meter:
-    """Makes rates of the faults that /proc/PID/stat counts."""
+    """Turns the page faults that /proc/PID/stat counts into rates."""
 
     def __init__(self) -> None:
         self._last: tuple[float, int, int] | None = None
 
     def rates(self, stat: bytes, now: float) -> tuple[float | None, float | None]:
-        """Return minor and major faults a second since the last call."""
-        # the name may hold blanks and brackets: what counts is behind its last bracket
+        """Return minor and major faults per second since the last call."""
+        # The name may hold blanks and brackets, so the fields begin after the last bracket.
         fields = stat.rpartition(b")")[2].split()
         counted = now, int(fields[7]), int(fields[9])
         last, self._last = self._last, counted
@@ -231,8 +240,8 @@ class _Meter:
         return (counted[1] - last[1]) / seconds, (counted[2] - last[2]) / seconds
 
 
-class Still:
-    """A snapshot, which stays as it is."""
+class SnapshotSource:
+    """A snapshot: one sample that never changes."""
 
     live = dirty = knows_written = False
 
@@ -252,9 +261,9 @@ class Still:
             page_size=snapshot.page_size,
         )
 
-    def look(self, view: View) -> Sample:
-        """Return what is known, whatever the view."""
+    def sample(self, view: View) -> Sample:
+        """Return the sample, whatever the view."""
         return self._sample
 
-    def also(self, cost: float) -> None:
-        """Nothing is looked at: nothing has to wait."""
+    def add_cost(self, cost: float) -> None:
+        """Do nothing: no sample is ever taken again, so none has to wait."""

@@ -1,4 +1,4 @@
-"""Saves what is on the screen."""
+"""Saves the screen as a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["save"]
 
 
 def save(content: str, stem: str, owner: int | None) -> str:
-    """Write a picture of a user's memory into a new file of this directory; return its name."""
+    """Write a picture of a user's memory to a new file in this directory; return its name."""
     names = (f"{stem}-{number}.svg" for number in itertools.count(1))
     path = next(name for name in names if not os.path.lexists(name))
     with replace_file(path, owner) as file:

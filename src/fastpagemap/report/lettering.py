@@ -1,4 +1,4 @@
-"""What is written in a picture of the address space: names, sizes, a title, a legend."""
+"""The text in a picture of the address space: names, sizes, a title, a legend."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fastpagemap import Mapping, Snapshot
-from fastpagemap.cli import palette
-from fastpagemap.cli.layout import Block, Layout
-from fastpagemap.cli.spans import Span
-from fastpagemap.cli.text import human, name_of, printable
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import palette
+from fastpagemap.report.layout import Block, Layout
+from fastpagemap.report.spans import Span
+from fastpagemap.report.text import human, name_of, printable
+from fastpagemap.snapshot.snapshot import Snapshot
 
-#: Pixels in an inch.
+#: Pixels per inch.
 DPI = 100
 LEFT, RIGHT, TOP, BOTTOM = 104, 280, 84, 62  # pixels around the cells
 INK, PALE = "#1a1a1a", "#6e6e6e"
@@ -32,14 +33,15 @@ def labels(
     runs: npt.NDArray[np.void],
     soft_dirty: bool,
 ) -> None:
-    room = int((RIGHT - 24) / 5.2)  # letters
+    """Write the address left of each block, and its names and states right of it."""
+    letters = int((RIGHT - 24) / 5.2)
     for block in layout.blocks:
         y = tops[block.row] + 0.5
         start = f"{block.spans[0].start:x}"
         axes.text(
             -1, y, start, ha="right", va="center", color=PALE, fontsize=TINY, family="monospace"
         )
-        lines = [_names(block, room), *_details(block, runs, soft_dirty, room)]
+        lines = [_names(block, letters), *_details(block, runs, soft_dirty, letters)]
         for number, text in enumerate(lines[: block.rows]):
             axes.text(
                 layout.columns + 1.5,
@@ -52,20 +54,20 @@ def labels(
             )
 
 
-def _names(block: Block, room: int) -> str:
-    """Name what is in a block, the largest first, as far as there is room."""
+def _names(block: Block, letters: int) -> str:
+    """Return the names in a block, the largest span first, in at most so many letters."""
     spans = sorted(block.spans, key=lambda span: -span.size)
     if len(spans) == 1:
-        return _fitted(name_of(spans[0].path), f"  {_size(spans[0])}", room)
+        return _fitted(name_of(spans[0].path), f"  {_size(spans[0])}", letters)
     size = human(sum(span.size for span in spans))
     names = list(dict.fromkeys(name_of(span.path) for span in spans))
     said = ""
     for number, name in enumerate(names):
         rest = f" +{len(names) - number - 1}" if number + 1 < len(names) else ""
         longer = f"{said}, {name}" if said else name
-        if len(longer) + len(rest) + len(size) + 2 > room:
+        if len(longer) + len(rest) + len(size) + 2 > letters:
             if not said:
-                return _fitted(name, f"{rest}  {size}", room)
+                return _fitted(name, f"{rest}  {size}", letters)
             return f"{said} +{len(names) - number}  {size}"
         said = longer
     return f"{said}  {size}"
@@ -76,15 +78,15 @@ def _size(span: Span) -> str:
     return human(span.size) + several
 
 
-def _fitted(name: str, rest: str, room: int) -> str:
-    space = max(room - len(rest), 4)
+def _fitted(name: str, rest: str, letters: int) -> str:
+    space = max(letters - len(rest), 4)
     return (name if len(name) <= space else name[: space - 1] + "…") + rest
 
 
 def _details(
-    block: Block, runs: npt.NDArray[np.void], soft_dirty: bool, room: int
+    block: Block, runs: npt.NDArray[np.void], soft_dirty: bool, letters: int
 ) -> Iterator[str]:
-    """Yield what is in a block, a line for each state."""
+    """Yield lines with the bytes of each state in a block."""
     if block.rows < 2:
         return
     low, high = np.uint64(block.spans[0].start), np.uint64(block.spans[-1].end)
@@ -97,7 +99,7 @@ def _details(
             continue
         text = f"{palette.STATES[index].label} {human(int(lengths[shown == index].sum()))}"
         longer = f"{said} · {text}" if said else text
-        if len(longer) > room * 1.12:
+        if len(longer) > letters * 1.12:
             yield said
             longer = text
         said = longer
@@ -113,6 +115,7 @@ def title(
     sums: dict[int, int],
     height: float,
 ) -> None:
+    """Write whose memory the picture shows, when it was read, and what a cell is."""
     whose = f"{printable(snapshot.name)}  process {snapshot.pid}" if snapshot.pid else "entries"
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time))
     pages = layout.cell // snapshot.page_size
@@ -133,7 +136,7 @@ def title(
 
 
 def legend(figure: Figure, sums: dict[int, int], width: int, height: float) -> None:
-    """Draw the states there are, with how much there is of each."""
+    """Draw the states that occur, with the bytes of each."""
     x, y = float(LEFT), 34.0
     for index, size in sums.items():
         state = palette.STATES[index]

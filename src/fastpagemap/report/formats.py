@@ -1,7 +1,7 @@
-"""Reports for other programs: JSON, CSV and Parquet, in bytes, every column typed.
+"""Reports for other programs: JSON, CSV and Parquet, in bytes, with typed columns.
 
-Paths and names that are not UTF-8 keep their bytes in JSON as lone surrogates (Python's
-surrogateescape: ``os.fsencode`` gives them back); CSV and Parquet have them escaped (``\\xff``).
+In paths and names, bytes that are not UTF-8 are lone surrogates in JSON (Python's surrogateescape:
+``os.fsencode`` restores them) and escaped in CSV and Parquet (``\\xff``).
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from fastpagemap.cli.report import LABELS, About, Report, rows
+from fastpagemap.report.report import LABELS, About, Report, rows
 from fastpagemap.snapshot.replace_file import replace_file
 
-#: Of the object that ``--json`` prints; it grows when a reader of the old one would stumble.
+#: The version of the object that ``--json`` prints. It grows with each incompatible change.
 FORMAT = 1
 
 
 def columns(report: Report) -> tuple[str, ...]:
-    """Return the columns of a row: the sizes, and what else is known of it, the path last."""
+    """Return the columns of a row: labels, sizes, and the path last."""
     labels = LABELS[report.by]
     return (*labels[:-1], *report.columns, labels[-1])
 
@@ -29,7 +29,7 @@ def when(about: About) -> str:
 
 
 def header(report: Report) -> dict[str, Any]:
-    """Return what is said once: whose memory, when, on which kernel, and the totals in bytes."""
+    """Return what is written once: whose memory, when, on which kernel, and the totals in bytes."""
     more = {
         name: _whose(value) if isinstance(value, About) else value
         for name, value in report.more.items()
@@ -56,7 +56,7 @@ def _whose(about: About) -> dict[str, Any]:
 
 
 def json_lines(report: Report) -> Iterator[str]:
-    """Yield one JSON object, a line for each of its rows."""
+    """Yield the lines of one JSON object, with a line for each row."""
     import json
 
     text = json.dumps(header(report), indent=2)
@@ -73,7 +73,7 @@ def json_lines(report: Report) -> Iterator[str]:
 
 
 def csv_lines(report: Report) -> Iterator[str]:
-    """Yield a header and a line for each row, quoted where it has to be (RFC 4180)."""
+    """Yield a header and a line for each row, quoted as RFC 4180 says."""
     import csv
     import io
 
@@ -88,14 +88,14 @@ def csv_lines(report: Report) -> Iterator[str]:
 
 
 def write_parquet(report: Report, path: str) -> None:
-    """Write a Parquet file: sizes and addresses uint64, and in its metadata what JSON has above.
+    """Write a Parquet file: sizes and addresses as uint64, the header of the JSON as metadata.
 
     Raises
     ------
     ModuleNotFoundError
         pyarrow is not installed.
     OSError
-        It cannot be written; then there is no file, or the old one.
+        It cannot be written. Then there is no file, or still the old one.
     """
     import json
 
@@ -116,7 +116,7 @@ def write_parquet(report: Report, path: str) -> None:
 
 
 def _printable(value: Any) -> Any:
-    """Escape what is not UTF-8: other programs could not take it."""
+    """Escape bytes that are not UTF-8, which other programs could not read."""
     if isinstance(value, str) and not value.isascii():
         return escaped(value)
     return value

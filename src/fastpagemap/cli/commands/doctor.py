@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import click
 
-from fastpagemap import capabilities
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
+from fastpagemap.process.capabilities import capabilities
 
 
 @click.command(

@@ -63,7 +63,7 @@ def dirty(target: str, interval: float, count: int | None, yes: bool, as_json: b
 def _dirty(
     target: str, interval: float, count: int | None, yes: bool, as_json: bool
 ) -> Iterator[str]:
-    from fastpagemap import PageMap
+    from fastpagemap.pagemap import PageMap
     from fastpagemap.process.capabilities import need_soft_dirty
 
     pid = targets.resolve(target)
@@ -89,13 +89,13 @@ def _confirm(pid: int, yes: bool) -> None:
 def _samples(
     pagemap: Any, interval: float, count: int | None
 ) -> Iterator[tuple[float, float, dict[str, int]]]:
-    """Yield the time, the seconds, and the bytes written by path, interval by interval."""
+    """Yield, for each interval, when it ended, its seconds, and the bytes written by path."""
     pagemap.clear_soft_dirty()
     began = time.monotonic()
     number = 0
     while count is None or number < count:
         if sys.stdout is not None:
-            sys.stdout.flush()  # in a pipe, too, a line is to be seen when it is new
+            sys.stdout.flush()  # a pipe would hold back lines until its buffer is full
         time.sleep(interval)
         mappings = pagemap.mappings()
         runs = pagemap.states(mappings)
@@ -106,13 +106,14 @@ def _samples(
 
 
 def _written(mappings: Any, runs: Any) -> dict[str, int]:
-    """Return the bytes that were written, by path, the most first.
+    """Return the bytes that were written, by path, the largest first.
 
-    Pages that are not there do not count: all of a new mapping are soft-dirty, touched or not.
+    Only present and swapped pages count: in a new mapping, pages that were never touched are
+    soft-dirty, too.
     """
     import numpy as np
 
-    from fastpagemap import State
+    from fastpagemap.model.runs import State
 
     there = (runs["state"] & np.uint64(State.PRESENT | State.SWAPPED)) != 0
     dirty = runs[there & ((runs["state"] & np.uint64(State.SOFT_DIRTY)) != 0)]
@@ -126,7 +127,7 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
 
 
 def _as_text(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
-    from fastpagemap.cli.text import human, name_of
+    from fastpagemap.report.text import human, name_of
 
     yield "time      written  per second  where"
     for at, seconds, sums in samples:

@@ -1,4 +1,4 @@
-"""What is mapped: spans of one path, and the stretches in them where nothing was ever touched."""
+"""Spans: neighbouring mappings of one path; and the stretches of them that were never touched."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import Mapping
-
-#: where the kernel's half of the address space begins
-KERNEL = 1 << 63
+from fastpagemap.model.mapping import KERNEL_HALF, Mapping
 
 Runs = npt.NDArray[np.void]
 
 
 class Span(NamedTuple):
-    """Mappings side by side of one path."""
+    """Neighbouring mappings of one path."""
 
     start: int
     end: int
@@ -31,10 +28,10 @@ class Span(NamedTuple):
 
 
 def spans_of(mappings: Sequence[Mapping]) -> list[Span]:
-    """Join mappings of the same path that lie side by side: the parts of a library, of a heap."""
+    """Join neighbouring mappings of the same path, such as the parts of a library."""
     spans: list[Span] = []
     for mapping in mappings:
-        if mapping.start >= KERNEL:  # [vsyscall], of which nothing can be known
+        if mapping.start >= KERNEL_HALF:  # [vsyscall], whose pages cannot be read
             continue
         last = spans[-1] if spans else None
         if last and (last.end, last.path) == (mapping.start, mapping.path):
@@ -45,7 +42,7 @@ def spans_of(mappings: Sequence[Mapping]) -> list[Span]:
 
 
 class Holes(NamedTuple):
-    """Stretches without a touched page: the index of their span, and their ends."""
+    """Stretches without a touched page: the index of the span, where each starts and ends."""
 
     span: npt.NDArray[np.intp]
     start: npt.NDArray[np.uint64]
@@ -53,14 +50,15 @@ class Holes(NamedTuple):
 
 
 def holes_of(bounds: npt.NDArray[np.uint64], touched: Runs) -> Holes:
-    """Return all stretches of spans that no run covers."""
+    """Return all stretches of the spans that no run covers."""
     if not len(bounds):
         empty = np.empty(0, np.uint64)
         return Holes(np.empty(0, np.intp), empty, empty)
     owner = np.searchsorted(bounds[:, 0], touched["start"], "right") - 1
     mine = (owner >= 0) & (touched["end"] <= bounds[np.maximum(owner, 0), 1])
     owner, touched = owner[mine], touched[mine]
-    # the spans' own borders are runs of no length; where spans touch, the end of one comes first
+    # Each border of a span counts as a run of length 0. Where two spans touch, the end of the first
+    # comes before the start of the second.
     number = np.arange(len(bounds))
     which = np.concatenate((number, number, owner))
     lows = np.concatenate((bounds[:, 1], bounds[:, 0], touched["start"]))

@@ -1,4 +1,4 @@
-"""How things are shown in a notebook: HTML, of the same reports and sizes as in a terminal."""
+"""HTML for notebooks, with the same rows and sizes as the tables on a terminal."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from fastpagemap import PAGE_SIZE, Masks, PageMap, Snapshot, UnsupportedError
-from fastpagemap.cli import report as reports
-from fastpagemap.cli.report import Report, collect, rows
-from fastpagemap.cli.tables import counted, title
-from fastpagemap.cli.text import human, printable
+from fastpagemap.engine.pages import Masks
+from fastpagemap.model.entry import PAGE_SIZE
+from fastpagemap.model.errors import UnsupportedError
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import report as reports
+from fastpagemap.report.report import About, Report, Usage, rows
+from fastpagemap.report.tables import counted, title
+from fastpagemap.report.text import human, printable
+from fastpagemap.snapshot.snapshot import Snapshot
 
-#: Rows of a table; the largest are shown.
-MOST = 20
+#: Rows of a table. The mappings with the most present bytes are shown.
+MAX_ROWS = 20
 
 
-def of_pagemap(pagemap: PageMap) -> str:
-    """Return the usage of a process, as it is now."""
-    return _of_report(collect(pagemap.pid))
+def of_usage(pid: int, name: str, mappings: Sequence[Mapping], usage: Usage) -> str:
+    """Return the usage of a process that was just read, as a table."""
+    return _of_report(reports.of_mappings(About.now(pid, name), mappings, usage))
 
 
 def of_snapshot(snapshot: Snapshot) -> str:
-    """Return the usage of a process, as it was."""
+    """Return the usage in a snapshot, as a table."""
     return _of_report(reports.of_snapshot(snapshot))
 
 
 def of_masks(masks: Masks) -> str:
-    """Return how many pages are in each mask."""
+    """Return how many pages are in each mask, as a table."""
     counts = {}
     for name in ("swapped", "shared", "unknown", "soft_dirty"):
-        with contextlib.suppress(UnsupportedError):  # soft-dirty, on many a kernel
+        with contextlib.suppress(UnsupportedError):  # many kernels have no soft-dirty bits
             counts[name] = int(np.count_nonzero(getattr(masks, name)))
     head = f"{len(masks):,} pages, {masks.start:#x}-{masks.end:#x}"
     cells = [[name, f"{n:,}", human(n * PAGE_SIZE)] for name, n in counts.items()]
@@ -41,8 +45,8 @@ def of_masks(masks: Masks) -> str:
 
 
 def _of_report(report: Report) -> str:
-    order = np.argsort(~report.usage["present"], kind="stable")[:MOST]
-    some = report.taken(order)
+    order = np.argsort(~report.usage["present"], kind="stable")[:MAX_ROWS]
+    some = report.take(order)
     names = ("start", "permissions", *report.columns, "path")
     cells = [_cells(names, row) for row in rows(some, names)]
     left = len(report) - len(some)

@@ -50,10 +50,14 @@ A failure is one line on stderr, which says what to do where that is known.
 
 
 @click.command(hidden=True)
-def manual() -> Iterable[str]:
+@click.pass_context
+def manual(ctx: click.Context) -> Iterable[str]:
     """Print the page of documentation that docs/cli.md is: fastpagemap manual > docs/cli.md."""
-    from fastpagemap.cli.commands import cli
+    return _manual(ctx.find_root().command)
 
+
+def _manual(cli: click.Command) -> Iterator[str]:
+    assert isinstance(cli, click.Group)
     context = click.Context(cli, info_name="fastpagemap")
     yield "# The command line"
     yield ""

@@ -1,6 +1,6 @@
-"""Where each mapping goes in a picture of the address space: rows of cells, the gaps cut out.
+"""Where each mapping stands in a picture of the address space: rows of cells, without the gaps.
 
-No drawing and no library but numpy. The cost follows mappings, runs and cells, not pages.
+Nothing is drawn here. The cost grows with mappings, runs and cells, not with pages.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import Mapping
-from fastpagemap.cli import palette
-from fastpagemap.cli.spans import KERNEL, Holes, Runs, Span, holes_of, spans_of
+from fastpagemap.model.mapping import KERNEL_HALF, Mapping
+from fastpagemap.report import palette
+from fastpagemap.report.spans import Holes, Runs, Span, holes_of, spans_of
 
-#: cells that the mark for a long stretch of untouched pages takes
-BREAK = 8
-#: rows that a stretch has to be longer than, to be cut out
-LONG = 2
-#: cells after which another mapping of the same row begins
-APART = 1
+#: Cells that the mark for a cut-out stretch takes.
+MARK_CELLS = 8
+#: A stretch of untouched pages is cut out if it is longer than this many rows.
+MAX_UNTOUCHED_ROWS = 2
+#: Empty cells between two spans of the same row.
+GAP_CELLS = 1
+#: If there are more spans than this, the small ones share cells.
+MAX_SEPARATE_SPANS = 4096
 
-#: spans above which the small ones share cells
-MANY = 4096
-
-#: a span, and the addresses that are kept of it
+#: A span, and the parts of it that are not cut out: their starts and ends.
 Piece = tuple[Span, list[tuple[int, int]]]
 
 
 class Part(NamedTuple):
-    """Part of a row: `width` cells from `first` on, or if `cut`, a mark for that many bytes."""
+    """Part of a row: `width` cells from number `first` on; if `cut`, a mark for so many bytes."""
 
     row: int
     column: int
@@ -42,18 +41,18 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """What has rows to itself: one large span, or several small ones."""
+    """Spans that have rows to themselves: one large span, or several small ones."""
 
     spans: list[Span]
     row: int
     rows: int
-    # the columns at which a span begins that is not the first of the block: row, column
+    # row and column where each span after the first begins
     borders: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A picture, but for the drawing.
+    """Everything about a picture that is known before it is drawn.
 
     Attributes
     ----------
@@ -63,7 +62,7 @@ class Layout:
         Cells of a row, and rows.
     blocks : list of Block
     parts : list of Part
-        What is in the rows.
+        The contents of the rows.
     table : ndarray, shape (cells, display states)
         Bytes of each state in each cell.
     shown : ndarray of uint8
@@ -85,44 +84,44 @@ def lay_out(
     *,
     page_size: int,
     columns: int,
-    most_rows: int,
+    max_rows: int,
     soft_dirty: bool = False,
 ) -> Layout:
-    """Choose the size of a cell, so that all fits, and put everything into its place.
+    """Choose the size of a cell so that all mappings fit, and place them.
 
-    A cell is a page, or 2, 4, 8 ... pages: as few as `most_rows` rows allow. What lies between
-    mappings is cut out, and so are stretches of untouched pages longer than LONG rows, of which a
-    mark is left.
+    A cell is a page, or 2, 4, 8 ... pages: as few as `max_rows` rows allow. What lies between
+    mappings is cut out, and so are stretches of untouched pages longer than MAX_UNTOUCHED_ROWS,
+    in place of which a mark stands.
     """
     spans = spans_of(mappings)
     shown = palette.display(runs["state"], soft_dirty=soft_dirty)
-    touched = runs[(shown != palette.UNTOUCHED) & (runs["start"] < np.uint64(KERNEL))]
+    touched = runs[(shown != palette.UNTOUCHED) & (runs["start"] < np.uint64(KERNEL_HALF))]
     bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
     holes = holes_of(bounds, touched)
-    if len(spans) <= MANY:  # each begins in a cell of its own
-        most_rows = max(most_rows, 2 * len(spans) * (1 + APART) // columns)
+    if len(spans) <= MAX_SEPARATE_SPANS:  # each span begins a new cell
+        max_rows = max(max_rows, 2 * len(spans) * (1 + GAP_CELLS) // columns)
     cell = page_size
-    while _estimate(bounds, holes, cell * columns) > most_rows:
+    while _estimate(bounds, holes, cell * columns) > max_rows:
         cell *= 2
     while True:
         flow = _Flow(spans, bounds, holes, cell, columns)
-        if flow.rows <= most_rows * 1.1 or cell > 1 << 50:
+        if flow.rows <= max_rows * 1.1 or cell > 1 << 50:
             break
         cell *= 2
-    moved = flow.moved(touched)
+    placed = flow.placed(touched)
     count = max(flow.cells, 1)
-    table = palette.amounts(moved, 0, count * cell, count, soft_dirty=soft_dirty)
+    table = palette.amounts(placed, 0, count * cell, count, soft_dirty=soft_dirty)
     return Layout(cell, columns, flow.rows, flow.blocks, flow.parts, table, palette.chosen(table))
 
 
 def _estimate(bounds: npt.NDArray[np.uint64], holes: Holes, row: int) -> float:
-    """Return how many rows it will take, about."""
+    """Estimate how many rows the picture takes."""
     sizes = (bounds[:, 1] - bounds[:, 0]).astype(np.float64)
     lengths = (holes.end - holes.start).astype(np.float64)
-    cut = lengths > LONG * row
+    cut = lengths > MAX_UNTOUCHED_ROWS * row
     np.subtract.at(sizes, holes.span[cut], lengths[cut])
     large = sizes > row / 2
-    marks = np.count_nonzero(cut) * BREAK / 64
+    marks = np.count_nonzero(cut) * MARK_CELLS / 64
     rows = np.ceil(sizes[large] / row).sum() + sizes[~large].sum() / row + marks
     return float(rows + np.count_nonzero(np.diff(large)) / 2)
 
@@ -143,10 +142,10 @@ class _Flow:
         self.parts: list[Part] = []
         self.cells = 0
         self._row, self._column = -1, columns
-        # what is kept: addresses, and the bytes at which they are in the picture
+        # start and end of each part that is shown, and its position in the picture, in bytes
         self._kept: list[tuple[int, int, int]] = []
         for small, some in _grouped(self._pieces(spans, bounds, holes), cell, columns):
-            if small and len(spans) > MANY:
+            if small and len(spans) > MAX_SEPARATE_SPANS:
                 self._heap(some)
             else:
                 self._block(some)
@@ -155,11 +154,11 @@ class _Flow:
     def _pieces(
         self, spans: list[Span], bounds: npt.NDArray[np.uint64], holes: Holes
     ) -> Iterator[Piece]:
-        """Yield each span, and what of it is kept."""
-        cut = holes.end - holes.start > np.uint64(LONG * self.columns * self.cell)
+        """Yield each span, and the parts of it that are not cut out."""
+        cut = holes.end - holes.start > np.uint64(MAX_UNTOUCHED_ROWS * self.columns * self.cell)
         firsts = np.searchsorted(holes.span[cut], np.arange(len(spans) + 1))
         cell = self.cell
-        # whole cells are cut out, so that the others stay where they are
+        # Only whole cells are cut out, so that the borders of the others do not move.
         starts, ends = holes.start[cut].tolist(), holes.end[cut].tolist()
         for index, span in enumerate(spans):
             at, kept = span.start, []
@@ -178,7 +177,7 @@ class _Flow:
         row, borders = self._row, []
         for index, (_, kept) in enumerate(some):
             if index:
-                self._column += APART
+                self._column += GAP_CELLS
                 borders.append((self._row, self._column))
             last = kept[0][0]
             for low, high in kept:
@@ -190,7 +189,7 @@ class _Flow:
         self._close(some, row, borders)
 
     def _heap(self, some: list[Piece]) -> None:
-        """Put spans, too many to tell apart, into rows as if they were one."""
+        """Put spans into rows as if they were one: too many to give each a cell."""
         self._row, self._column = self._row + 1, 0
         row, size, base = self._row, 0, self.cells * self.cell
         for _, kept in some:
@@ -204,15 +203,16 @@ class _Flow:
         spans = [span for span, _ in some]
         self.blocks.append(Block(spans, row, self._row - row + 1, borders))
 
-    def _room(self, least: int) -> int:
+    def _cells_left(self, least: int) -> int:
+        """Return how many cells are left in the row; begin a row if fewer than `least` are."""
         if self._column + least > self.columns:
             self._row, self._column = self._row + 1, 0
         return self.columns - self._column
 
     def _mark(self, cut: int) -> None:
-        self._room(BREAK)
-        self.parts.append(Part(self._row, self._column, 0, BREAK, cut))
-        self._column += BREAK
+        self._cells_left(MARK_CELLS)
+        self.parts.append(Part(self._row, self._column, 0, MARK_CELLS, cut))
+        self._column += MARK_CELLS
 
     def _fill(self, low: int, high: int) -> None:
         self._kept.append((low, high, self.cells * self.cell))
@@ -220,24 +220,24 @@ class _Flow:
 
     def _cells(self, left: int) -> None:
         while left:
-            width = min(self._room(1), left)
+            width = min(self._cells_left(1), left)
             self.parts.append(Part(self._row, self._column, self.cells, width))
             self.cells += width
             self._column += width
             left -= width
 
-    def moved(self, runs: Runs) -> Runs:
-        """Return runs with the bytes at which they are in the picture as their addresses."""
+    def placed(self, runs: Runs) -> Runs:
+        """Return the runs with positions in the picture, in bytes, in place of addresses."""
         kept = np.array(self._kept, np.uint64).reshape(-1, 3)
         if not len(kept):
             return runs[:0]
         at = np.searchsorted(kept[:, 0], runs["start"], "right") - 1
         inside = (at >= 0) & (runs["end"] <= kept[np.maximum(at, 0), 1])
-        moved: Runs = runs[inside].copy()
+        placed: Runs = runs[inside].copy()
         at = at[inside]
         for name in ("start", "end"):
-            moved[name] += kept[at, 2] - kept[at, 0]
-        return moved
+            placed[name] += kept[at, 2] - kept[at, 0]
+        return placed
 
 
 def _grouped(
@@ -246,7 +246,7 @@ def _grouped(
     """Yield large spans one by one, and the small ones between them together."""
     few: list[Piece] = []
     for span, kept in pieces:
-        cells = sum(-(-(high - low) // cell) for low, high in kept) + BREAK * (len(kept) - 1)
+        cells = sum(-(-(high - low) // cell) for low, high in kept) + MARK_CELLS * (len(kept) - 1)
         if cells * 2 < columns:
             few.append((span, kept))
             continue

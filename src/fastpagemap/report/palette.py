@@ -1,6 +1,6 @@
-"""How the states of pages look: their order, names, colours and characters; runs made into cells.
+"""How the states of pages are shown: their order, names, colours and characters.
 
-The one place that says which state a page is shown in, and which one a cell of many pages.
+Only this module decides which state a page, or a cell of many pages, is shown in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap import State
+from fastpagemap.model.runs import State
 
 __all__ = ["KEYS", "STATES", "UNTOUCHED", "DisplayState", "amounts", "cells", "chosen", "display"]
 
@@ -19,7 +19,7 @@ Runs = npt.NDArray[np.void]
 
 
 class DisplayState(NamedTuple):
-    """How a state is shown: ``colour`` as #rrggbb, ``char`` where there is no colour."""
+    """How a state is shown: in ``colour``, #rrggbb, or as ``char`` where there are no colours."""
 
     key: str
     label: str
@@ -27,8 +27,8 @@ class DisplayState(NamedTuple):
     char: str
 
 
-#: In the order of a legend; the index of a state is what `display` and `cells` return. The hues
-#: are those of Okabe and Ito, for the colour-blind; the lightness of each is its own, for print.
+#: In the order of a legend. `display` and `cells` return indices into it. The hues are those that
+#: Okabe and Ito chose for the colour-blind; each differs in lightness too, for print.
 STATES = (
     DisplayState("present", "present", "#0072b2", "#"),
     DisplayState("huge", "huge page", "#0b2f5b", "H"),
@@ -44,8 +44,7 @@ STATES = (
 KEYS = tuple(state.key for state in STATES)
 UNTOUCHED = KEYS.index("untouched")
 
-#: What is needed for a state, weakest first: a page is shown in the last one that it fulfils.
-#: A page that is swapped out is not present, a huge page may be shared, a zero page is present.
+#: The flag of each state, weakest first: a page is shown in the last one whose flag it has.
 _PRECEDENCE = (
     ("present", State.PRESENT),
     ("shared", State.SHARED),
@@ -57,21 +56,21 @@ _PRECEDENCE = (
     ("unknown", State.UNKNOWN),
     ("guard", State.GUARD),
 )
-#: Those that a cell shows even if they are the lesser part of it: from one page in eight on.
-_TELLING = ("soft_dirty", "swapped", "swapped_shared", "unknown")
-_ENOUGH = 8
+#: States that a cell shows even if they are the smaller part of it, from this part on.
+_PROMINENT = ("soft_dirty", "swapped", "swapped_shared", "unknown")
+_PROMINENT_DIVISOR = 8
 
 
 def display(states: npt.ArrayLike, *, soft_dirty: bool = False) -> Cells:
-    """Return in which display state words of `fastpagemap.State` are shown.
+    """Return the display state of words of `fastpagemap.State`.
 
     Parameters
     ----------
     states : array_like of int
         Words of `State`, of any shape.
     soft_dirty : bool, optional
-        Show soft-dirty pages that are present as such. Not by default: where nobody has cleared
-        the bits, all pages have them, and would hide everything else.
+        Show present pages that are soft-dirty as such. Not by default: until somebody clears the
+        bits, all pages have them, and they would hide everything else.
 
     Returns
     -------
@@ -99,19 +98,19 @@ def amounts(
     Parameters
     ----------
     runs : ndarray of RUN_DTYPE
-        Sorted, not overlapping; what is outside the span does not count.
+        Sorted, not overlapping. Parts outside the span are ignored.
     start, end : int
         The span, in bytes.
     count : int
-        How many cells it is cut into, at least one. They are equal in bytes, page borders or not.
+        Number of cells, at least one. They have equal bytes, whether or not they end at pages.
     soft_dirty : bool, optional
         As for `display`.
 
     Returns
     -------
     ndarray of float64, shape (count, len(STATES))
-        Bytes; each row sums up to the size of a cell. The cost follows the runs and the cells,
-        not the pages.
+        Bytes; each row sums up to the size of a cell. The cost grows with the runs and the cells,
+        not with the pages.
     """
     low, high = np.uint64(start), np.uint64(end)
     borders = np.linspace(0.0, end - start, count + 1)
@@ -120,7 +119,7 @@ def amounts(
     table = np.zeros((count, len(STATES)))
     for index in np.unique(shown):
         mine = near[shown == index]
-        # bytes of this state up to an address: flat between runs, rising by one a byte within
+        # bytes of this state below an address: constant between runs, rising within them
         edges = np.stack((mine["start"], mine["end"]), axis=1).clip(low, high) - low
         edges = edges.astype(np.float64)
         sizes = edges[:, 1] - edges[:, 0]
@@ -135,10 +134,10 @@ def amounts(
 def chosen(table: npt.NDArray[np.float64]) -> Cells:
     """Return which display state each cell shows, given the `amounts` in it.
 
-    The state that has most of what was touched in the cell; untouched, only if nothing was. But
-    what is swapped, unknown or (where asked for) soft-dirty shows as soon as it is one part in
-    eight of what was touched; and a state that no cell at all would show takes the cell that has
-    most of it. So nothing vanishes, as long as there are cells enough.
+    A cell shows the state with the most touched bytes, or untouched if it has none. There are two
+    exceptions. Swapped, unknown and (if asked for) soft-dirty are shown from one eighth of the
+    touched bytes on. And a state that no cell would show takes the cell that has most of it, so
+    that no state vanishes as long as there are enough cells.
 
     Returns
     -------
@@ -149,12 +148,12 @@ def chosen(table: npt.NDArray[np.float64]) -> Cells:
     shown: Cells = touched.argmax(axis=1).astype(np.uint8)
     whole = touched.sum(axis=1)
     shown[whole == 0] = UNTOUCHED
-    telling = [KEYS.index(key) for key in _TELLING]
-    most = touched[:, telling].argmax(axis=1)
-    strong = np.take_along_axis(touched[:, telling], most[:, None], axis=1)[:, 0]
-    wins = (strong > 0) & (strong * _ENOUGH >= whole)
-    shown[wins] = np.array(telling, np.uint8)[most[wins]]
-    for key, _ in _PRECEDENCE:  # the most telling last, so that it has the last word
+    prominent = [KEYS.index(key) for key in _PROMINENT]
+    most = touched[:, prominent].argmax(axis=1)
+    strong = np.take_along_axis(touched[:, prominent], most[:, None], axis=1)[:, 0]
+    wins = (strong > 0) & (strong * _PROMINENT_DIVISOR >= whole)
+    shown[wins] = np.array(prominent, np.uint8)[most[wins]]
+    for key, _ in _PRECEDENCE:  # the strongest last, as it may take a cell from a weaker one
         index = KEYS.index(key)
         if len(table) and touched[:, index].any() and not (shown == index).any():
             shown[touched[:, index].argmax()] = index
@@ -164,7 +163,7 @@ def chosen(table: npt.NDArray[np.float64]) -> Cells:
 def cells(runs: Runs, start: int, end: int, count: int, *, soft_dirty: bool = False) -> Cells:
     """Return which display state each of `count` equal cells of a span shows.
 
-    `amounts` says what the parameters are, `chosen` what is shown of several states in one cell.
+    The parameters are those of `amounts`; `chosen` decides between several states in one cell.
 
     Returns
     -------

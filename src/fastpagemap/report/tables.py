@@ -1,4 +1,4 @@
-"""Draw what was collected: aligned lines of text, in a pipe always alike, on a terminal fitted."""
+"""Reports as aligned text: for a pipe, or fitted to the width of a terminal."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastpagemap.cli.report import LABELS, About, Report, rows
-from fastpagemap.cli.text import human, printable
+from fastpagemap.report.report import LABELS, About, Report, rows
+from fastpagemap.report.text import human, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["counted", "for_terminal", "human", "plain", "printable", "title"]
 
-WIDEST_SIZE = len("1023Ki")
-ADDRESS = len("7fffffffffff")  # what is longer, [vsyscall] on x86-64, is shortened
-PATH_AT_LEAST = 16  # columns of sizes give way before the path gets narrower than this
-ROOM_FOR_ENDS = 120  # a terminal this wide also shows where each mapping ends
-WIDTHS = {"start": ADDRESS, "end": ADDRESS, "permissions": 4, "pid": 7, "mappings": 5}
-# How a column is headed on a terminal, where its name is too long.
+# Widths in characters.
+SIZE_WIDTH = len("1023Ki")
+ADDRESS_WIDTH = len("7fffffffffff")  # longer addresses, [vsyscall] on x86-64, are shortened
+MIN_PATH_WIDTH = 16  # columns of sizes are left out before the path gets narrower
+MIN_WIDTH_FOR_ENDS = 120  # a terminal this wide also shows where each mapping ends
+WIDTHS = {"start": ADDRESS_WIDTH, "end": ADDRESS_WIDTH, "permissions": 4, "pid": 7, "mappings": 5}
+# Headings of columns whose names are too long: on a terminal, and in a pipe.
 SHORT = {"permissions": "perm", "mappings": "maps"}
 PLAIN = {"permissions": "perms"}
-# What stands before the sizes in a pipe, by what rows are; what stands last is the last of LABELS.
+# The columns before the sizes, by what a row is. The last of LABELS is the last column.
 BEFORE = {
     "mapping": ("start", "end", "permissions"),
     "process": ("pid", "mappings"),
     "path": ("mappings",),
     "kind": ("mappings",),
 }
-# What gives way first where there is no room for all.
-LEAST_MISSED = ("soft_dirty", "huge", "exclusive", "shared", "swapped_shared", "unknown", "size")
-LAST_MISSED = ("swapped", "present", "faulted_in", "swapped_out")
+# The columns that are left out where not all fit, the first of them first; and the last to go.
+DROPPED_FIRST = ("soft_dirty", "huge", "exclusive", "shared", "swapped_shared", "unknown", "size")
+DROPPED_LAST = ("swapped", "present", "faulted_in", "swapped_out")
 STYLES = {"swapped": "yellow", "swapped_shared": "yellow", "unknown": "magenta"}
 UNKNOWN = (
     "unknown: shared memory that is not present, of which it could not be learnt whether it is "
@@ -41,16 +42,16 @@ UNKNOWN = (
 
 
 def plain(report: Report) -> Iterator[str]:
-    """Yield lines for a pipe: one a row, always of the same widths, the whole path last.
+    """Yield lines for a pipe: a line for each row, the whole path last.
 
-    No cell but the last holds a space, so that awk can take a line apart.
+    Only the last cell may hold a space, so that awk can split a line.
     """
     before, last = BEFORE[report.by], LABELS[report.by][-1]
     columns = report.columns
     least = [
         16 if name in ("start", "end") else max(len(PLAIN.get(name, name)), 5) for name in before
     ]
-    widths = [*least, *(max(len(name), WIDEST_SIZE) for name in columns), 0]
+    widths = [*least, *(max(len(name), SIZE_WIDTH) for name in columns), 0]
 
     def line(*cells: str) -> str:
         text = "  ".join(map(str.rjust, cells, widths))
@@ -68,7 +69,7 @@ def _label(name: str, value: Any) -> str:
 
 
 def for_terminal(report: Report) -> Iterator[str]:
-    """Yield lines for a terminal, fitted to its width, in colour where it has any."""
+    """Yield lines for a terminal, fitted to its width, in colour if it has colours."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
@@ -82,7 +83,7 @@ def for_terminal(report: Report) -> Iterator[str]:
             cell.rjust(width) + shape.gap
             for cell, width in zip(cells[:-1], shape.widths, strict=True)
         ]
-        padded.append(_tail(cells[-1], shape.room, dots))
+        padded.append(_tail(cells[-1], shape.path_width, dots))
         return "".join(map(paint, padded, styles)).rstrip()
 
     def bold(before: Sequence[str], sizes: Sequence[str], after: str) -> str:
@@ -96,13 +97,10 @@ def for_terminal(report: Report) -> Iterator[str]:
         yield bold([""] * count, above, "")
     heads = [SHORT.get(name, name) for name in shape.before]
     yield bold(heads, [name.rpartition("_")[2] for name in shape.columns], last)
-    plain_cells = [""] * count
     for row in rows(report, (*shape.before, *shape.columns, last)):
-        before, sizes = row[:count], row[count:-1]
-        cells = [
-            _short(name, value, dots) for name, value in zip(shape.before, before, strict=True)
-        ]
-        styles = [*plain_cells, *map(_style, shape.columns, sizes), ""]
+        sizes = row[count:-1]
+        cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
+        styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
         yield line([*cells, *map(human, sizes), printable(row[-1])], styles)
     first = ["total", *[""] * (count - 1)] if count else []
     yield bold(first, _totals(report, shape.columns), counted(report))
@@ -112,7 +110,7 @@ def for_terminal(report: Report) -> Iterator[str]:
 
 
 def title(report: Report) -> str:
-    """Return whose memory a report is of: one line for people."""
+    """Return the title of a report: whose memory it shows, and as of when."""
     about = report.about
     if about.pid is None:
         return f"all processes, Linux {about.kernel}"
@@ -133,7 +131,7 @@ def _clock(about: About) -> str:
 
 
 def _changes(report: Report) -> Iterator[str]:
-    """Yield what a comparison has to say that is in no column."""
+    """Yield what a comparison found that is in no column."""
     if not report.more:
         return
     mapped, unmapped = report.more["mapped"], report.more["unmapped"]
@@ -146,7 +144,7 @@ def _short(name: str, value: Any, dots: str) -> str:
 
 
 def _painter(console: Console) -> Callable[[str, str], str]:
-    """Return a function that puts text in a style: rich is asked once a style, not once a cell."""
+    """Return a function that styles text. It asks rich once for each style, not for each cell."""
 
     @functools.cache
     def codes(style: str) -> list[str]:
@@ -168,17 +166,17 @@ def _style(column: str, size: int) -> str:
 
 
 def _middle(address: str, dots: str) -> str:
-    keep = ADDRESS - 4 - len(dots)
-    return address if len(address) <= ADDRESS else address[:4] + dots + address[-keep:]
+    keep = ADDRESS_WIDTH - 4 - len(dots)
+    return address if len(address) <= ADDRESS_WIDTH else address[:4] + dots + address[-keep:]
 
 
-def _tail(text: str, room: int, dots: str) -> str:
-    """Keep the end of a path that is too long, for there is the name; measured as it is drawn."""
+def _tail(text: str, width: int, dots: str) -> str:
+    """Return a path, cut at its beginning if it is too wide: the name is at its end."""
     from rich.cells import cell_len
 
-    if cell_len(text) <= room:
+    if cell_len(text) <= width:
         return text
-    while text and cell_len(dots + text) > room:
+    while text and cell_len(dots + text) > width:
         text = text[1:]
     return dots + text
 
@@ -195,43 +193,43 @@ def counted(report: Report) -> str:
 
 
 class _Shape(NamedTuple):
-    """What of a row a terminal has room for."""
+    """The columns of a row that fit on a terminal."""
 
     before: tuple[str, ...]
     columns: list[str]
     widths: list[int]
     gap: str
-    # what is left for the path
-    room: int
+    # columns that are left for the path
+    path_width: int
 
 
 def _shape(report: Report, columns: Sequence[str], width: int, fewer: int) -> _Shape:
-    """Lay out columns; `fewer` of what stands before the sizes are left out."""
+    """Lay out columns. The last `fewer` of those before the sizes are left out."""
     before = BEFORE[report.by]
-    wide = width >= ROOM_FOR_ENDS
+    wide = width >= MIN_WIDTH_FOR_ENDS
     if not wide:
         before = tuple(name for name in before if name != "end")
     before = before[: len(before) - fewer]
-    sizes = [max(WIDEST_SIZE, *map(len, name.split("_"))) for name in columns]
+    sizes = [max(SIZE_WIDTH, *map(len, name.split("_"))) for name in columns]
     widths = [WIDTHS[name] for name in before] + sizes
     gap = "  " if wide else " "
     return _Shape(before, list(columns), widths, gap, width - sum(widths) - len(gap) * len(widths))
 
 
 def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
-    """Return what a terminal has room for, and notes on what is left out."""
+    """Return the columns that fit on a terminal, and notes on what is left out."""
     columns = list(report.columns)
     last = report.labels[LABELS[report.by][-1]]
     longest = max((len(printable(text)) for text in last), default=0)
     longest = max(longest, len(counted(report)))
-    need = min(longest, PATH_AT_LEAST, max(width // 4, 4))
+    need = min(longest, MIN_PATH_WIDTH, max(width // 4, 4))
     notes = list(_changes(report))
     if "unknown" in columns and report.total("unknown"):
         notes.append(UNKNOWN)
     fewer = 0
 
     def fits() -> bool:
-        return _shape(report, columns, width, fewer).room >= need
+        return _shape(report, columns, width, fewer).path_width >= need
 
     def leave_out(names: Sequence[str], why: str) -> None:
         gone = []
@@ -243,12 +241,12 @@ def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
         if gone:
             notes.append(f"{why}: {', '.join(gone)}.")
 
-    order = [name for name in LEAST_MISSED if name in columns]
+    order = [name for name in DROPPED_FIRST if name in columns]
     order += [name for name in reversed(columns) if name not in order]
     leave_out([name for name in order if not report.total(name)], "Left out, 0 everywhere")
-    order = [name for name in order if name in columns and name not in LAST_MISSED]
+    order = [name for name in order if name in columns and name not in DROPPED_LAST]
     leave_out(order, "No room here, but in a pipe, for")
     while not fits() and fewer < len(_shape(report, columns, width, 0).before):
         fewer += 1
-    leave_out([name for name in LAST_MISSED if name in columns], "Nor for")
+    leave_out([name for name in DROPPED_LAST if name in columns], "Nor for")
     return _shape(report, columns, width, fewer), notes

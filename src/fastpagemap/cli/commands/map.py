@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from fastpagemap import Mapping, UnsupportedError
-from fastpagemap.cli import commands, selection, targets
-from fastpagemap.cli.commands import raw_options
+from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.options import address, parsed, raw_options
+from fastpagemap.model.errors import UnsupportedError
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report import selection
 
 EXAMPLES = """
 \b
@@ -77,7 +79,7 @@ def map(
     there is is left out. What is not mapped is cut out, and so are long stretches that were never
     touched: '·· 6.2Gi ··' stands in their place. Needs matplotlib.
     """
-    wanted = [commands.parsed(commands.address)(None, None, address) for address in addresses]
+    wanted = [parsed(address)(None, None, text) for text in addresses]
     return _map(target, output, path, wanted, width, soft_dirty, raw, start)
 
 
@@ -91,9 +93,9 @@ def _map(
     raw: bool,
     start: int,
 ) -> Iterator[str]:
-    """Draw the picture; there is nothing to print."""
+    """Draw the picture; yield no lines."""
     with _another_directory():
-        from fastpagemap.cli import picture
+        from fastpagemap.report import picture
 
     snapshot = targets.snapshot(target, raw, start)
     mappings = _chosen(snapshot.mappings, path, addresses)
@@ -108,7 +110,7 @@ def _map(
 
 @contextlib.contextmanager
 def _another_directory() -> Iterator[None]:
-    """Be in / for a while: matplotlib obeys a matplotlibrc of the current directory, anybody's."""
+    """Change to / for a while: matplotlib reads a matplotlibrc in the current directory."""
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir("/")

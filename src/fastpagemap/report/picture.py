@@ -18,22 +18,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from fastpagemap import Mapping, Snapshot
-from fastpagemap.cli import lettering, palette
-from fastpagemap.cli.layout import Layout, lay_out
-from fastpagemap.cli.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
-from fastpagemap.cli.text import human
+from fastpagemap.model.mapping import KERNEL_HALF, Mapping
+from fastpagemap.report import lettering, palette
+from fastpagemap.report.layout import Layout, lay_out
+from fastpagemap.report.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
+from fastpagemap.report.text import human
 from fastpagemap.snapshot.replace_file import replace_file
+from fastpagemap.snapshot.snapshot import Snapshot
 
-#: Width of a picture, in pixels, and the least that has room for its labels.
-WIDTH, NARROWEST = 1200, 640
-CELL = (6.0, 11.0)  # pixels of a cell, and of a row
-BETWEEN = 0.5  # rows between blocks
-MOST_ROWS = 64
+#: Width of a picture in pixels, and the smallest width in which the labels fit.
+WIDTH, MIN_WIDTH = 1200, 640
+CELL = (6.0, 11.0)  # width and height in pixels
+BLOCK_GAP = 0.5  # in rows
+MAX_ROWS = 64
 
 
 class Picture(Figure):
-    """A figure that a notebook shows by itself: pyplot does not know of it."""
+    """A figure that a notebook shows. It is not registered with pyplot."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -48,23 +49,23 @@ def draw(
     width: int = WIDTH,
     soft_dirty: bool = False,
 ) -> Picture:
-    """Draw a snapshot, or some of its mappings, so many pixels wide.
+    """Draw a snapshot, or some of its mappings, `width` pixels wide.
 
     Returns
     -------
     Picture
-        Not known to pyplot, so that nothing has to be closed.
+        Not registered with pyplot, so it need not be closed.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # about caches and fonts
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about caches and fonts
     chosen = snapshot.mappings if mappings is None else sorted(mappings)
-    width = max(width, NARROWEST)
+    width = max(width, MIN_WIDTH)
     runs = _within(snapshot.states, chosen)
     layout = lay_out(
         chosen,
         runs,
         page_size=snapshot.page_size,
         columns=int((width - LEFT - RIGHT) / CELL[0]),
-        most_rows=MOST_ROWS,
+        max_rows=MAX_ROWS,
         soft_dirty=soft_dirty,
     )
     tops = _tops(layout)
@@ -74,10 +75,7 @@ def draw(
     figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     box = (LEFT / width, BOTTOM / height, layout.columns * CELL[0] / width, inside / height)
-    axes = figure.add_axes(box)
-    axes.set_xlim(0, layout.columns)
-    axes.set_ylim(inside / CELL[1], 0)
-    axes.set_axis_off()
+    axes = _axes(figure, box, layout.columns, inside / CELL[1])
     _cells(axes, layout, tops)
     lettering.labels(axes, layout, tops, runs, soft_dirty)
     lettering.title(figure, snapshot, chosen, layout, legend, height)
@@ -85,8 +83,19 @@ def draw(
     return figure
 
 
+def _axes(
+    figure: Figure, box: tuple[float, float, float, float], columns: int, rows: float
+) -> Axes:
+    """Add axes whose coordinates are columns and rows of cells, the first row at the top."""
+    axes = figure.add_axes(box)
+    axes.set_xlim(0, columns)
+    axes.set_ylim(rows, 0)
+    axes.set_axis_off()
+    return axes
+
+
 def save(figure: Figure, path: str, owner: int | None) -> None:
-    """Write a figure of a user's memory as its name's ending says; see ``replace_file``."""
+    """Write a figure to a file, in the format of its suffix; `owner` as for ``replace_file``."""
     with replace_file(path, owner) as file:
         write(figure, file, os.path.splitext(path)[1][1:].lower())
 
@@ -94,7 +103,7 @@ def save(figure: Figure, path: str, owner: int | None) -> None:
 def write(figure: Figure, file: IO[bytes], kind: str) -> None:
     """Write a figure as png, svg or pdf; the same figure gives the same bytes."""
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "fastpagemap"}):
-        warnings.simplefilter("ignore")  # a letter that the font has not
+        warnings.simplefilter("ignore")  # the font may lack a letter
         when = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}[kind]
         figure.savefig(file, format=kind, metadata={when: None})
 
@@ -113,22 +122,22 @@ def _within(runs: npt.NDArray[np.void], mappings: Sequence[Mapping]) -> npt.NDAr
 def _sums(
     mappings: Sequence[Mapping], runs: npt.NDArray[np.void], soft_dirty: bool
 ) -> dict[int, int]:
-    """Return the bytes of each display state there is."""
+    """Return the bytes of each display state that occurs."""
     shown = palette.display(runs["state"], soft_dirty=soft_dirty)
     lengths = runs["end"] - runs["start"]
     sums = {int(index): int(lengths[shown == index].sum()) for index in np.unique(shown)}
     sums.pop(palette.UNTOUCHED, None)
-    whole = sum(mapping.end - mapping.start for mapping in mappings if mapping.start < 1 << 63)
+    whole = sum(mapping.end - mapping.start for mapping in mappings if mapping.start < KERNEL_HALF)
     if whole > sum(sums.values()):
         sums[palette.UNTOUCHED] = whole - sum(sums.values())
     return dict(sorted(sums.items()))
 
 
 def _tops(layout: Layout) -> npt.NDArray[np.float64]:
-    """Return where each row begins: its number, and the room between the blocks before it."""
+    """Return where each row begins, in rows, with the gaps between blocks."""
     tops = np.arange(layout.rows, dtype=float)
     for block in layout.blocks[1:]:
-        tops[block.row :] += BETWEEN
+        tops[block.row :] += BLOCK_GAP
     return tops
 
 
@@ -136,17 +145,17 @@ def _tops(layout: Layout) -> npt.NDArray[np.float64]:
 
 
 def _cells(axes: Axes, layout: Layout, tops: npt.NDArray[np.float64]) -> None:
-    """Draw every cell: pale as far as nothing was touched in it, from the bottom up in colour."""
+    """Draw every cell: its touched part in colour from the bottom up, the rest pale."""
     parts = [part for part in layout.parts if not part.cut]
     widths = [part.width for part in parts]
-    # where in its part each cell is
+    # the position of each cell in its part
     inner = np.arange(sum(widths)) - np.repeat(np.cumsum([0, *widths])[:-1], widths)
     index = inner + np.repeat(np.array([part.first for part in parts], np.intp), widths)
     x = inner + np.repeat(np.array([part.column for part in parts], np.intp), widths)
     y = tops[np.repeat(np.array([part.row for part in parts], np.intp), widths)]
     shown = layout.shown[index]
     filled = 1 - layout.table[index, palette.UNTOUCHED] / layout.cell
-    share = np.ceil(np.clip(filled, 0.01, 1) * 4 - 0.01) / 4  # in quarters, and never nothing
+    share = np.ceil(np.clip(filled, 0.01, 1) * 4 - 0.01) / 4  # in quarters, at least one
     for number, state in enumerate(palette.STATES):
         mine = shown == number
         if number == palette.UNTOUCHED:

@@ -1,4 +1,4 @@
-"""Sizes, and names from strangers, as text that is safe to print."""
+"""Sizes and names as text that is safe to print: other users choose the names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def human(size: int) -> str:
     """Return a size in binary units, in at most six characters: ``0``, ``4Ki``, ``1.5Gi``."""
     value, unit = float(size), ""
     for bigger in "KMGTPE":
-        if round(value) < 1024:  # as it would be printed, so that nothing reads "1024Ki"
+        if round(value) < 1024:  # rounded as it is printed, so that nothing reads "1024Ki"
             break
         value, unit = value / 1024, bigger + "i"
     digits = f"{value:.1f}" if round(value, 1) < 100 else f"{value:.0f}"
@@ -15,7 +15,7 @@ def human(size: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escape what a terminal might act upon: control characters, bytes that are not UTF-8.
+    r"""Escape what a terminal could act on: control characters, bytes that are not UTF-8.
 
     >>> print(printable("[heap] \x1b[31m \udcff"))
     [heap] \x1b[31m \xff
@@ -33,7 +33,7 @@ def _escape(char: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """Return how a mapping is called where there is little room: the file's own name."""
+    """Return a short name for a mapping: that of its file, without the directory."""
     if not path:
         return "anonymous"
     if path.startswith("["):

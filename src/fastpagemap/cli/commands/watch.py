@@ -1,4 +1,4 @@
-"""``fastpagemap watch``: what has to hold before the screen is taken."""
+"""``fastpagemap watch``: checks the terminal, then starts the full-screen view."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from fastpagemap.cli import targets
-from fastpagemap.cli.commands import raw_options
 from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.options import raw_options
 
 
 @click.command(
@@ -54,13 +54,13 @@ def watch(target: str, **options: Any) -> int:
     """
     need_terminal()
     from fastpagemap.cli.watch.app import Watch
-    from fastpagemap.cli.watch.sampling import Live, Still
+    from fastpagemap.cli.watch.sampling import Live, SnapshotSource
 
     whose = targets.resolve(target, options["raw"], options["start"])
     if not isinstance(whose, int):
         if options["dirty"]:
             raise click.UsageError("--dirty is for a process: nothing is written in a file")
-        app = Watch(Still(whose))
+        app = Watch(SnapshotSource(whose))
     else:
         live = Live(whose, options["interval"], dirty=options["dirty"])
         app = Watch(live, options["interval"])
@@ -71,12 +71,12 @@ def watch(target: str, **options: Any) -> int:
 
 
 def need_terminal() -> None:
-    """Refuse where the screen could not be seen, or no key be read.
+    """Raise an error if there is no screen to draw on, or no keyboard to read.
 
     Raises
     ------
     click.UsageError
-        Standard input, output or error is no terminal: textual reads from the first and draws on
+        Standard input, output or error is no terminal. textual reads from the first and draws on
         the last.
     """
     streams = {"output": sys.__stdout__, "input": sys.__stdin__, "error": sys.__stderr__}

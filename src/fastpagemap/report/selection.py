@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastpagemap import UnsupportedError
-from fastpagemap.cli.report import SIZES, Report, grouped
+from fastpagemap.model.errors import UnsupportedError
+from fastpagemap.report.report import SIZES, Report, grouped
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtpe]?)i?b?", re.IGNORECASE)
 _FILTER = re.compile(r"([a-z_-]+)\s*(?:(>=|<=|=|>|<)\s*(.+))?")
@@ -24,7 +24,7 @@ class Filter(NamedTuple):
     size: int
 
     def rows(self, report: Report) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Return which rows fulfil it."""
+        """Return a mask of the rows that fulfil it."""
         sizes = column_of(report, self.column)
         compared = {
             ">": np.greater,
@@ -38,7 +38,7 @@ class Filter(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What was asked for: see `select`."""
+    """Which rows are wanted, and how; see `select`."""
 
     group: str | None = None
     path: str | None = None
@@ -83,7 +83,7 @@ def parse_filter(text: str) -> Filter:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Return whether a path matches a shell pattern, or has a text without wildcards in it."""
+    """Return whether a text matches a shell pattern, or contains a pattern without wildcards."""
     if any(char in pattern for char in "*?["):
         return fnmatch.fnmatchcase(text, pattern) or text == pattern
     return pattern in text
@@ -108,19 +108,19 @@ def column_of(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np
 
 
 def of_path(report: Report, pattern: str | None) -> Report:
-    """Return the rows whose path or, of processes, name matches; all, if there is no pattern."""
+    """Return the rows whose path (of processes: name) matches; all rows, if `pattern` is None."""
     label = next((name for name in ("path", "name") if name in report.labels), None)
     if pattern is None or label is None:
         return report
-    return report.taken(np.array([matches(pattern, text) for text in report.labels[label]], bool))
+    return report.take(np.array([matches(pattern, text) for text in report.labels[label]], bool))
 
 
 def select(report: Report, wanted: Selection) -> Report:
     """Return the rows wanted, in the order wanted.
 
-    First the rows whose path (or, of processes, name) matches are chosen, then they are put into
-    groups; then those that pass all filters and have at least `least` bytes in the column sorted
-    by (``size``, if none is) are left, in descending order of it.
+    The steps, in this order: choose the rows whose path (of processes: name) matches; sum them by
+    group; keep those that pass all filters; keep those with at least `least` bytes in the column
+    `sort`, or in ``size`` if there is no `sort`; sort by that column, the largest first.
     """
     report = of_path(report, wanted.path)
     if wanted.group and report.by != wanted.group:
@@ -131,8 +131,8 @@ def select(report: Report, wanted: Selection) -> Report:
     if wanted.least:
         keep &= column_of(report, wanted.sort or "size") >= np.uint64(wanted.least)
     if not keep.all():
-        report = report.taken(keep)
+        report = report.take(keep)
     if wanted.sort:
         order = np.argsort(~column_of(report, wanted.sort), kind="stable")
-        report = report.taken(order)
+        report = report.take(order)
     return report

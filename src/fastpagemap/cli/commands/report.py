@@ -8,10 +8,13 @@ from typing import Any
 
 import click
 
-from fastpagemap.cli import drawing, selection, targets
-from fastpagemap.cli.commands import parsed, raw_options
+from fastpagemap.cli import drawing, targets
+from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.report import SIZES, Report, collect, collect_all, of_snapshot, processes
+from fastpagemap.cli.options import parsed, raw_options
+from fastpagemap.cli.processes import processes
+from fastpagemap.report import selection
+from fastpagemap.report.report import SIZES, Report, of_snapshot
 
 EXAMPLES = """
 \b
@@ -105,10 +108,10 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
 def _report(
     target: str | None, wanted: selection.Selection, options: dict[str, Any]
 ) -> Iterator[str]:
-    """Collect and draw, not before the first line is asked for: see `fastpagemap.cli.main`."""
+    """Read and draw, once `fastpagemap.cli.main` asks for the first line."""
     found = selection.select(_collected(target, wanted, options), wanted)
     if options["parquet"]:
-        from fastpagemap.cli.formats import write_parquet
+        from fastpagemap.report.formats import write_parquet
 
         write_parquet(found, options["parquet"])
     else:
@@ -120,19 +123,20 @@ def _report(
 def _collected(target: str | None, wanted: selection.Selection, options: dict[str, Any]) -> Report:
     from fastpagemap.cli.progress import counted, waiting
 
+    owner = bool(options["parquet"])  # it decides who may read the file
     if target is None:
         choose = partial(selection.of_path, pattern=wanted.path) if wanted.group else None
         with counted("reading processes", processes()) as pids:
-            return collect_all(pids, wanted.group, choose)
+            return collect_all(pids, wanted.group, choose, owner=owner)
     whose = targets.resolve(target, options["raw"], options["start"])
     if not isinstance(whose, int):
         return of_snapshot(whose)
     with waiting(f"reading process {whose}"):
-        return collect(whose)
+        return collect(whose, owner=owner)
 
 
 def unread(report: Report) -> str:
-    """Say how many processes are not in a report, and why."""
+    """Return how many processes are not in a report, and why."""
     reasons: dict[str, int] = {}
     for one in report.unreadable:
         reasons[one.reason] = reasons.get(one.reason, 0) + 1

@@ -1,0 +1,33 @@
+"""``fastpagemap completion``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+
+@click.command(
+    short_help="Complete commands and options in a shell.",
+    epilog="""
+\b
+Examples:
+  fastpagemap completion bash > ~/.local/share/bash-completion/completions/fastpagemap
+  fastpagemap completion zsh > ~/.zfunc/_fastpagemap
+  fastpagemap completion fish > ~/.config/fish/completions/fastpagemap.fish
+""",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> Iterable[str]:
+    """Print a script that completes commands and options in SHELL.
+
+    Save it where SHELL looks for completions, as below, and start a new one. Names of processes
+    are completed if they are letters, digits and '_', '.', '+', '-' alone.
+    """
+    from click.shell_completion import get_completion_class
+
+    maker = get_completion_class(shell)
+    assert maker is not None
+    script = maker(ctx.find_root().command, {}, "fastpagemap", "_FASTPAGEMAP_COMPLETE")
+    return script.source().splitlines()

@@ -1,0 +1,56 @@
+"""``fastpagemap dump``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import click
+
+from fastpagemap.cli import targets
+from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.options import raw_options
+
+
+@click.command(
+    short_help="Save all of it to a file that every command takes.",
+    epilog="""
+\b
+Examples:
+  fastpagemap dump 1234 -o before.fpm
+  fastpagemap report before.fpm --sort swapped    what was in it, on any machine
+  fastpagemap map before.fpm -o before.png
+  fastpagemap diff before.fpm 1234                what has changed since
+  fastpagemap dump entries --raw --start 7f0000000000 -o entries.fpm
+""",
+)
+@click.argument("target", shell_complete=complete_target)
+@click.option("-o", "--output", metavar="FILE", required=True, help="The file to write.")
+@raw_options
+def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
+    """Save what is known of TARGET's memory to a file that every command takes in place of a PID.
+
+    TARGET is a process id, or the name of a process.
+
+    In it are the mappings and the state of every page, when, on which kernel, and what that could
+    tell; none of the memory's content. It is small, as runs of pages of the same state are one
+    entry: kilobytes for most. It is safe to open one from a stranger.
+    """
+    return _dump(target, output, raw, start)
+
+
+def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
+    from fastpagemap.report.text import human, printable
+    from fastpagemap.snapshot.replace_file import replace_file
+
+    found = targets.snapshot(target, raw, start)
+    with replace_file(output, found.uid) as file:
+        found.save(file)
+        size = file.tell() if file.seekable() else 0
+        on_stdout = os.path.samestat(os.fstat(file.fileno()), os.fstat(1))
+    if on_stdout:  # another line would become part of the file
+        return
+    whose = f"process {found.pid} {found.name}" if found.pid else "entries"
+    mapped = human(sum(mapping.end - mapping.start for mapping in found.mappings))
+    about = f"{mapped} in {len(found.mappings)} mappings"
+    yield printable(f"{output}: {whose}, {about}; {human(size)}")

@@ -1,0 +1,27 @@
+"""What is in a snapshot: the part of it that both `Snapshot` and `Diff` rest on."""
+
+import dataclasses
+
+from ..model.mapping import Mapping
+from ..model.runs import Runs
+from ..process.capabilities import Capabilities
+
+__all__ = ["SnapshotData"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SnapshotData:
+    """The fields of a `Snapshot`, which describes them."""
+
+    pid: int
+    name: str
+    command: str | None
+    time: float
+    kernel: str
+    machine: str
+    page_size: int
+    capabilities: Capabilities
+    soft_dirty: bool
+    mappings: list[Mapping]
+    states: Runs
+    uid: int | None = None
