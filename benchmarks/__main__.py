@@ -1,6 +1,6 @@
 """Every benchmark in one run: tables, what was reached of what is wanted, and the chart.
 
-python benchmarks [--quick] [--realtime] [QUESTION...]
+python benchmarks [--quick] [--realtime] [--size SIZE] [--markdown FILE] [QUESTION...]
 """
 
 import argparse
@@ -12,9 +12,24 @@ import platform
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from lab import BUILD, FULL, HERE, MIB, QUICK, Result, Rows, Scale, readable, table, target
+from lab import (
+    BUILD,
+    FULL,
+    HERE,
+    MIB,
+    QUICK,
+    Result,
+    Rows,
+    Scale,
+    bytes_of,
+    load,
+    readable,
+    table,
+    target,
+)
 from page_types import page_types
 
 # the tests' maker of swap; benchmarks come first where both have a module of one name
@@ -22,10 +37,21 @@ sys.path.append(str(HERE.parent / "tests"))
 
 #: one module each: bench_<question>.py
 WITHOUT_SWAP = ("swapless", "soft_dirty")
-WITH_SWAP = ("layouts", "growth", "sparse", "mappings", "calls", "residency", "snapshot")
+WITH_SWAP = (
+    "goals",
+    "layouts",
+    "growth",
+    "sparse",
+    "mappings",
+    "calls",
+    "residency",
+    "snapshot",
+)
 WRITES = ("writes",)
 POLITE = ("polite", "sampling")
 COMMANDS = ("cli",)
+#: page-types, which is downloaded and built, is no part of these
+ALONE = {"goals", "soft_dirty"}
 QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE, *COMMANDS)
 #: above every other area, so that what is swapped here stays where it was put
 PRIORITY = 32767
@@ -37,12 +63,15 @@ def swap(size: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             from needs import Missing
-            from swap import zram_swap
+            from swap import file_swap, zram_swap
         except ImportError as error:
             print(f"\nno swap is made: {error}")
         else:
             try:
-                stack.enter_context(zram_swap(size, PRIORITY))
+                try:
+                    stack.enter_context(zram_swap(size, PRIORITY))
+                except Missing:
+                    stack.enter_context(file_swap(size, PRIORITY))
             except Missing as missing:
                 print(f"\nno swap is made, it takes {missing}")
         try:
@@ -52,15 +81,21 @@ def swap(size: int) -> Iterator[None]:
         yield
 
 
-def measure(scale: Scale, wanted: list[str]) -> tuple[list[Result], dict[str, Any]]:
-    """Run the questions; return what was judged, and what the chart shows."""
+def measure(
+    scale: Scale, wanted: list[str], page: Path | None
+) -> tuple[list[Result], dict[str, Any]]:
+    """Run the questions; return what was judged, and what the chart shows.
+
+    `page` is the Markdown file that the table of goals goes into.
+    """
     results: list[Result] = []
     shown: dict[str, Any] = {"size": scale.size}
 
     def ask(questions: tuple[str, ...]) -> None:
         for question in questions:
             if question in wanted:
-                found = importlib.import_module(f"bench_{question}").run(scale)
+                more = {"page": page} if question == "goals" else {}
+                found = importlib.import_module(f"bench_{question}").run(scale, **more)
                 if question == "layouts":
                     found, shown["costs"] = found
                 if question == "growth":
@@ -91,32 +126,42 @@ def verdicts(results: list[Result]) -> None:
         print(f"\nall {len(results)} targets are reached")
 
 
-def load() -> str:
-    """Return how busy the machine is."""
-    return f"load {', '.join(f'{value:.2f}' for value in os.getloadavg())}"
-
-
-def main() -> None:
-    """Print every table; draw the chart if all that it shows was measured."""
+def parsed() -> argparse.Namespace:
+    """Return the options."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="little memory, few rounds")
     parser.add_argument(
         "--realtime", action="store_true", help="before all other processes: on a busy machine"
     )
+    parser.add_argument("--size", type=bytes_of, help="of each kind of memory: 512M, 4G")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="put the table of goals into it, too"
+    )
     parser.add_argument("question", nargs="*", help=", ".join(QUESTIONS))
     options = parser.parse_args()
     if unknown := set(options.question) - set(QUESTIONS):
         parser.error(f"no such question: {', '.join(unknown)}")
+    if options.markdown and "goals" not in (options.question or QUESTIONS):
+        parser.error("--markdown: the table is that of the question `goals`")
+    return options
+
+
+def main() -> None:
+    """Print every table; draw the chart if all that it shows was measured."""
+    options = parsed()
     scale = QUICK if options.quick else FULL
+    if options.size:
+        scale = scale._replace(size=options.size)
     print(f"Linux {platform.release()}, {os.cpu_count()} processors, {load()}")
     # so that no swap is left behind
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     if options.realtime:
         # at most 95 % of the time: the kernel leaves some to the others
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    if options.question != ["soft_dirty"] and isinstance(missing := page_types(), str):
+    wanted = options.question or list(QUESTIONS)
+    if not ALONE.issuperset(wanted) and isinstance(missing := page_types(), str):
         print(missing)
-    results, shown = measure(scale, options.question or list(QUESTIONS))
+    results, shown = measure(scale, wanted, options.markdown)
     if options.quick:
         print(
             "\nthe targets are for the full run: here the fixed costs of a call outweigh the rest"

@@ -24,6 +24,8 @@ from lab import GIB, KIB, PAGE, Floor, Result, Rows, Scale, compiled, readable, 
 WINDOW = 4 * GIB
 #: us that one hold of the lock may take
 HOLD = 1000
+#: of system calls, as holds.c notes them
+KINDS = ("ioctl", "pread")
 ALONE, PREADS, OURS = "left alone", "64 KiB preads in C", "fastpagemap"
 
 Reader = Iterator[object]
@@ -122,16 +124,21 @@ def run(scale: Scale) -> list[Result]:
     return results
 
 
-def latencies(name: str, held: Victim, scale: Scale) -> list[Result]:
-    """Compare the victim's latencies under each reader, who take turns."""
+def slices(held: Victim, scale: Scale) -> dict[str, list[list[float]]]:
+    """Return what the victim tells of its work under each reader, who take turns."""
     readers = {ALONE: None, PREADS: preads(held), OURS: ours(held)}
-    slices: dict[str, list[list[float]]] = {reader: [] for reader in readers}
+    told: dict[str, list[list[float]]] = {reader: [] for reader in readers}
     for _ in range(scale.slices):
         for reader, read in readers.items():
-            slices[reader].append(held.work(scale.slice, read))
+            told[reader].append(held.work(scale.slice, read))
+    return told
+
+
+def latencies(name: str, held: Victim, scale: Scale) -> list[Result]:
+    """Compare the victim's latencies under each reader."""
     rows: Rows = [("the victim, us", "p50", "p99", "p99.9", "longest", "rounds/s")]
     tails = {}
-    for reader, measured in slices.items():
+    for reader, measured in slices(held, scale).items():
         count, p50, p99, tails[reader], _ = map(statistics.median, zip(*measured, strict=True))
         longest = max(measure[-1] for measure in measured)
         cells = (*(f"{value:.1f}" for value in (p50, p99, tails[reader], longest)),)
@@ -147,8 +154,19 @@ def latencies(name: str, held: Victim, scale: Scale) -> list[Result]:
 # ---- single system calls -----------------------------------------------------------------------
 
 
-def holds(name: str, held: Victim) -> list[Result]:
-    """Have another interpreter ask with system calls timed; it prints what took longest."""
+class Calls(NamedTuple):
+    """System calls of one kind: how many, and the longest of them, by the clock and in CPU time.
+
+    Of a pread the latter is its share of a single hold of the lock.
+    """
+
+    count: int
+    elapsed: int
+    cpu: int
+
+
+def longest(held: Victim) -> dict[str, dict[str, Calls]]:
+    """Have another interpreter ask with system calls timed; return them by question, in ns."""
     preloaded = compiled("holds.so", "-shared", "-fPIC")
     done = subprocess.run(
         [sys.executable, __file__, str(held.pid), str(held.start), str(held.end)],
@@ -157,13 +175,23 @@ def holds(name: str, held: Victim) -> list[Result]:
         capture_output=True,
         text=True,
     )
+    return {
+        what: {kind: Calls(*calls) for kind, calls in zip(KINDS, noted, strict=True)}
+        for what, noted in json.loads(done.stdout).items()
+    }
+
+
+def holds(name: str, held: Victim) -> list[Result]:
+    """Print the longest system calls of each question."""
     rows: Rows = [("longest system call, us", "ioctls", "elapsed", "CPU", "preads", "elapsed")]
     results = []
-    for what, (ioctls, preads_) in json.loads(done.stdout).items():
-        calls, elapsed, cpu = ioctls
-        cells = (f"{elapsed / 1e3:.1f}", f"{cpu / 1e3:.1f}", f"{preads_[0]}")
-        rows.append((what, f"{calls}", *cells, f"{preads_[1] / 1e3:.1f}"))
-        results.append(Result(name, f"longest ioctl of {what}", "us of CPU", cpu / 1e3, HOLD))
+    for what, calls in longest(held).items():
+        ioctl, pread = calls["ioctl"], calls["pread"]
+        cells = (f"{ioctl.elapsed / 1e3:.1f}", f"{ioctl.cpu / 1e3:.1f}", f"{pread.count}")
+        rows.append((what, f"{ioctl.count}", *cells, f"{pread.elapsed / 1e3:.1f}"))
+        if ioctl.count:
+            cpu = ioctl.cpu / 1e3
+            results.append(Result(name, f"longest ioctl of {what}", "us of CPU", cpu, HOLD))
     table(f"a victim with a heap of {name}, idle: an ioctl is one hold of its lock", rows)
     return results
 
@@ -175,8 +203,11 @@ def main() -> None:
     pid, start, end = map(int, sys.argv[1:])
     noted = (ctypes.c_uint64 * 3 * 2).in_dll(ctypes.CDLL(None), "holds")
     found = {}
+    floor, spans = Floor(pid), windows(start, end)
     with fpm.PageMap(pid) as pm:
-        for what, ask in questions(pm, start, end).items():
+        asks = questions(pm, start, end)
+        asks[PREADS] = lambda: floor.read(*next(spans), chunk=64 * KIB)
+        for what, ask in asks.items():
             ctypes.memset(noted, 0, ctypes.sizeof(noted))
             for _ in range(8):
                 ask()

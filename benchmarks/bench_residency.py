@@ -6,11 +6,12 @@ Next to the masks that the answer is made of, and to `PageMap.masks`, of the sam
 import numpy as np
 
 import fastpagemap as fpm
-from lab import GIB, Result, Rows, Scale, medians, readable, table, target, timed
+from lab import GIB, Result, Rows, Scale, Timer, medians, readable, table, target, timed
 
 AVERAGE = 1024
 #: of the masks' cost
 WANTED = 3
+MASKS, UNSORTED = "the four masks", "residency(out=)"
 COLUMNS = ("present", "swapped", "shared", "exclusive")
 
 
@@ -24,8 +25,8 @@ def run(scale: Scale) -> list[Result]:
     return results
 
 
-def compare(layout: str, pm: fpm.PageMap, start: int, end: int, rounds: int) -> list[Result]:
-    """Time one layout."""
+def contenders(pm: fpm.PageMap, start: int, end: int) -> tuple[int, dict[str, Timer]]:
+    """Return how many allocations there are, the masks of their memory, and ways to ask."""
     count = (end - start) // AVERAGE
     chance = np.random.default_rng(1)
     sizes = chance.exponential(AVERAGE, count).astype(np.uint64)
@@ -38,24 +39,27 @@ def compare(layout: str, pm: fpm.PageMap, start: int, end: int, rounds: int) -> 
         for name in COLUMNS:
             getattr(pm, name)(start, end, out=out)
 
-    cost = medians(
-        {
-            "the four masks": timed(masks),
-            "PageMap.masks": timed(lambda: pm.masks(start, end)),
-            "residency": timed(lambda: pm.residency(anywhere, sizes)),
-            "residency(out=)": timed(lambda: pm.residency(anywhere, sizes, out=rows_)),
-            "residency(out=), sorted": timed(lambda: pm.residency(in_order, sizes, out=rows_)),
-        },
-        rounds,
-    )
-    base = cost["the four masks"]
+    return count, {
+        MASKS: timed(masks),
+        "PageMap.masks": timed(lambda: pm.masks(start, end)),
+        "residency": timed(lambda: pm.residency(anywhere, sizes)),
+        UNSORTED: timed(lambda: pm.residency(anywhere, sizes, out=rows_)),
+        "residency(out=), sorted": timed(lambda: pm.residency(in_order, sizes, out=rows_)),
+    }
+
+
+def compare(layout: str, pm: fpm.PageMap, start: int, end: int, rounds: int) -> list[Result]:
+    """Time one layout."""
+    count, asked = contenders(pm, start, end)
+    cost = medians(asked, rounds)
+    base = cost[MASKS]
     rows: Rows = [("", "ms", "of the four masks", "ns/allocation")]
     results = []
     for name, value in cost.items():
         per = f"{value / count * 1e9:.1f}" if name.startswith("residency") else ""
         rows.append((name, f"{value * 1e3:.2f}", f"{value / base:.2f}", per))
         if per:
-            results.append(Result(layout, name, "the four masks", value / base, WANTED))
+            results.append(Result(layout, name, MASKS, value / base, WANTED))
     what = f"{count:,} allocations of {AVERAGE} bytes on average in {readable(end - start)}"
     table(f"{what}, {layout}; medians of {rounds}", rows)
     return results

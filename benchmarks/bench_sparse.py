@@ -5,7 +5,7 @@ import rivals
 from lab import GIB, Result, Rows, Scale, Timer, medians, readable, table, target, timed
 
 #: seconds that the reservation may cost
-MORE = 0.020
+MORE = 0.012
 
 
 def contenders(pm: fpm.PageMap) -> dict[str, Timer]:

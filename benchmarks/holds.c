@@ -1,8 +1,9 @@
 /* Preloaded, notes how long the longest ioctl and the longest pread took, in ns.
  *
  * An ioctl PAGEMAP_SCAN that returns at most 512 regions is one hold of the target's mmap_lock; a
- * pread lets go of it at every 2 MiB. CPU time is told next to elapsed time: where the reader was
- * set aside by the scheduler, only the latter grows.
+ * pread lets go of it after each page table, whose entries are a page of bytes. CPU time is told
+ * next to elapsed time, of a pread by hold: where the reader was set aside by the scheduler, only
+ * the latter grows.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
 
 /* [ioctl, pread]: calls, longest by the clock, longest by CPU time */
 uint64_t holds[2][3];
@@ -56,7 +58,8 @@ ssize_t pread(int fd, void *buffer, size_t size, off_t offset)
         real = dlsym(RTLD_NEXT, "pread");
     uint64_t cpu = now(CLOCK_THREAD_CPUTIME_ID), began = now(CLOCK_MONOTONIC);
     ssize_t got = real(fd, buffer, size, offset);
-    uint64_t ended = now(CLOCK_MONOTONIC);
-    note(1, ended - began, now(CLOCK_THREAD_CPUTIME_ID) - cpu);
+    uint64_t ended = now(CLOCK_MONOTONIC), page = sysconf(_SC_PAGESIZE);
+    uint64_t holds_of_lock = size > page ? size / page : 1;
+    note(1, ended - began, (now(CLOCK_THREAD_CPUTIME_ID) - cpu) / holds_of_lock);
     return got;
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import shutil
 import statistics
@@ -108,13 +109,19 @@ def target(layout: str, size: int, resident: int = 0) -> Iterator[Target]:
             process.kill()
 
 
-def about(pid: int) -> str:
-    """Return what the kernel's own sums say of a process."""
+def kernel_sums(pid: int) -> dict[str, int]:
+    """Return the kernel's own sums of a process, in bytes: Rss, Swap and others."""
     sums = {}
     with open(f"/proc/{pid}/smaps_rollup") as file:
         for line in list(file)[1:]:
             name, value, *_ = line.replace(":", "").split()
             sums[name] = int(value) * KIB
+    return sums
+
+
+def about(pid: int) -> str:
+    """Return what the kernel's own sums say of a process."""
+    sums = kernel_sums(pid)
     parts = (("Rss", "in RAM"), ("AnonHugePages", "of it huge"), ("Swap", "swapped"))
     return ", ".join(f"{readable(sums[name])} {what}" for name, what in parts if sums[name])
 
@@ -123,6 +130,11 @@ def meminfo(name: str) -> int:
     """Return a line of /proc/meminfo in bytes."""
     with open("/proc/meminfo") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(name + ":")) * KIB
+
+
+def load() -> str:
+    """Return how busy the machine is."""
+    return f"load {', '.join(f'{value:.2f}' for value in os.getloadavg())}"
 
 
 def swap_in_use() -> bool:
@@ -138,8 +150,9 @@ def affordable(size: int) -> bool:
 # ---- C -----------------------------------------------------------------------------------------
 
 
+@functools.cache
 def compiled(name: str, *options: str) -> Path:
-    """Compile one of the C files here and return where the result is."""
+    """Compile one of the C files here, once, and return where the result is."""
     BUILD.mkdir(parents=True, exist_ok=True)
     binary = BUILD / name
     cc = os.environ.get("CC") or shutil.which("cc") or "gcc"
@@ -148,19 +161,37 @@ def compiled(name: str, *options: str) -> Path:
     return binary
 
 
+def library(name: str) -> ctypes.CDLL:
+    """Compile one of the C files here as a library and load it."""
+    return ctypes.CDLL(str(compiled(name, "-shared", "-fPIC")))
+
+
+def _checked(seconds: float) -> float:
+    """Return what a C loop returned, unless that is an errno."""
+    if seconds < 0:
+        raise OSError(-int(seconds), os.strerror(-int(seconds)))
+    return seconds
+
+
+def read_file(path: str) -> float:
+    """Return the seconds it takes in C to open a file, to read all of it, and to close it."""
+    read = library("floor.so").floor_file
+    read.restype = ctypes.c_double
+    return _checked(read(os.fsencode(path)))
+
+
 class Floor:
     """The C loops over one process's pagemap."""
 
     def __init__(self, pid: int) -> None:
-        shared = ("-shared", "-fPIC")
-        self._read = ctypes.CDLL(str(compiled("floor.so", *shared))).floor_read
+        self._read = library("floor.so").floor_read
         self._read.argtypes = [
             ctypes.c_int,
             *[ctypes.c_uint64] * 3,
             ctypes.c_void_p,
         ]
-        self._scan = ctypes.CDLL(str(compiled("scan.so", *shared))).scan_pages
-        self._scan.argtypes = [ctypes.c_int, *[ctypes.c_uint64] * 6]
+        self._scan = library("scan.so").scan_pages
+        self._scan.argtypes = [ctypes.c_int, *[ctypes.c_uint64] * 6, ctypes.c_void_p]
         self._read.restype = self._scan.restype = ctypes.c_double
         self._fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY)
 
@@ -169,17 +200,14 @@ class Floor:
 
     def read(self, start: int, end: int, keep: int | None = None, chunk: int = CHUNK) -> float:
         """Return the seconds of preads over a span, each entry kept at address `keep`, or none."""
-        return self._checked(self._read(self._fd, start, (end - start) // PAGE, chunk, keep))
+        return _checked(self._read(self._fd, start, (end - start) // PAGE, chunk, keep))
 
-    def scan(self, start: int, end: int, *question: int) -> float:
-        """Return the seconds of a bare scan; `question`: inverted, mask, anyof, returns."""
-        return self._checked(self._scan(self._fd, start, end, *question))
+    def scan(self, start: int, end: int, *question: int, keep: int | None = None) -> float:
+        """Return the seconds of a bare scan, each region kept at address `keep`, or none.
 
-    @staticmethod
-    def _checked(seconds: float) -> float:
-        if seconds < 0:
-            raise OSError(-int(seconds), os.strerror(-int(seconds)))
-        return seconds
+        `question` is inverted, mask, anyof, returns.
+        """
+        return _checked(self._scan(self._fd, start, end, *question, keep))
 
 
 # ---- time --------------------------------------------------------------------------------------
@@ -213,6 +241,14 @@ def medians(contenders: dict[str, Timer], rounds: int) -> dict[str, float]:
 
 
 # ---- print -------------------------------------------------------------------------------------
+
+
+def bytes_of(text: str) -> int:
+    """Return a number of bytes as people write it: 512M, 4GiB."""
+    units = "KMGT"
+    number = text.upper().removesuffix("B").removesuffix("I")
+    power = units.find(number[-1:]) + 1 if number[-1:] else 0
+    return int(float(number[:-1] if power else number) * 1024**power)
 
 
 def readable(size: float) -> str:

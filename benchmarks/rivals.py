@@ -2,22 +2,26 @@
 
 import contextlib
 import io
+import mmap
 import subprocess
 
 import numpy as np
 import psutil
 from pagemap.entry import show
 
+import fastpagemap as fpm
 from lab import CHUNK, PAGE, Floor, Target, Timer, timed
 from page_types import page_types
 
-PRESENT, SWAPPED = 8, 16
+PRESENT, SWAPPED, PFNZERO, HUGE = 8, 16, 32, 64
 PREAD = "C, 256 KiB preads"
 KEPT = "C, the same, entries kept"
 IOCTL_PRESENT = "C, bare ioctl: present"
 IOCTL_SWAPPED = "C, bare ioctl: swapped"
 IOCTL_BOTH = "C, bare ioctl: both"
+IOCTL_MASKS = "C, bare ioctl: as masks"
 IOCTL_REGIONS = "C, bare ioctl: as regions()"
+IOCTL_KEPT = "C, the same, in new memory"
 FILLED = "one mask filled, no question"
 NUMPY = "numpy: fromfile, two masks"
 SMAPS = "smaps, only read"
@@ -39,6 +43,13 @@ def in_c(target: Target) -> dict[str, Timer]:
         direct, complement = (0, 0, returns, returns), (PRESENT, PRESENT, 0, returns)
         return min(direct, complement, key=lambda ask: min(floor.scan(*span, *ask) for _ in "123"))
 
+    regions = 0, PRESENT, 0, PRESENT
+
+    def kept_regions() -> float:
+        """Keep the regions in memory that is new each time, as that of every result is."""
+        with mmap.mmap(-1, 24 * target.pages + PAGE, flags=mmap.MAP_PRIVATE) as memory:
+            return floor.scan(*span, *regions, keep=fpm.span(memory)[0])
+
     present, both = better(PRESENT), better(PRESENT | SWAPPED)
     return {
         PREAD: lambda: floor.read(*span),
@@ -46,7 +57,10 @@ def in_c(target: Target) -> dict[str, Timer]:
         IOCTL_PRESENT: lambda: floor.scan(*span, *present),
         IOCTL_SWAPPED: lambda: floor.scan(*span, 0, 0, SWAPPED, SWAPPED),
         IOCTL_BOTH: lambda: floor.scan(*span, *both),
-        IOCTL_REGIONS: lambda: floor.scan(*span, 0, PRESENT, 0, PRESENT),
+        # the huge zero page is the only one of private anonymous memory that looks shared
+        IOCTL_MASKS: lambda: floor.scan(*span, 0, 0, SWAPPED | PFNZERO, SWAPPED | PFNZERO | HUGE),
+        IOCTL_REGIONS: lambda: floor.scan(*span, *regions),
+        IOCTL_KEPT: kept_regions,
     }
 
 

@@ -29,6 +29,14 @@ def call(name, *arguments):
     return got
 
 
+def sparse(size):
+    """Map a file of shared memory in which nothing is, privately, and return its address."""
+    file = os.memfd_create("sparse")
+    os.ftruncate(file, size)
+    flags = mmap.MAP_PRIVATE | MAP_NORESERVE
+    return call("mmap", 0, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, file, 0)
+
+
 def private(size, advice=MADV_NOHUGEPAGE):
     """Map private memory, aligned to huge pages, and return its address."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
@@ -87,8 +95,11 @@ def make(layout, size, resident):
     words = layout.split()
     if layout == "small mappings":
         return small_mappings(size // PAGE)
-    start = private(size, MADV_HUGEPAGE if layout == "huge" else MADV_NOHUGEPAGE)
-    if layout == "reserved":
+    if layout == "shadow":
+        start = sparse(size)
+    else:
+        start = private(size, MADV_HUGEPAGE if layout == "huge" else MADV_NOHUGEPAGE)
+    if layout in ("reserved", "shadow"):
         for part in range(PARTS):
             touch(start + size // PARTS * part, resident // PARTS)
     elif words[0] == "every":
