@@ -17,7 +17,7 @@ cdef enum:
 ctypedef struct pace_t:
     uint64_t pages
     uint64_t hole_pages     # the same where nothing is populated, as far as can be seen
-    uint64_t slowness       # by how much this machine is slower than those the limits are for
+    uint64_t slowness       # by how much this machine is slower than those the limits are for, or 0
     bint likely_hole        # whether the last pages seem to have had no page table at all
 
 cdef inline uint64_t now() noexcept nogil:

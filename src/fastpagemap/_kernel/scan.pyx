@@ -61,7 +61,7 @@ cdef ssize_t scan_once(int fd, abi.scan_arg *arg, abi.page_region *regions,
 cdef void start_pace(pace_t *pace) noexcept nogil:
     pace.pages = FIRST_PAGES
     pace.hole_pages = FIRST_HOLE_PAGES
-    pace.slowness = 1
+    pace.slowness = 0
     pace.likely_hole = False
 
 
@@ -79,11 +79,11 @@ cdef uint64_t measure_slowness(int fd) noexcept nogil:
 
 cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took) noexcept nogil:
     """Choose how many pages the next call looks at, by how long the last one took."""
-    if took > SLOW_TIME * pace.slowness:
-        # the machine may be slow, and not the call: that is measured where it matters, by each
-        # walk for itself
+    if took > SLOW_TIME and not pace.slowness:
+        # The machine may be slow, and not the call. Each walk measures that for itself, where it
+        # matters: one noisy call decides nothing.
         pace.slowness = measure_slowness(fd)
-    took //= pace.slowness
+    took //= max(pace.slowness, <uint64_t> 1)
     pace.likely_hole = took < HOLE_TIME and pages >= HOLE_SEEN_PAGES
     if took < QUICK_TIME:
         pace.pages = min(<uint64_t> MAX_PAGES, 2 * pace.pages)
@@ -113,7 +113,7 @@ cdef ssize_t count_unpopulated(int fd, uint64_t start, uint64_t end, pace_t *pac
     count = scan_once(fd, &arg, &region, 1)
     if count < 0:
         return count
-    took = (now() - began) // pace.slowness
+    took = (now() - began) // max(pace.slowness, <uint64_t> 1)
     if took < QUICK_TIME:
         pace.hole_pages = min(<uint64_t> MAX_HOLE_PAGES, 4 * pace.hole_pages)
     elif took > SLOW_TIME:

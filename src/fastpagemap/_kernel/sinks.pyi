@@ -18,7 +18,7 @@ class Sink:
         cls,
         questions: tuple[tuple[int, int], ...],
         origin: int = 0,
-        masks: tuple[npt.NDArray[np.uint8], ...] = (),
+        masks: tuple[npt.NDArray[np.uint8] | npt.NDArray[np.bool_], ...] = (),
         runs: bool = False,
         states: _U16 | None = None,
         entries: _U64 | None = None,

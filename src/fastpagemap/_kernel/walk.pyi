@@ -12,6 +12,7 @@ __pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 CLIPPED_FLAG: int
+SMALL_PAGES: int
 
 _U64 = npt.NDArray[np.uint64]
 
@@ -30,6 +31,7 @@ class Plan:
         one_entry: bool = False,
     ) -> Plan: ...
 
+def read_small(fd: int, path: str, start: int, end: int, sink: Sink) -> None: ...
 def walk(
     fd: int,
     maps: int,

@@ -27,10 +27,12 @@ cdef enum:
     MAX_READ_PAGES = 1 << 18
     # Pages between two whose entries are needed that cost less to read than a further read does.
     MAX_READ_GAP = 32
-    # The same between small mappings.
+    # What a read costs beside the entries, in pages of which there are none.
+    READ_COST_PAGES = 256
+    # Pages between small mappings that cost less to read than a further read does.
     MAX_MAPPING_GAP = 128
     # Mappings of fewer pages are read, and together: finding out how to scan would cost more.
-    SMALL_PAGES = 512
+    SMALL = 512
     MAX_HUGE_BLOCKS = 512
 
 # Bytes and pages that the smallest huge page spans: a page table full of entries.
@@ -308,7 +310,7 @@ cdef ssize_t read_huge_region(int fd, const cursor_t *cursor, const plan_t *plan
         got = put_huge(fd, &within, plan, sink, region.end, region.categories)
     if got >= 0 and within.at < region.end:
         got = read_span(fd, within.at, region.end, state, sink)
-    return got if got < 0 else 1
+    return got
 
 
 cdef void add_scanned(uint64_t at, uint16_t *states, size_t count,
@@ -372,11 +374,12 @@ cdef inline void to_states(const plan_t *plan, abi.page_region *regions, int cou
 
 cdef ssize_t put_scanned(int fd, const cursor_t *cursor, const plan_t *plan, sink_t *sink,
                          abi.page_region *regions, int count, uint64_t reached) noexcept nogil:
-    """Answer for all pages up to `reached`; return how many entries had to be read."""
+    """Answer for all pages up to `reached`; return what reading cost, as so many pages' entries."""
     cdef uint16_t rest = PRESENT | plan.present_state if cursor.mode == COMPLEMENT else 0
     cdef uint64_t at = cursor.at, end
     cdef ssize_t read = 0, got
     cdef int done = 0, first = next_to_read(plan, regions, 0, count), last, further
+    cdef bint huge
     while first < count:
         # those that lie close together are read together
         last = first
@@ -391,13 +394,15 @@ cdef ssize_t put_scanned(int fd, const cursor_t *cursor, const plan_t *plan, sin
         if put_regions(sink, at, regions[first].start, rest, regions + done, first - done) < 0:
             return -ENOMEM
         end = regions[last].end
-        if is_huge(plan, &regions[first]):
+        huge = is_huge(plan, &regions[first])
+        if huge:
             got = read_huge_region(fd, cursor, plan, sink, &regions[first])
         else:
             got = read_regions(fd, plan, sink, regions + first, last + 1 - first)
         if got < 0:
             return got
-        read += got
+        if not huge:
+            read += got + READ_COST_PAGES
         at = end
         done = last + 1
         first = further
@@ -543,7 +548,7 @@ cdef inline const plan_t *plan_of(const segments_t *segments, size_t number) noe
 
 cdef inline bint is_small(const segments_t *segments, size_t number) noexcept nogil:
     """Return whether a segment is all of a mapping too small for a huge page."""
-    return pages_of(segments, number) < SMALL_PAGES and not segments.kinds[number] & CLIPPED
+    return pages_of(segments, number) < SMALL and not segments.kinds[number] & CLIPPED
 
 
 cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcept nogil:
@@ -622,6 +627,16 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
 # ---- for Python --------------------------------------------------------------------------------
 
 CLIPPED_FLAG = CLIPPED
+SMALL_PAGES = SMALL
+
+
+def read_small(int fd, object path, uint64_t start, uint64_t end, Sink sink):
+    """Put what the entries of a small span say into a sink, whatever is mapped there."""
+    cdef ssize_t got
+    with nogil:
+        got = read_span(fd, start, end, 0, &sink.sink)
+    if got < 0:
+        raise failure(-got, path)
 
 
 cdef class Plan:

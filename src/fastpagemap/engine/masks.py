@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .._kernel import pagecache
 from .._kernel.sinks import Sink
-from .._kernel.walk import Plan, walk
+from .._kernel.walk import SMALL_PAGES, Plan, read_small
 from ..model.entry import PAGE_SIZE, Category
 from ..model.questions import States
 from ..process.capabilities import categories, soft_dirty
@@ -23,16 +23,13 @@ __all__ = ["fill", "fill_states", "read"]
 
 Mask = npt.NDArray[np.bool_]
 
-# Spans of fewer pages are read without a look at what is mapped, if entries tell all.
-_SMALL_PAGES = 512
 # the end of all addresses
 _END = 1 << 64
-_ONE = np.zeros(1, np.uint8)
 
 
 def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None:
     """Fill the masks, by the questions they answer, of the pages of a span."""
-    if not RESOLVED.isdisjoint(masks) and not pagecache.swap_in_use():
+    if not (RESOLVED.isdisjoint(masks) or pagecache.swap_in_use()):
         # nothing is swapped, whatever it is
         for name in RESOLVED & masks.keys():
             masks[name].fill(False)
@@ -46,7 +43,7 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
             mask[-1] = False
         fill(process, start, end - PAGE_SIZE, {name: mask[:-1] for name, mask in masks.items()})
         return
-    sink = new_sink(tuple(masks), start, tuple(mask.view(np.uint8) for mask in masks.values()))
+    sink = new_sink(tuple(masks), start, tuple(masks.values()))
     _fill(process, start, end, frozenset(masks), sink)
 
 
@@ -58,10 +55,10 @@ def fill_states(
 
 
 def _fill(process: Process, start: int, end: int, questions: frozenset[str], sink: Sink) -> None:
-    small = end - start < _SMALL_PAGES * PAGE_SIZE
+    small = end - start < SMALL_PAGES * PAGE_SIZE
     resolving = not questions.isdisjoint(RESOLVED) and pagecache.swap_in_use()
     if small and not resolving and not _needs_backing(questions):
-        _read_small(process, start, end, sink)
+        read_small(process.pagemap, process.path, start, end, sink)
         return
 
     def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
@@ -77,23 +74,12 @@ def _needs_backing(questions: frozenset[str]) -> bool:
     return "huge" in questions or ("soft_dirty" in questions and soft_dirty())
 
 
-def _read_small(process: Process, start: int, end: int, sink: Sink) -> None:
-    """Answer by the entries of a small span, whatever is mapped there."""
-    starts, ends = np.array([[start], [end]], np.uint64)
-    walk(process.pagemap, -1, process.path, starts, ends, _ONE, (_entries_alone(),), sink)
-
-
-@functools.cache
-def _entries_alone() -> Plan:
-    return Plan(scan=False)
-
-
 def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
     """Yield the parts of the spans, sorted and apart, of which no segment is."""
     found = zip(segments.starts.tolist(), segments.ends.tolist(), strict=True)
     mapped = next(found, None)
-    for start, end in spans:
-        at = start
+    for span in spans:
+        at, end = span[:2]
         while mapped is not None and mapped[0] < end:
             if at < mapped[0]:
                 yield at, mapped[0]
@@ -113,7 +99,7 @@ def _populated_plan() -> Plan:
 
 def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
     """Read one entry a page, from `start` on; where a scan shows nothing, there is none to read."""
-    if len(entries) < _SMALL_PAGES:
+    if len(entries) < SMALL_PAGES:
         if len(entries):
             process.read_entries(start, entries)
         return

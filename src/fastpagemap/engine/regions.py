@@ -32,6 +32,8 @@ _FLAGS = {
 }
 # gaps between mappings below which they are scanned together
 _MAX_GAP_BYTES = 1 << 26
+# spans that are looked up mapping by mapping; in a larger one, all are likely to be
+_MAX_LOOKUP_BYTES = 1 << 40
 # entries looked at together
 _WINDOW = 1 << 16
 
@@ -82,7 +84,7 @@ def _told_by_entries() -> Category:
 
 def _clipped(process: Process, start: int, end: int) -> Iterator[tuple[int, int, Mapping]]:
     """Yield what is mapped of a span, and by whom, without the kernel's gates."""
-    found = mappings(process) if end - start > _MAX_GAP_BYTES else within(process, start, end)
+    found = mappings(process) if end - start > _MAX_LOOKUP_BYTES else within(process, start, end)
     for mapping in found:
         low, high = max(mapping.start, start), min(mapping.end, end)
         if low < high and mapping.start < KERNEL_HALF:

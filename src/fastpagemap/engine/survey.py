@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache
+from .._kernel.walk import SMALL_PAGES
+from ..model.entry import PAGE_SIZE
 from ..model.mapping import KERNEL_HALF, Mapping
+from ..model.runs import bounds
 from ..process.backing import Backings, kernel_tmpfs
 from ..process.capabilities import soft_dirty
 from ..process.mappings import mappings, within
@@ -25,13 +28,15 @@ from .table import Backing
 __all__ = ["RESOLVED", "Segments", "survey"]
 
 Addresses = npt.NDArray[np.uint64]
-Spans = Sequence[tuple[int, int]]
+Spans = Sequence[tuple[int, int] | Mapping]
 
 RESOLVED = frozenset({"swapped", "swapped_shared", "unknown"})
 """The questions that the file behind a mapping of shared memory answers."""
 
 # Spans to look up one by one, before the text of all mappings is cheaper.
 _MAX_LOOKUPS = 16
+# Bytes from which on a mapping is scanned, where its backing matters.
+_SMALL = SMALL_PAGES * PAGE_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +118,7 @@ def survey(
     ----------
     backings : Backings
         Of the process.
-    spans : sequence of (start, end), optional
+    spans : sequence of (start, end) or Mapping, optional
         Any, in any order; all mappings by default, each a span.
     questions : frozenset of str
         What is to be asked of the segments.
@@ -125,20 +130,17 @@ def survey(
         current = mappings(process)
     if spans is None:
         assert current is not None
-        found = [(m.start, m.end, m, row) for row, m in enumerate(current)]
+        chosen, rows, clipped = current, np.arange(len(current)), np.zeros(len(current), bool)
+        starts, ends = bounds(current)
     else:
         found = list(_clipped(process, spans, current))
-    classify = _Classifier(backings, questions)
-    kinds = [classify(mapping) for _, _, mapping, _ in found]
-    return Segments(
-        starts=np.array([start for start, _, _, _ in found], np.uint64),
-        ends=np.array([end for _, end, _, _ in found], np.uint64),
-        backings=np.array([kind for kind, _ in kinds], np.uint8),
-        clipped=np.array([low > m.start or high < m.end for low, high, m, _ in found], bool),
-        resolved=np.array([resolved for _, resolved in kinds], bool),
-        rows=np.array([row for _, _, _, row in found], np.int64),
-        mappings=[mapping for _, _, mapping, _ in found],
-    )
+        chosen = [mapping for _, _, mapping, _ in found]
+        rows = np.array([row for _, _, _, row in found], np.int64)
+        starts = np.array([start for start, _, _, _ in found], np.uint64)
+        ends = np.array([end for _, end, _, _ in found], np.uint64)
+        clipped = np.array([low > m.start or high < m.end for low, high, m, _ in found], bool)
+    kinds, resolved = _classify(backings, questions, chosen, ends - starts)
+    return Segments(starts, ends, kinds, clipped, resolved, rows, chosen)
 
 
 def _clipped(
@@ -146,7 +148,12 @@ def _clipped(
 ) -> Iterator[tuple[int, int, Mapping, int]]:
     """Yield what is mapped of each span, by whom, and the span's number."""
     ends = [mapping.end for mapping in current or ()]
-    for row, (start, end) in enumerate(spans):
+    by_start = {mapping.start: mapping for mapping in current or ()}
+    for row, span in enumerate(spans):
+        start, end = span[:2]
+        if by_start.get(start) == span:  # a mapping that is still as it was
+            yield start, end, by_start[start], row
+            continue
         if current is None:
             found: Iterable[Mapping] = within(process, start, end)
         else:
@@ -165,29 +172,35 @@ def _overlapping(
         yield current[number]
 
 
-class _Classifier:
-    """Tells what is behind a mapping, and no more of it than the questions need."""
+def _classify(
+    backings: Backings, questions: frozenset[str], chosen: list[Mapping], sizes: Addresses
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Return what is behind each mapping, and whether its file has to be asked about swap.
 
-    def __init__(self, backings: Backings, questions: frozenset[str]) -> None:
-        self._backings = backings
-        self._resolving = not RESOLVED.isdisjoint(questions) and pagecache.swap_in_use()
-        self._hugetlb = "soft_dirty" in questions and soft_dirty()
-        # mounts are read only where they make a difference
-        self._mounts = self._resolving or self._hugetlb
-
-    def __call__(self, mapping: Mapping) -> tuple[Backing, bool]:
-        """Return what is behind a mapping, and whether its file has to be asked about swap."""
+    No more is found out than makes a difference: small mappings are read by their entries.
+    """
+    kinds = np.full(len(chosen), int(Backing.UNKNOWN), np.uint8)
+    resolved = np.zeros(len(chosen), bool)
+    resolving = not RESOLVED.isdisjoint(questions) and pagecache.swap_in_use()
+    dirty = "soft_dirty" in questions and soft_dirty()
+    numbers: set[int] = set()
+    if "exclusive" not in questions:  # else the entries are read, and tell
+        numbers.update(np.flatnonzero(sizes >= np.uint64(_SMALL)).tolist())
+    if resolving or dirty:
+        numbers.update(number for number, mapping in enumerate(chosen) if mapping.device)
+    for number in numbers:
+        mapping = chosen[number]
         if mapping.start >= KERNEL_HALF:
-            return Backing.UNKNOWN, False
+            continue
         if mapping.anonymous:
-            return Backing.ANONYMOUS, False
-        if not self._mounts:
-            shmem: bool | None = mapping.device == kernel_tmpfs()
-        else:
-            shmem = self._backings.is_shmem(mapping)
-        backing = Backing.UNKNOWN
+            kinds[number] = Backing.ANONYMOUS
+            continue
+        # mounts are read only where they make a difference
+        known = resolving or dirty
+        shmem = backings.is_shmem(mapping) if known else mapping.device == kernel_tmpfs()
         if shmem and mapping.shared:
-            backing = Backing.SHMEM
-        elif self._hugetlb and self._backings.is_hugetlb(mapping):
-            backing = Backing.HUGETLB
-        return backing, self._resolving and shmem is not False
+            kinds[number] = Backing.SHMEM
+        elif dirty and backings.is_hugetlb(mapping):
+            kinds[number] = Backing.HUGETLB
+        resolved[number] = resolving and shmem is not False
+    return kinds, resolved

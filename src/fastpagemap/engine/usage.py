@@ -90,11 +90,14 @@ def _count(
         walker.walk(segments, new_sink(questions), counts)
         return counts
 
-    spans = None if fresh else [(row.start, row.end) for row in rows]
+    spans = None if fresh else rows
     totals = np.zeros((len(questions), len(rows)), np.uint64)
     for segments, kept, counts in ask(
         process, spans, frozenset(questions), put, rows if fresh else None
     ):
+        if len(segments) == len(rows) and fresh and kept.all():
+            only: npt.NDArray[np.uint64] = counts
+            return only
         for total, pages in zip(totals, counts, strict=True):
             np.add.at(total, segments.rows[kept], pages[: len(segments)][kept])
     return totals

@@ -115,9 +115,9 @@ def join_equal(runs: Runs, borders: Addresses) -> Runs:
 
 def bounds(spans: Iterable[Any]) -> Spans:
     """Return the starts and the ends of mappings, or of other objects that have both."""
-    bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
-    starts, ends = np.ascontiguousarray(bounds.T)
-    return starts, ends
+    some = list(spans)
+    starts = np.array([span.start for span in some], np.uint64)
+    return starts, np.array([span.end for span in some], np.uint64)
 
 
 def edges_of(*addresses: Addresses) -> Addresses:
