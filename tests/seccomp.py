@@ -66,8 +66,13 @@ def without_scan():
                     value.cache_clear()
 
 
-def _refuse_ioctl(request):
+def scan_without_progress():
+    """As no kernel is: PAGEMAP_SCAN succeeds, and has looked at nothing."""
+    _refuse_ioctl(_PAGEMAP_SCAN, 0)
+
+
+def _refuse_ioctl(request, error=errno.ENOTTY):
     try:
-        refuse(_IOCTL[os.uname().machine], errno.ENOTTY, request)
+        refuse(_IOCTL[os.uname().machine], error, request)
     except KeyError as error:
         raise Absent("the number of ioctl on this architecture") from error

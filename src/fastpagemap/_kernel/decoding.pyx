@@ -1,8 +1,13 @@
 """The 64-bit entry decoded, many at a time. Pure: no I/O."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
+
+cdef enum:
+    # Entries that are looked at together for whether there is anything to decode.
+    PART = 128
 
 cdef uint64_t PFRAME = (<uint64_t> 1 << abi.PM_PFRAME_BITS) - 1
 cdef uint64_t SWAP_TYPE = (<uint64_t> 1 << abi.SWAP_TYPE_BITS) - 1
@@ -42,18 +47,30 @@ cdef inline bint is_marker(uint64_t entry) noexcept nogil:
     return (((entry & SWAP_TYPE) + abi.SWAP_TYPES_RESERVED) >> abi.SWAP_TYPE_BITS) & 1
 
 
-cdef void decode_states(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil:
+cdef void decode_some(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil:
     cdef size_t i
-    cdef uint16_t seen = 0
+    cdef uint64_t seen = 0
+    for i in range(count):
+        seen |= entries[i]
+    # in sparse memory, most are
+    if seen == 0:
+        memset(states, 0, count * sizeof(uint16_t))
+        return
     for i in range(count):
         states[i] = state_of(<uint16_t> (entries[i] >> 48))
-    for i in range(count):
-        seen |= states[i]
     # The type is not among the flags. Most memory has no swap entry.
-    if seen & SWAPPED:
+    if seen >> abi.PM_SWAP & 1:
         for i in range(count):
             if states[i] & SWAPPED and is_marker(entries[i]):
                 states[i] ^= SWAPPED | MARKER
+
+
+cdef void decode_states(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil:
+    cdef size_t done = 0, part
+    while done < count:
+        part = min(count - done, <size_t> PART)
+        decode_some(entries + done, states + done, part)
+        done += part
 
 
 cdef void decode_pages(const uint64_t *entries, page_t *pages, size_t count) noexcept nogil:

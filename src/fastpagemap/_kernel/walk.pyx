@@ -468,6 +468,9 @@ cdef ssize_t skip_hole(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
     """Answer for the pages ahead that are not populated."""
     cdef ssize_t pages = count_unpopulated(fd, cursor.at, cursor.end, &cursor.pace)
     cdef uint64_t end
+    if pages == -EIO:
+        cursor.mode = READ
+        return 0
     if pages > 0:
         cursor.mode = DIRECT
         end = cursor.at + (<uint64_t> pages << PAGE_SHIFT)

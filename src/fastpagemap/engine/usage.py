@@ -1,6 +1,7 @@
 """How much of each mapping is present, swapped, shared and so on."""
 
 import errno
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -44,21 +45,28 @@ def usage(
     if spans is not None:
         for row in rows:
             checked(row.start, row.end)
-    table = np.zeros(len(rows), [(name, np.uint64) for name in columns])
+    table = np.zeros((len(rows), len(columns)), np.uint64)
     starts, ends = bounds(rows)
     for name, values in (("start", starts), ("end", ends), ("size", ends - starts)):
         if name in columns:
-            table[name] = values
+            table[:, columns.index(name)] = values
     counted = [name for name in columns if name in _COUNTED]
     if not RESOLVED.isdisjoint(counted) and not pagecache.swap_in_use():
         counted = [name for name in counted if name not in RESOLVED]
     if counted and rows:
         counts = _count(process, rows, spans is None, counted)
-        for name, pages in zip(counted, counts, strict=True):
-            table[name] = pages * np.uint64(PAGE_SIZE)
+        filled = [columns.index(name) for name in counted]
+        table[:, filled] = counts[:, : len(rows)].T * np.uint64(PAGE_SIZE)
     else:
         process.check_alive()
-    return table
+    if not columns:
+        return np.zeros(len(rows), _dtype(()))
+    return table.view(_dtype(tuple(columns)))[:, 0]
+
+
+@functools.cache
+def _dtype(columns: tuple[str, ...]) -> np.dtype[np.void]:
+    return np.dtype([(name, np.uint64) for name in columns])
 
 
 def _wanted(fields: Iterable[str] | None) -> list[str]:
