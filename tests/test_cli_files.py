@@ -16,8 +16,8 @@ import backed
 import fastpagemap as fpm
 import oracle
 from commandline import COMMAND, run
+from compare import while_still
 from needs import Absent, need
-from verdict import while_still
 from victim import Victim
 
 pytest.importorskip("click")

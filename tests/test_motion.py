@@ -17,11 +17,12 @@ import backed
 import fastpagemap as fpm
 import linux
 import memory
+import oracle_files
 import runas
 import seccomp
 import sharing
 import swap
-import verdict
+from features import has_cachestat
 from linux import PAGE
 from needs import Absent, need
 from sharer import Sharer
@@ -44,7 +45,7 @@ PAGES = len(LAYOUT)
 @pytest.fixture(autouse=True)
 def _area():
     """Swap preferred to anyone else's: what lies in theirs comes back when they are done."""
-    need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
+    need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
     with swap.zram_swap(64 << 20, priority=32500):
         yield
 
@@ -147,12 +148,12 @@ def watched(made, motion, uid=None, watcher=watch):
         pin = pinned(made, NEVER)
         for first, last in _spans(NEVER):
             touch(pin, first, last)
-        before = np.array(verdict.truth(made.start, made.end))
+        before = np.array(oracle_files.swapped(made.start, made.end))
         other.send("move")
         arguments = (watcher, other.pid, made.start, made.end)
         seen = runas.as_nobody(*arguments) if uid else runas.in_child(*arguments)
         other.still_busy()
-    always = (KINDS == ALWAYS) & before & verdict.truth(made.start, made.end)
+    always = (KINDS == ALWAYS) & before & oracle_files.swapped(made.start, made.end)
     assert always.sum() > GROUPS
     return *seen, always
 

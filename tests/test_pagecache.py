@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 import backed
 import linux
-import oracle
+import oracle_files
 import runas
-import sharing
 import swap
+from compare import while_still
 from fastpagemap._kernel import pagecache
+from features import has_cachestat
 from linux import PAGE
 from needs import Absent, need
-from verdict import while_still
 
 PAGES = 300
 
@@ -34,7 +34,7 @@ def settle(look, fd, first, lost):
 
 def file_pages(made, count=PAGES):
     """What the kernel says of each page of a memory's file; it gives copies up when it likes."""
-    return [oracle.file_page(made.fd, page) for page in range(count)]
+    return [oracle_files.file_page(made.fd, page) for page in range(count)]
 
 
 def while_same(made, look, count=PAGES):
@@ -75,7 +75,7 @@ def test_cachestat_is_exact(pattern, lost, swap_area):
         "some runs": [int(page // 40 % 2 == 1) for page in range(PAGES)],
     }[lost]
     with swapped_pattern(*PATTERNS[pattern]) as made:
-        truth = [oracle.swapped_in_file(made.fd, page) for page in range(PAGES)]
+        truth = [oracle_files.swapped_in_file(made.fd, page) for page in range(PAGES)]
         swapped, still = settle(pagecache.by_cachestat, made.fd, 0, wanted)
     assert swapped == [int(page and asked) for page, asked in zip(truth, wanted, strict=True)]
     assert not any(still)
@@ -86,7 +86,7 @@ def mixed(swap_area):
     """A file with some of everything, and which of its pages are swapped."""
     holes = [(20, 30), (90, 150), (290, PAGES)]
     with swapped_pattern([(0, 5), (7, 8), (60, 200), (250, 251)], holes) as made:
-        yield made.fd, [int(oracle.swapped_in_file(made.fd, page)) for page in range(PAGES)]
+        yield made.fd, [int(oracle_files.swapped_in_file(made.fd, page)) for page in range(PAGES)]
 
 
 @given(st.data())
@@ -110,7 +110,7 @@ def test_beyond_the_end_of_the_file_there_is_nothing(mixed):
 @pytest.mark.parametrize("look", [pagecache.by_cachestat, pagecache.by_mincore])
 def test_who_may_not_ask_is_told_so(look, swap_area):
     """Mincore itself says no word: to others it calls every page resident."""
-    need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
+    need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
 
     def ask(path):
         fd = os.open(path, os.O_RDONLY)

@@ -10,8 +10,8 @@ import kinds
 import linux
 import memory
 import oracle
+import oracle_files
 import runas
-import verdict
 from fastpagemap.engine import residency
 from linux import PAGE
 from victim import Victim
@@ -22,7 +22,7 @@ BLOCK = 64
 
 def facts(start, end, pid="self"):
     """Of each page of a span what it is, by address."""
-    swapped = verdict.truth(start, end, pid)
+    swapped = oracle_files.swapped(start, end, pid)
     found = {}
     for page, word in enumerate(oracle.words(start, end, pid)):
         told = oracle.meaning(word)

@@ -13,10 +13,10 @@ import kinds
 import linux
 import memory
 import steps
+from compare import check
 from fastpagemap._kernel import reading, scan
 from fastpagemap.engine import plans
 from fastpagemap.process.capabilities import categories
-from judge import judge
 from linux import PAGE
 from needs import Absent, need
 from victim import Victim
@@ -86,7 +86,7 @@ def allowed_for(pm, start, end):
 def test_every_kind(kind):
     with kinds.ALL[kind](64) as made, fpm.PageMap() as pm:
         compare(pm, made.start, made.end, allowed_for(pm, made.start, made.end))
-        judge(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
+        check(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 700])

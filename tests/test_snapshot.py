@@ -27,10 +27,10 @@ import memory
 import oracle
 import runas
 import swap
+from compare import by_page, check_runs
 from fastpagemap import Mapping, Snapshot, SnapshotError, State
 from fastpagemap.snapshot import file_format
 from linux import PAGE
-from test_states import by_page, check_form
 from victim import Victim
 
 PAGES = 37
@@ -138,7 +138,7 @@ def test_as_nobody():
     def take():
         with memory.sparse(PAGES) as made, fpm.PageMap() as pm:
             taken = load(content_of(pm.snapshot()))
-            check_form(taken.states, taken.mappings)
+            check_runs(taken.states, taken.mappings)
             return np.count_nonzero(taken.state(made.start, made.end) & State.PRESENT)
 
     assert runas.as_nobody(take) == -(-PAGES // 3)
@@ -593,7 +593,7 @@ def test_any_damage_that_checksums_do_not_see(data):
 
 def check_consistent(loaded):
     """All that can be asked of a snapshot has an answer."""
-    check_form(loaded.states, loaded.mappings)
+    check_runs(loaded.states, loaded.mappings)
     loaded.usage()
     loaded.diff(loaded)
     repr(loaded)
@@ -621,7 +621,7 @@ def test_from_entries(any_swap, tmp_path):
         expected.append(state | told.soft_dirty * 32 | oracle.decode(word).guard * 256)
     assert taken.state(low, high).tolist() == expected
     assert any(state & State.SWAPPED for state in expected)
-    check_form(taken.states, taken.mappings)
+    check_runs(taken.states, taken.mappings)
     assert {m.permissions for m in taken.mappings} == {"????"}
     with path.open("rb") as file:
         again = Snapshot.from_entries(file, low)

@@ -1,7 +1,6 @@
 """states(): the state of every page, as runs, next to the slow twin, the masks and smaps."""
 
 import contextlib
-import itertools
 import os
 
 import numpy as np
@@ -10,26 +9,24 @@ from hypothesis import given, settings
 
 import backed
 import fastpagemap as fpm
-import judge
 import kinds
 import memory
 import oracle
 import runas
 import steps
 import swap
+from compare import SCANNED, by_page, check_runs, check_states, while_still
 from fastpagemap import Category, State
 from fastpagemap.engine import plans, states
 from fastpagemap.process.capabilities import categories
+from features import has_cachestat, keeps_soft_dirty
+from histories import PAGES as FEW
+from histories import histories
 from linux import PAGE
 from needs import Absent, need
-from sharing import has_cachestat
-from test_properties import PAGES as FEW
-from test_properties import histories
 from victim import Victim
 
 PAGES = 37
-#: What a scan alone tells, and the twin does not see.
-SCANNED = State.HUGE | State.ZERO
 MASKS = {
     "present": State.PRESENT,
     "swapped": State.SWAPPED,
@@ -39,60 +36,6 @@ MASKS = {
 }
 
 
-def by_page(runs, start, end):
-    """The state of each page of a span, run by run."""
-    answer = [0] * ((end - start) // PAGE)
-    for low, high, state in runs.tolist():
-        for address in range(max(low, start), min(high, end), PAGE):
-            answer[(address - start) // PAGE] = state
-    return answer
-
-
-def check_form(runs, mappings):
-    """What is promised of the runs, whatever is in them."""
-    assert runs.dtype == fpm.RUN_DTYPE
-    owners = []
-    for low, high, state in runs.tolist():
-        assert low < high
-        assert not (low | high) % PAGE
-        assert state
-        (owner,) = [m for m in mappings if m.start <= low and high <= m.end]
-        owners.append(owner)
-    known = zip(runs.tolist(), owners, strict=True)
-    for (one, owner), (other, its) in itertools.pairwise(known):
-        assert one[1] <= other[0]
-        assert one[1] < other[0] or one[2] != other[2] or owner != its
-
-
-def twin(start, end, pid="self"):
-    """What the entries and the files say of each page, as states; the slow way."""
-    words, files = judge.state_of(start, end, pid)
-    answer = []
-    for word, in_file in zip(words, files, strict=True):
-        told = oracle.meaning(word)
-        state = told.present * State.PRESENT | told.swapped * State.SWAPPED
-        state |= told.shared * State.SHARED | told.exclusive * State.EXCLUSIVE
-        state |= told.soft_dirty * State.SOFT_DIRTY | oracle.decode(word).guard * State.GUARD
-        if in_file is True and not told.present and not told.swapped:
-            state |= State.SWAPPED | State.SWAPPED_SHARED
-        answer.append(int(state))
-    return answer
-
-
-def judge_states(pm, start, end):
-    """Compare with the twin; a span that did not hold still is judged again."""
-    for _ in range(judge.TRIES):
-        before = twin(start, end, pm.pid)
-        mappings = [m for m in pm.mappings() if m.start < end and start < m.end]
-        runs = pm.states(mappings)
-        if twin(start, end, pm.pid) == before:
-            check_form(runs, mappings)
-            told = by_page(runs, start, end)
-            assert [state & ~int(SCANNED) for state in told] == before
-            return told
-    raise AssertionError(f"{start:#x}-{end:#x} never held still")
-
-
 @pytest.mark.root
 @pytest.mark.parametrize("kind", sorted(kinds.ALL))
 def test_every_kind(kind, any_swap):
@@ -100,12 +43,12 @@ def test_every_kind(kind, any_swap):
         need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
     with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
         span = made.start - 3 * PAGE, made.end + 3 * PAGE
-        judge_states(pm, *span)
+        check_states(pm, *span)
         if kind not in kinds.STAYING | {"gap"}:
             swap.pageout(made.at(5), made.at(23))
             if kind not in ("guarded", "protected", "poisoned"):
                 made.read(9, 12)
-            judge_states(pm, *span)
+            check_states(pm, *span)
 
 
 @settings(max_examples=80)
@@ -114,7 +57,7 @@ def live_here(history):
     with memory.Memory(FEW) as made, fpm.PageMap() as pm:
         for name, (first, last) in history:
             steps.carry_out(made, name, first, last)
-        judge_states(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
+        check_states(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
 
 
 @pytest.mark.root
@@ -147,16 +90,14 @@ def test_sums_are_usage_and_smaps(any_swap):
             span = victim.make(kind, PAGES)
             if kind not in kinds.STAYING:
                 victim.pageout(span)
-        while True:
-            before, usage = oracle.smaps(victim.pid), pm.usage()
-            snapshot = pm.snapshot()
-            if before == oracle.smaps(victim.pid) and (usage == pm.usage()).all():
-                break
+        (before, usage), snapshot = while_still(
+            pm.snapshot, lambda: (oracle.smaps(victim.pid), pm.usage().tolist())
+        )
         sums = snapshot.usage()
-        assert sums.dtype == usage.dtype
-        for row, other in zip(sums.tolist(), usage.tolist(), strict=True):
+        assert sums.dtype == pm.usage().dtype
+        for row, other in zip(sums.tolist(), usage, strict=True):
             assert row == other
-        check_form(snapshot.states, snapshot.mappings)
+        check_runs(snapshot.states, snapshot.mappings)
         swapped = {(row["start"], row["end"]): int(row["swapped"]) for row in sums}
         assert any(swapped.values())
         for span, fields in before.items():
@@ -235,11 +176,11 @@ def test_many_runs_over_many_windows(monkeypatch):
 def test_shared_memory_over_many_windows(monkeypatch, any_swap):
     with kinds.ALL["memfd"](PAGES) as made, fpm.PageMap() as pm:
         swap.pageout(made.at(3), made.at(30))
-        whole = judge_states(pm, made.start, made.end)
+        whole = check_states(pm, made.start, made.end)
         assert sum(bool(state & State.SWAPPED_SHARED) for state in whole) > 20
         for window in (1, 5):
             monkeypatch.setattr(plans, "WINDOW", window)
-            assert judge_states(pm, made.start, made.end) == whole
+            assert check_states(pm, made.start, made.end) == whole
 
 
 @pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS))
@@ -249,7 +190,7 @@ def test_without_a_scan(kind, monkeypatch):
         scanned = by_page(pm.states(chosen), made.start, made.end)
         monkeypatch.setattr(states, "categories", lambda: Category(0))
         runs = pm.states(chosen)
-        check_form(runs, chosen)
+        check_runs(runs, chosen)
         told = by_page(runs, made.start, made.end)
         assert told == [state & ~int(SCANNED) for state in scanned]
 
@@ -278,7 +219,7 @@ def test_borders_are_never_crossed():
     with memory.touched(PAGES) as made, fpm.PageMap() as pm:
         made.protect(memory.READ, 10, 20)
         runs = pm.states()
-        check_form(runs, pm.mappings())
+        check_runs(runs, pm.mappings())
         starts = [row["start"] for row in runs if made.start <= row["start"] < made.end]
         assert starts == [made.start, made.at(10), made.at(20)]
 
@@ -300,7 +241,7 @@ def test_reserved_memory_costs_nothing():
 
 
 def test_soft_dirty():
-    need(judge.keeps_soft_dirty(), "soft-dirty bits", Absent)
+    need(keeps_soft_dirty(), "soft-dirty bits", Absent)
     with memory.untouched(2000) as made, fpm.PageMap() as pm:
         made.write(700, 710)
         for clear in (False, True):
@@ -339,7 +280,7 @@ def test_shared_memory_of_which_nothing_is_present(kind, any_swap, monkeypatch):
         expected = [int(State.SWAPPED | State.SWAPPED_SHARED)] * PAGES
         for window in (states.WINDOW, 4):
             monkeypatch.setattr(states, "WINDOW", window)
-            assert judge_states(pm, made.start, made.end) == expected
+            assert check_states(pm, made.start, made.end) == expected
 
 
 @pytest.mark.root
