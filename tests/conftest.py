@@ -15,9 +15,12 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
+import fastpagemap
 import oracle
+import runas
 import swap
 from needs import Absent, Missing, met, need
+from victim import Victim
 
 # What people set for their own terminals is not what the tests' terminals are; those that test
 # such a variable set it themselves.
@@ -121,6 +124,50 @@ def zero_pfn():
     """The frame number of the zero page."""
     need(os.geteuid() == 0, "root")
     return oracle.zero_pfn()
+
+
+@pytest.fixture
+def _write_tracking():
+    """Asynchronous write-protection by userfaultfd, which WriteTracker needs."""
+    known = fastpagemap.capabilities().userfaultfd_wp_async
+    need(known, "userfaultfd WP_ASYNC (Linux 6.7)", Absent)
+
+
+@pytest.fixture
+def victim():
+    """Another process, to be told what to do with its memory."""
+    with Victim() as victim:
+        yield victim
+
+
+@pytest.fixture
+def public():
+    """A directory like /tmp, outside of pytest's, which nobody else may enter."""
+    path = tempfile.mkdtemp(prefix="fastpagemap-test-")
+    os.chmod(path, 0o1777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def theirs(public):
+    """A directory of the stranger's own."""
+    path = os.path.join(public, "theirs")
+    os.mkdir(path)
+    os.chown(path, runas.NOBODY, runas.NOBODY)
+    return path
+
+
+@pytest.fixture
+def write_program(tmp_path):
+    """Make a Python program of a text; its path."""
+
+    def made(text):
+        path = tmp_path / "program.py"
+        path.write_text(text)
+        return path
+
+    return made
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from histories import PAGES as FEW
 from histories import histories
 from linux import PAGE
 from needs import Absent, need
-from test_snapshot import small
+from snapshots import small
 
 PAGES = 37
 CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "unshared")

@@ -29,7 +29,6 @@ plausible_word = st.builds(
     st.integers(0, 2**20) | st.integers(0, 2**55 - 1),
 )
 
-
 #: Every swap type beside every set of flags: all that an entry can say but the frame's number.
 EVERY_ENTRY = np.array(
     [

@@ -151,11 +151,8 @@ def test_zero():
 
 def test_guard_regions():
     with memory.guarded(PAGES) as made, fpm.PageMap() as pm:
-        need(
-            any(oracle.decode(w).guard for w in oracle.words(made.start, made.end)),
-            "bit 58",
-            Absent,
-        )
+        words = oracle.words(made.start, made.end)
+        need(any(oracle.decode(word).guard for word in words), "bit 58", Absent)
         told = by_page(pm.states(), made.start, made.end)
         assert [state == State.GUARD for state in told] == [page % 4 == 0 for page in range(PAGES)]
 
@@ -203,9 +200,8 @@ def test_mappings_chosen():
         runs = pm.states([two, one, two])
         assert sorted(runs["start"].tolist()) == runs["start"].tolist()
         assert len(runs) == -(-PAGES // 3) + 1
-        assert pm.states(iter([one])).tolist() == [
-            row for row in runs.tolist() if one.start <= row[0] < one.end
-        ]
+        first = [row for row in runs.tolist() if one.start <= row[0] < one.end]
+        assert pm.states(iter([one])).tolist() == first
         part = one._replace(start=made.at(3), end=made.at(7))
         assert pm.states([part])["start"].tolist() == [made.at(3), made.at(6)]
         assert len(pm.states([])) == 0

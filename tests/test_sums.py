@@ -19,8 +19,6 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
 
 PAGES = len(MIXED)
 ALL, NONE = sharing.extremes(PAGES)
-
-
 NO_FILE = ["shared_anonymous", "sysv", "memfd", "memfd_private", "in_part"]
 
 
