@@ -1,6 +1,5 @@
 """Snapshots of processes: what is in them, and as Arrow tables."""
 
-import builtins
 import dataclasses
 import os
 import signal
@@ -147,17 +146,13 @@ def test_arrow():
     assert small(states=snapshot.states[:0]).to_arrow().num_rows == 0
 
 
-def test_arrow_without_pyarrow(monkeypatch):
-    real = builtins.__import__
-
-    def importing(name, *rest, **more):
-        if name == "pyarrow":
-            raise ModuleNotFoundError(name)
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", importing)
-    with pytest.raises(ImportError, match=r"pip install 'fastpagemap\[arrow\]'"):
+def test_arrow_without_pyarrow():
+    def convert():
+        sys.modules["pyarrow"] = None  # as if it were not installed
         small().to_arrow()
+
+    with pytest.raises(ImportError, match=r"pip install 'fastpagemap\[arrow\]'"):
+        runas.in_child(convert)
 
 
 def test_the_import_stays_small():

@@ -1,15 +1,16 @@
 """Snapshots in files: what is saved is loaded again, whole or not at all."""
 
 import dataclasses
-import errno
 import json
 import os
 import resource
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import backed
 import fastpagemap as fpm
 from fastpagemap import Mapping, Snapshot
 from linux import PAGE
@@ -61,18 +62,15 @@ def test_an_empty_one():
     check_same(snapshot, load(content_of(snapshot)))
 
 
-def test_a_disk_that_is_full(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    path.write_bytes(b"what was there")
-
-    def full(fd):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        small().save(path)
-    assert path.read_bytes() == b"what was there"
-    assert os.listdir(tmp_path) == ["a"]
+@pytest.mark.root
+def test_a_disk_that_is_full():
+    with backed.mounted("tmpfs", "size=16k") as directory:
+        path = Path(directory, "a")
+        path.write_bytes(b"what was there")
+        with pytest.raises(OSError, match="No space left"):
+            irregular().save(path)
+        assert path.read_bytes() == b"what was there"
+        assert os.listdir(directory) == ["a"]
 
 
 def test_a_file_that_may_grow_no_more(tmp_path):
@@ -101,19 +99,25 @@ def test_a_pipe():
         os.close(reader)
 
 
-def test_compact():
-    """4 GiB of which every second page is there."""
+def striped():
+    """A snapshot of 4 GiB of which every second page is there."""
     pages = np.arange(0, 1 << 20, 2, dtype=np.uint64)
     runs = np.empty(len(pages), fpm.RUN_DTYPE)
     runs["start"], runs["end"], runs["state"] = pages * PAGE, (pages + 1) * PAGE, 17
-    snapshot = small(mappings=[Mapping(0, PAGE << 20, "rw-p", 0, 0, 0, "")], states=runs)
-    content = content_of(snapshot)
-    assert len(content) < 100_000
-    check_same(snapshot, load(content))
-    # and as irregular as can be
-    rng = np.random.default_rng(1)
-    runs = runs[rng.random(len(runs)) < 0.5]
+    return small(mappings=[Mapping(0, PAGE << 20, "rw-p", 0, 0, 0, "")], states=runs)
+
+
+def irregular():
+    """The same, as irregular as can be."""
+    snapshot, rng = striped(), np.random.default_rng(1)
+    runs = snapshot.states[rng.random(len(snapshot.states)) < 0.5]
     runs["state"] = rng.choice([1, 9, 17, 2], len(runs))
-    snapshot = dataclasses.replace(snapshot, states=runs)
-    assert len(content_of(snapshot)) < 1 << 20
-    check_same(snapshot, load(content_of(snapshot)))
+    return dataclasses.replace(snapshot, states=runs)
+
+
+@pytest.mark.parametrize(("make", "most"), [(striped, 100_000), (irregular, 1 << 20)])
+def test_compact(make, most):
+    snapshot = make()
+    content = content_of(snapshot)
+    assert len(content) < most
+    check_same(snapshot, load(content))
