@@ -6,6 +6,7 @@ failure, unless no setting up could give this machine what its kernel has not go
 """
 
 import contextlib
+import inspect
 import os
 import shutil
 import signal
@@ -58,6 +59,29 @@ def pytest_configure(config):
 
 def _remove_temporary():
     shutil.rmtree(os.environ.pop("PYTEST_DEBUG_TEMPROOT"), ignore_errors=True)
+
+
+# What a test file imports that starts processes, becomes another user or makes swap.
+_SLOW = {"asyncio", "commandline", "database", "memray_example", "multiprocessing", "painted"}
+_SLOW |= {"runas", "screens", "setuptools", "sharer", "sharing", "subprocess", "swap", "victim"}
+_SLOW_FIXTURES = {"swap_area", "any_swap", "zero_pfn", "victim"}
+
+
+def pytest_collection_modifyitems(items):
+    """Run first what needs no root, no swap and no other process: a broken basic shows at once.
+
+    The order among these, and among the others, stays as it was.
+    """
+    items.sort(key=_is_slow)
+
+
+def _is_slow(item):
+    imported = {
+        value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+        for value in vars(item.module).values()
+    }
+    needs_root = item.get_closest_marker("root") is not None
+    return needs_root or not _SLOW_FIXTURES.isdisjoint(item.fixturenames) or bool(imported & _SLOW)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -45,7 +45,7 @@ def test_writes_of_threads_against_the_contents(kind):
     """Over many rounds, while others write: each page whose content changed was told, once."""
     with tracked(KINDS[kind]) as (made, tracker):
         data = array(made).reshape(PAGES, PAGE)
-        told, done = np.zeros(PAGES, int), threading.Event()
+        told = np.zeros(PAGES, int)
         before = data.copy()
 
         def write(seed):
@@ -60,7 +60,6 @@ def test_writes_of_threads_against_the_contents(kind):
             told += tracker.written()
         for thread in threads:
             thread.join()
-        done.set()
         told += tracker.written()
         changed = (data != before).any(axis=1)
         assert changed.any()
