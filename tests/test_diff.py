@@ -15,7 +15,7 @@ from compare import by_page
 from fastpagemap import Mapping, Snapshot, State
 from fastpagemap.snapshot.diff import CHANGE_DTYPE
 from features import keeps_soft_dirty
-from histories import PAGES as FEW
+from histories import PAGES as HISTORY_PAGES
 from histories import histories
 from linux import PAGE
 from needs import Absent, need
@@ -163,7 +163,7 @@ def test_copied_on_write():
 @settings(max_examples=60)
 @given(histories, histories)
 def live_here(first, second):
-    with memory.Memory(FEW) as made:
+    with memory.Memory(HISTORY_PAGES) as made:
         snapshots = [taken()]
         for history in (first, second):
             for name, pages in history:

@@ -158,10 +158,10 @@ def test_a_file_that_is_only_to_be_read(layout, error):
 def test_mincore_says_so_when_it_may_not_tell():
     def answer(made):
         fd = os.open(f"/proc/self/fd/{made.fd}", os.O_RDONLY)
-        lost, swapped = np.ones(PAGES, np.uint8), np.zeros(PAGES, np.uint8)
+        unresolved, swapped = np.ones(PAGES, np.uint8), np.zeros(PAGES, np.uint8)
         with pytest.raises(PermissionError):
-            pagecache.by_mincore(fd, "file", 0, lost, swapped)
-        return lost.all(), swapped.any()
+            pagecache.by_mincore(fd, "file", 0, unresolved, swapped)
+        return unresolved.all(), swapped.any()
 
     with shown_to_all(backed.posix(PAGES), mode=0o644) as made:
         paint(made, MIXED)

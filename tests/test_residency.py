@@ -84,9 +84,9 @@ def test_in_swap(kind, any_swap):
         agrees(pm, made.start, made.end, known)
 
 
-@pytest.mark.parametrize("room", [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 1000])
-def test_edges_of_blocks(room):
-    with memory.sparse(room) as made, fpm.PageMap() as pm:
+@pytest.mark.parametrize("pages", [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 1000])
+def test_edges_of_blocks(pages):
+    with memory.sparse(pages) as made, fpm.PageMap() as pm:
         agrees(pm, made.start, made.end, facts(made.start, made.end))
 
 

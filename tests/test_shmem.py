@@ -172,16 +172,16 @@ def test_any_part(painted, part):
         assert (pm.read(made.at(first), made.at(last)).swapped == real[first:last]).all()
 
 
-def settled(look, made, first, asked, swapped):
-    """Have one look of pagecache's at a file; return its masks, `lost` and `swapped`."""
-    lost, swapped = asked.astype(np.uint8), swapped.astype(np.uint8)
+def resolved_by(look, made, first, asked, swapped):
+    """Have one look of pagecache's at a file; return its masks, `unresolved` and `swapped`."""
+    unresolved, swapped = asked.astype(np.uint8), swapped.astype(np.uint8)
     with file_of(made) as (fd, offset):
         fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
         try:
-            count = look(fd, "file", offset + first, lost, swapped)
+            count = look(fd, "file", offset + first, unresolved, swapped)
         finally:
             os.close(fd)
-    return count, lost, swapped
+    return count, unresolved, swapped
 
 
 @given(bounds, st.integers(0, 2**32), st.sampled_from([1, 2, 9, 50]))
@@ -194,14 +194,14 @@ def test_any_pages_asked_for(painted, part, seed, run):
     random = np.random.default_rng(seed)
     asked = np.repeat(random.integers(0, 2, last - first) > 0, run)[: last - first]
     already = ~asked & (random.integers(0, 4, last - first) == 0)
-    real, (count, lost, swapped) = while_still(
-        lambda: settled(pagecache.by_cachestat, made, first, asked, already),
-        lambda: oracle_files.swapped(made.start, made.end),
+    real, (count, unresolved, swapped) = while_still(
+        lambda: resolved_by(pagecache.by_cachestat, made, first, asked, already),
+        lambda: oracle_files.swapped(made.at(first), made.at(last)),
     )
     real = np.array(real)
-    assert not lost.any()
-    assert (swapped == np.where(asked, real[first:last], already)).all()
-    assert count == (asked & real[first:last]).sum()
+    assert not unresolved.any()
+    assert (swapped == np.where(asked, real, already)).all()
+    assert count == (asked & real).sum()
 
 
 # Before cachestat.
@@ -224,13 +224,13 @@ def test_by_mincore(kind, swap_area):
             return file_pages()
 
         def look():
-            return settled(pagecache.by_mincore, made, 0, every, ~every)
+            return resolved_by(pagecache.by_mincore, made, 0, every, ~every)
 
-        rows, (count, lost, swapped) = while_still(look, painted, file_pages)
+        rows, (count, unresolved, swapped) = while_still(look, painted, file_pages)
     assert swapped.tolist() == [row.data and not row.incore for row in rows]
     assert (swapped <= [row.evicted for row in rows]).all()
     assert count == swapped.sum()
-    assert not lost.any()
+    assert not unresolved.any()
     assert count or "zram" not in swap_area
 
 

@@ -88,7 +88,7 @@ def test_usage_of_a_part_of_a_mapping(kind):
 
 
 @CHANGES
-def test_pages_that_are_settled_later(happen, kind):
+def test_pages_that_are_resolved_later(happen, kind):
     """Swapped and unknown are looked up when asked for, and the mapping may be another by then."""
     with painted(kind) as (made, pm, _):
         pages = pm.read(made.start, made.end)
@@ -97,7 +97,7 @@ def test_pages_that_are_settled_later(happen, kind):
     honest(said, expected(MIXED))
 
 
-def test_pages_that_are_settled_when_the_process_is_gone():
+def test_pages_that_are_resolved_when_the_process_is_gone():
     with Victim() as victim, fpm.PageMap(victim.pid) as pm:
         span = victim.make("memfd_sparse", PAGES)
         victim.pageout(span)

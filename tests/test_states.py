@@ -20,7 +20,7 @@ from fastpagemap import Category, State
 from fastpagemap.engine import plans, states
 from fastpagemap.process.capabilities import categories
 from features import has_cachestat, keeps_soft_dirty
-from histories import PAGES as FEW
+from histories import PAGES as HISTORY_PAGES
 from histories import histories
 from linux import PAGE
 from needs import Absent, need
@@ -54,7 +54,7 @@ def test_every_kind(kind, any_swap):
 @settings(max_examples=80)
 @given(histories)
 def live_here(history):
-    with memory.Memory(FEW) as made, fpm.PageMap() as pm:
+    with memory.Memory(HISTORY_PAGES) as made, fpm.PageMap() as pm:
         for name, (first, last) in history:
             steps.carry_out(made, name, first, last)
         check_states(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)

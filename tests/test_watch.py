@@ -14,8 +14,6 @@ from fastpagemap.cli.watch.cells import Cells, Legend
 from fastpagemap.cli.watch.sampling import Live, Still
 from screens import shown, watching
 
-# ---- a live process ----------------------------------------------------------------------------
-
 
 def test_cells_change_with_the_memory(victim):
     span = victim.make("untouched", 64)
