@@ -6,6 +6,8 @@ failure, unless no setting up could give this machine what its kernel has not go
 """
 
 import contextlib
+import errno
+import inspect
 import os
 import shutil
 import signal
@@ -15,9 +17,12 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
+import fastpagemap
 import oracle
+import runas
 import swap
 from needs import Absent, Missing, met, need
+from victim import Victim
 
 # What people set for their own terminals is not what the tests' terminals are; those that test
 # such a variable set it themselves.
@@ -55,6 +60,29 @@ def pytest_configure(config):
 
 def _remove_temporary():
     shutil.rmtree(os.environ.pop("PYTEST_DEBUG_TEMPROOT"), ignore_errors=True)
+
+
+# What a test file imports that starts processes, becomes another user or makes swap.
+_SLOW = {"asyncio", "commandline", "database", "memray_example", "multiprocessing", "painted"}
+_SLOW |= {"runas", "screens", "setuptools", "sharer", "sharing", "subprocess", "swap", "victim"}
+_SLOW_FIXTURES = {"swap_area", "any_swap", "zero_pfn", "victim"}
+
+
+def pytest_collection_modifyitems(items):
+    """Run first what needs no root, no swap and no other process: a broken basic shows at once.
+
+    The order among these, and among the others, stays as it was.
+    """
+    items.sort(key=_is_slow)
+
+
+def _is_slow(item):
+    imported = {
+        value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+        for value in vars(item.module).values()
+    }
+    needs_root = item.get_closest_marker("root") is not None
+    return needs_root or not _SLOW_FIXTURES.isdisjoint(item.fixturenames) or bool(imported & _SLOW)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -121,6 +149,71 @@ def zero_pfn():
     """The frame number of the zero page."""
     need(os.geteuid() == 0, "root")
     return oracle.zero_pfn()
+
+
+@pytest.fixture
+def _write_tracking():
+    """Asynchronous write-protection by userfaultfd, which WriteTracker needs."""
+    known = fastpagemap.capabilities().userfaultfd_wp_async
+    need(known, "userfaultfd WP_ASYNC (Linux 6.7)", Absent)
+
+
+@pytest.fixture
+def victim():
+    """Another process, to be told what to do with its memory."""
+    with Victim() as victim:
+        yield victim
+
+
+@pytest.fixture
+def public():
+    """A directory like /tmp, outside of pytest's, which nobody else may enter."""
+    path = tempfile.mkdtemp(prefix="fastpagemap-test-")
+    os.chmod(path, 0o1777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def theirs(public):
+    """A directory of the stranger's own."""
+    path = os.path.join(public, "theirs")
+    os.mkdir(path)
+    os.chown(path, runas.NOBODY, runas.NOBODY)
+    return path
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """A file system that makes no files without a name."""
+    real = os.open
+
+    def refuse(path, flags, *arguments, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+        return real(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def any_file_system(request):
+    """One that makes files without a name, and one that does not."""
+    if request.param == "named":
+        request.getfixturevalue("named")
+    return request.param
+
+
+@pytest.fixture
+def write_program(tmp_path):
+    """Make a Python program of a text; its path."""
+
+    def made(text):
+        path = tmp_path / "program.py"
+        path.write_text(text)
+        return path
+
+    return made
 
 
 @pytest.fixture

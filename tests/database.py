@@ -12,7 +12,6 @@ import backed
 import linux
 import oracle
 import runas
-import verdict
 from needs import need
 
 PORT = "5432"  # the name of a socket in the server's own directory
@@ -134,4 +133,4 @@ def page_out(pids):
         line = buffers(pid)
         linux.process_madvise(pid, line.start, line.end, linux.MADV_PAGEOUT)
     line = buffers(pids[0])
-    return verdict.sums(pids[0])[line.start, line.end]
+    return oracle.swap_sums(pids[0])[line.start, line.end]

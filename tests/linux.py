@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import time
 
 PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -100,12 +101,13 @@ def alone(directory):
         os.close(fd)
 
 
-def wait_until_asleep(pid):
+def wait_until_asleep(pid, patience=60.0):
     """Wait while another process still runs, or waits for a disk; not for one that has ended.
 
     Who has just answered goes on to wait for the next command, and touches its memory until then.
     """
-    while True:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
         try:
             with open(f"/proc/{pid}/stat") as file:
                 state = file.read().rpartition(")")[2].split()[0]
@@ -114,6 +116,7 @@ def wait_until_asleep(pid):
         if state not in "RD":
             return
         os.sched_yield()
+    raise TimeoutError(f"process {pid} still runs after {patience} s: {state}")
 
 
 def meminfo(name):

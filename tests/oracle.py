@@ -1,20 +1,18 @@
-"""Slow, obvious twins of what fastpagemap does, for comparison. They never import it.
+"""The slow, obvious twin of what fastpagemap says of entries and mappings. It never imports it.
 
 Bits and their meaning are those of the kernel's admin-guide/mm/pagemap.rst; nothing here is clever,
-one page at a time, so that a reader can see that it is right.
+one page at a time, so that a reader can see that it is right. What the files of shared memory add
+to it is in oracle_files.py; compare.py holds fastpagemap's answers against both.
 """
 
 import ctypes
-import errno
 import mmap
 import os
 import re
 import sys
 from typing import NamedTuple
 
-import linux
 from linux import PAGE
-from needs import Absent
 
 # The kernel keeps the topmost of the 32 swap types for entries that are no swap (device-private,
 # migration, poison, markers): nine at most, and which depends on its configuration. Types are given
@@ -176,64 +174,15 @@ def smaps(pid="self"):
     return answer
 
 
-def smaps_swap(pid="self"):
-    """All bytes of a process that smaps counts as swapped, shared memory among them."""
-    return sum(fields["Swap"] for fields in smaps(pid).values())
+_SWAP_OF_MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) |^Swap: +(\d+) kB$", re.MULTILINE)
 
 
-def open_mapping(start, end, pid="self"):
-    """A descriptor of the very file behind one mapping (root); the caller closes it."""
-    return os.open(f"/proc/{pid}/map_files/{start:x}-{end:x}", os.O_RDONLY)
-
-
-class FilePage(NamedTuple):
-    """What the kernel says of one page of a file: the columns of shared memory's truth table."""
-
-    cached: bool
-    evicted: bool
-    data: bool
-    incore: bool
-
-
-def file_page(fd, page):
-    """Ask all three ways about one page of an open file."""
-    cached, evicted = _cachestat(fd, page)
-    return FilePage(cached, evicted, _is_data(fd, page), _is_incore(fd, page))
-
-
-def swapped_in_file(fd, page):
-    """Whether this page of a shared-memory file is in swap: in no page cache, and evicted."""
-    return _cachestat(fd, page) == (False, True)
-
-
-def _cachestat(fd, page):
-    """(in the page cache, evicted from it: of shared memory, that is swapped out)."""
-    span = (ctypes.c_uint64 * 2)(page * PAGE, PAGE)
-    answer = (ctypes.c_uint64 * 5)()  # cache, dirty, writeback, evicted, recently evicted
-    try:
-        linux.syscall(linux.CACHESTAT, fd, span, answer, 0)
-    except OSError as error:
-        if error.errno == errno.ENOSYS:
-            raise Absent("cachestat (Linux 6.5)") from error
-        raise
-    return bool(answer[0]), bool(answer[3])
-
-
-def _is_data(fd, page):
-    try:
-        return os.lseek(fd, page * PAGE, os.SEEK_DATA) == page * PAGE
-    except OSError:  # ENXIO: no data from here on
-        return False
-
-
-def _is_incore(fd, page):
-    window = linux.call("mmap", 0, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, page * PAGE)
-    try:
-        answer = ctypes.c_ubyte()
-        linux.call("mincore", window, PAGE, ctypes.byref(answer))
-        return bool(answer.value & 1)
-    finally:
-        linux.call("munmap", window, PAGE)
+def swap_sums(pid="self"):
+    """The `Swap:` of every mapping in smaps, in bytes, by (start, end); faster than smaps()."""
+    with open(f"/proc/{pid}/smaps", "rb") as file:
+        found = _SWAP_OF_MAPPING.findall(file.read())  # a header and a sum, in turns
+    spans = [(int(start, 16), int(end, 16)) for start, end, _ in found[::2]]
+    return dict(zip(spans, [int(swap) * 1024 for _, _, swap in found[1::2]], strict=True))
 
 
 def zero_pfn():

@@ -6,7 +6,6 @@ these a private mapping may have pages of its own: o in memory, O in swap, a dot
 """
 
 import contextlib
-import functools
 import itertools
 import mmap
 import os
@@ -17,10 +16,11 @@ import linux
 import memory
 import odd
 import oracle
+import oracle_files
 import swap
 from linux import PAGE
-from needs import Absent, Missing, need
-from oracle import FilePage
+from needs import Absent, need
+from oracle_files import FilePage
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
@@ -146,7 +146,7 @@ def in_place(made, layout):
     """Assert that the file's pages are what the truth table says of each state."""
     with file_of(made) as (fd, first):
         for page, letter in enumerate(layout):
-            assert oracle.file_page(fd, first + page) in TABLE[letter], (page, letter)
+            assert oracle_files.file_page(fd, first + page) in TABLE[letter], (page, letter)
 
 
 def punch(fd, page, last):
@@ -188,7 +188,7 @@ def send_to_swap(fd, first, layout):
 
 def _wait_for_copies(fd, page, last, patience=5.0):
     deadline = time.monotonic() + patience
-    while not all(oracle._is_incore(fd, at) for at in range(page, last)):
+    while not all(oracle_files.is_incore(fd, at) for at in range(page, last)):
         assert time.monotonic() < deadline, "no copies in the swap cache"
 
 
@@ -233,16 +233,5 @@ def expected(layout, own=""):
 def told_by_mincore(made, layout):
     """The same, told without cachestat: a copy in RAM is taken for the page itself."""
     with file_of(made) as (fd, first):
-        copies = [oracle._is_incore(fd, first + page) for page in range(len(layout))]
+        copies = [oracle_files.is_incore(fd, first + page) for page in range(len(layout))]
     return [real and not copy for real, copy in zip(expected(layout), copies, strict=True)]
-
-
-@functools.cache
-def has_cachestat():
-    """Whether this kernel has cachestat (Linux 6.5)."""
-    with backed.memfd(1) as made:
-        try:
-            oracle.file_page(made.fd, 0)
-        except Missing:
-            return False
-    return True

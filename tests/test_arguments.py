@@ -7,7 +7,7 @@ import fastpagemap as fpm
 import linux
 import memory
 import oracle
-from judge import keeps_soft_dirty
+from features import keeps_soft_dirty
 from linux import PAGE
 from needs import Absent, need
 

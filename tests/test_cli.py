@@ -212,45 +212,42 @@ def test_a_full_disk_is_said(victim):
     assert answer.stderr == b"fastpagemap: cannot write the answer: No space left on device\n"
 
 
-def interrupted(program, press=False):
-    """What a program does that sends itself Ctrl-C, or is sent it as soon as it has said so."""
-    command = [sys.executable, "-c", f"import os, signal, sys, time\n{program}"]
+@pytest.mark.usefixtures("_ctrl_c")
+def test_ctrl_c_is_quiet(tmp_path):
+    """Pressed while it waits, here for a snapshot that comes through a pipe."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [*COMMAND, "report", str(pipe)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            if press:
-                process.stdout.readline()
+            with open(pipe, "wb"):  # which is had when the other end is open
                 process.send_signal(signal.SIGINT)
-            return *process.communicate(timeout=20), process.returncode
+                said = process.communicate(timeout=20)
         finally:
             process.kill()
-
-
-# in short sleeps: Python forgets a signal that comes just before a long one, until its end
-SLOW = """
-import fastpagemap.cli.commands.report as c, fastpagemap.cli as m
-def slow(pid, owner):
-    {}
-    while True: time.sleep(0.01)
-c.collect = slow
-sys.exit(m.main(['1']))
-"""
+    assert (*said, process.returncode) == (b"", b"", 130)
 
 
 @pytest.mark.usefixtures("_ctrl_c")
-def test_ctrl_c_is_quiet():
-    program = SLOW.format("print('started', flush=True)")
-    assert interrupted(program, press=True) == (b"", b"", 130)
-
-
-@pytest.mark.usefixtures("_ctrl_c")
-def test_ctrl_c_in_a_destructor_is_not_lost():
-    """Python raises it there, can only ignore it, and would say so."""
+def test_ctrl_c_in_a_destructor_is_not_lost(tmp_path):
+    """Python raises it there, can only ignore it, and would say so, and wait for the pipe."""
     program = """
+import signal, sys
+import fastpagemap, fastpagemap.cli
 class Destroyed:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
+def press_when_called(frame, event, _):
+    if event == "call" and frame.f_code is fastpagemap.Snapshot.load.__code__:
+        sys.setprofile(None)
+        Destroyed()
+sys.setprofile(press_when_called)
+sys.exit(fastpagemap.cli.main(["report", sys.argv[1]]))
 """
-    assert interrupted(program + SLOW.format("Destroyed()")) == (b"", b"", 130)
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-c", program, tmp_path / "pipe"]
+    done = subprocess.run(command, capture_output=True, timeout=20)
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 130)
 
 
 @pytest.mark.usefixtures("_ctrl_c")
@@ -258,6 +255,7 @@ class Destroyed:
 def test_ctrl_c_while_something_else_is_imported(then):
     """What is imported may ignore it, or make an error of its own of it, as numpy does."""
     program = f"""
+import signal, sys
 class Finder:
     def find_spec(name, path, target=None):
         if name == "numpy":
@@ -270,7 +268,8 @@ import _fastpagemap_main
 sys.argv = ["fastpagemap", "doctor"]
 sys.exit(_fastpagemap_main.main())
 """
-    assert interrupted(program) == (b"", b"", 130)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 130)
 
 
 def test_doctor():

@@ -1,4 +1,4 @@
-"""dump, diff, dirty, doctor and every command on files: real ones, broken ones, strangers'."""
+"""dump, diff, doctor and every command on files: real ones, broken ones, strangers'."""
 
 import contextlib
 import json
@@ -9,26 +9,19 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 import backed
 import fastpagemap as fpm
 import oracle
 from commandline import COMMAND, run
-from needs import Absent, need
-from verdict import while_still
-from victim import Victim
+from compare import while_still
+from needs import need
 
 pytest.importorskip("click")
 
+
 PAGE = fpm.PAGE_SIZE
-
-
-@pytest.fixture
-def victim():
-    with Victim() as victim:
-        yield victim
 
 
 def rows_of(said):
@@ -205,39 +198,6 @@ def test_doctor_of_a_file(victim, tmp_path):
     assert run("doctor", path).stdout == run("doctor", victim.pid).stdout
 
 
-# ---- dirty -------------------------------------------------------------------------------------
-
-
-def test_dirty_without_soft_dirty_is_one_line(victim):
-    if fpm.capabilities().soft_dirty:
-        said = run("dirty", victim.pid, stdin=subprocess.DEVNULL)
-        assert said.returncode == 2
-        assert b"--yes" in said.stderr
-    else:
-        said = run("dirty", victim.pid, "--yes")
-        assert said.returncode == 1
-        assert b"CONFIG_MEM_SOFT_DIRTY" in said.stderr
-    assert said.stdout == b""
-    assert said.stderr.count(b"\n") == 1
-
-
-def test_dirty_tells_what_is_written(victim):
-    need(fpm.capabilities().soft_dirty, "soft-dirty bits", Absent)
-    span = victim.make("touched", 400)
-    command = [*COMMAND, "dirty", str(victim.pid), "--yes", "--json", "--interval", "0.5"]
-    with subprocess.Popen(
-        [*command, "--count", "4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert b"clears the soft-dirty bits" in process.stderr.readline()
-        time.sleep(0.7)
-        span.do("write", 0, 100)
-        found = [json.loads(line) for line in process.stdout]
-    assert process.returncode == 0
-    assert len(found) == 4
-    assert any(one["paths"].get("", 0) >= 100 * PAGE for one in found)
-    assert all(one["written"] == sum(one["paths"].values()) for one in found)
-
-
 # ---- interrupted -------------------------------------------------------------------------------
 
 
@@ -293,63 +253,3 @@ def test_help_has_examples(command):
     said = run(*command.split(), "--help")
     assert said.returncode == 0
     assert b"Examples:\n    fastpagemap" in said.stdout
-
-
-# ---- notebooks ---------------------------------------------------------------------------------
-
-
-def test_notebooks(victim):
-    span = victim.make("touched", 50)
-    with fpm.PageMap(victim.pid) as pagemap:
-        shown = [pagemap, pagemap.snapshot(), pagemap.masks(span.start, span.end)]
-        texts = [one._repr_html_() for one in shown]
-        assert f"process {victim.pid}" in texts[0]
-        assert "50 pages" in texts[2]
-        victim.kill()
-        assert pagemap._repr_html_() is None
-    for text in texts:
-        assert text.startswith("<table>")
-        assert text.endswith("</table>")
-    assert pagemap._repr_html_() is None
-
-
-def test_names_are_escaped_in_notebooks():
-    mapping = fpm.Mapping(PAGE, 2 * PAGE, "rw-p", 0, 1, 2, "/<script>&\x1b")
-    with fpm.PageMap() as pagemap:
-        import dataclasses
-
-        states = np.array([(PAGE, 2 * PAGE, 1)], fpm.RUN_DTYPE)
-        made = dataclasses.replace(pagemap.snapshot(), mappings=[mapping], states=states)
-    assert "/&lt;script&gt;&amp;\\x1b" in made._repr_html_()
-
-
-def test_plot(tmp_path):
-    pytest.importorskip("matplotlib")
-    with fpm.PageMap() as pagemap:
-        snapshot = pagemap.snapshot()
-    figure = snapshot.plot(width=800)
-    assert figure._repr_png_().startswith(b"\x89PNG")
-    figure.savefig(tmp_path / "a.png")
-    some = [mapping for mapping in snapshot.mappings if "libc" in mapping.path]
-    assert snapshot.plot(some).get_figheight() < figure.get_figheight()
-
-
-def test_what_counts_as_written():
-    """Soft-dirty pages that are there, by path; not those of a new mapping, never touched."""
-    from fastpagemap.cli.commands.dirty import _written
-
-    mappings = [
-        fpm.Mapping(PAGE * 10 * at, PAGE * 10 * (at + 1), "rw-p", 0, 0, 0, path)
-        for at, path in enumerate(["/a", "/b", "/a"], 1)
-    ]
-    state = fpm.State
-    runs = [
-        (10, 12, state.PRESENT | state.SOFT_DIRTY),
-        (12, 13, state.PRESENT),
-        (14, 20, state.SOFT_DIRTY),
-        (20, 25, state.SWAPPED | state.SOFT_DIRTY),
-        (30, 31, state.PRESENT | state.SOFT_DIRTY | state.SHARED),
-    ]
-    words = [(low * PAGE, high * PAGE, int(word)) for low, high, word in runs]
-    found = _written(mappings, np.array(words, fpm.RUN_DTYPE))
-    assert list(found.items()) == [("/b", 5 * PAGE), ("/a", 3 * PAGE)]

@@ -180,8 +180,8 @@ def test_of_a_whole_address_space(sampler):
     assert sampler.count(files, 1 << 63, 5000, sampler.PRESENT) == 0
 
 
-@pytest.mark.parametrize("room", [1, 2, 7, 64])
-def test_regions_a_few_at_a_time(sampler, room):
+@pytest.mark.parametrize("capacity", [1, 2, 7, 64])
+def test_regions_a_few_at_a_time(sampler, capacity):
     need(fpm.capabilities().scan, "PAGEMAP_SCAN (Linux 6.7)", Absent)
     files = sampler.Files()
     with memory.sparse(2000) as made:
@@ -190,7 +190,7 @@ def test_regions_a_few_at_a_time(sampler, room):
             wanted = pm.regions(
                 made.start, made.end, anyof=fpm.Category.PRESENT, returns=fpm.Category.PRESENT
             )
-        found = sampler.regions(files, made.start, made.end, fpm.Category.PRESENT, room)
+        found = sampler.regions(files, made.start, made.end, fpm.Category.PRESENT, capacity)
     # what goes on in the next call is told in two pieces
     joined = []
     for start, end, categories in found:

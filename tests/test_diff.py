@@ -11,15 +11,15 @@ import kinds
 import memory
 import steps
 import swap
+from compare import by_page
 from fastpagemap import Mapping, Snapshot, State
 from fastpagemap.snapshot.diff import CHANGE_DTYPE
-from judge import keeps_soft_dirty
+from features import keeps_soft_dirty
+from histories import PAGES as HISTORY_PAGES
+from histories import histories
 from linux import PAGE
 from needs import Absent, need
-from test_properties import PAGES as FEW
-from test_properties import histories
-from test_snapshot import small
-from test_states import by_page
+from snapshots import small
 
 PAGES = 37
 CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "unshared")
@@ -56,7 +56,7 @@ def changes_of(before, after, same):
     return {name for name, true in found.items() if true}
 
 
-def judge_diff(one, two, start, end):
+def check_diff(one, two, start, end):
     """Compare all that a diff says of a span with the twin; return the names by page."""
     diff = one.diff(two)
     runs = diff.runs
@@ -80,11 +80,11 @@ def judge_diff(one, two, start, end):
     assert told == expected
     for old, new, listed, names in zip(before, after, differs, expected, strict=True):
         assert listed or (old == new and not names)
-    judge_sums(diff, start, end, expected)
+    check_sums(diff, start, end, expected)
     return expected
 
 
-def judge_sums(diff, start, end, expected):
+def check_sums(diff, start, end, expected):
     """The sums of the table are those of the masks, and of the twin."""
     table = diff.usage()
     assert table["start"].tolist() == [row.start for row in diff.rows]
@@ -110,8 +110,8 @@ def test_to_swap_and_back(kind, any_swap):
         two = taken()
         made.read(10, 20)
         three = taken()
-        out = judge_diff(one, two, *span)
-        back = judge_diff(two, three, *span)
+        out = check_diff(one, two, *span)
+        back = check_diff(two, three, *span)
     if kind != "file_copied":
         assert [names == {"swapped_out"} for names in out] == [
             4 <= page < 30 for page in range(PAGES)
@@ -133,8 +133,8 @@ def test_touched_dropped_mapped_unmapped():
         made.map(memory.SHARED, first=34, last=36)
         made.write(34, 35)
         three = taken()
-        assert sum("faulted_in" in names for names in judge_diff(one, two, *span)) == 9
-        later = judge_diff(two, three, *span)
+        assert sum("faulted_in" in names for names in check_diff(one, two, *span)) == 9
+        later = check_diff(two, three, *span)
         assert sum("dropped" in names for names in later) == 3
         assert later[4 + 34] == {"faulted_in"}
         there = {(m.start, m.end) for m in one.diff(two).unmapped}
@@ -154,16 +154,16 @@ def test_copied_on_write():
         made.write(5, 8)
         zero.write(2, 4)
         two = taken()
-        names = judge_diff(one, two, made.start, made.end)
+        names = check_diff(one, two, made.start, made.end)
         assert [name == {"unshared"} for name in names] == [5 <= page < 8 for page in range(PAGES)]
-        names = judge_diff(one, two, zero.start, zero.end)
+        names = check_diff(one, two, zero.start, zero.end)
         assert [name == {"unshared"} for name in names] == [2 <= page < 4 for page in range(PAGES)]
 
 
 @settings(max_examples=60)
 @given(histories, histories)
 def live_here(first, second):
-    with memory.Memory(FEW) as made:
+    with memory.Memory(HISTORY_PAGES) as made:
         snapshots = [taken()]
         for history in (first, second):
             for name, pages in history:
@@ -172,7 +172,7 @@ def live_here(first, second):
         span = made.start - 4 * PAGE, made.end + 4 * PAGE
         for one in snapshots:
             for two in snapshots:
-                judge_diff(one, two, *span)
+                check_diff(one, two, *span)
 
 
 @pytest.mark.usefixtures("any_swap")
@@ -245,7 +245,7 @@ def test_another_file_at_the_same_place():
     spans = [one.mappings[0], one.mappings[1]._replace(inode=10)]
     two = dataclasses.replace(one, mappings=spans)
     diff = one.diff(two)
-    judge_diff(one, two, 0, 12 * PAGE)
+    check_diff(one, two, 0, 12 * PAGE)
     assert diff.mapped == spans[1:]
     assert diff.unmapped == one.mappings[1:]
     assert diff.sums()["faulted_in"] == PAGE

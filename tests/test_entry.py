@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import subprocess
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ plausible_word = st.builds(
     st.sets(st.sampled_from([55, 56, 57, 58, 61, 62, 63])),
     st.integers(0, 2**20) | st.integers(0, 2**55 - 1),
 )
-
 
 #: Every swap type beside every set of flags: all that an entry can say but the frame's number.
 EVERY_ENTRY = np.array(
@@ -240,11 +238,8 @@ def test_decode_reads_a_file_saved_with_dd(tmp_path):
     saved = tmp_path / "entries"
     with memory.touched(100, step=3) as made:
         words = oracle.words(made.start, made.end)
-        subprocess.run(
-            f"dd if=/proc/{os.getpid()}/pagemap of={saved} bs=8 count=100"
-            f" skip={made.start // PAGE} status=none".split(),
-            check=True,
-        )
+        where = f"if=/proc/{os.getpid()}/pagemap", f"of={saved}", f"skip={made.start // PAGE}"
+        assert os.spawnlp(os.P_WAIT, "dd", "dd", *where, "bs=8", "count=100", "status=none") == 0
     entries = np.fromfile(saved, fpm.ENTRY_DTYPE)
     assert fpm.decode(entries).tolist() == twin(words)
     assert fpm.decode(entries)["present"].sum() == 34

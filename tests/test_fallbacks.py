@@ -17,11 +17,13 @@ import oracle
 import runas
 import seccomp
 import sharing
+from compare import Said, honest
 from fastpagemap._kernel import pagecache
+from features import has_cachestat
 from linux import PAGE
 from needs import Absent, need
-from sharing import MIXED, expected, has_cachestat, paint
-from verdict import Said, all_unknown, honest, told
+from painted import all_unknown, ask_painted
+from sharing import MIXED, expected, paint
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
 
@@ -45,14 +47,14 @@ def shown_to_all(made, mode=0o666):
 @pytest.mark.parametrize("kind", ["shared_anonymous", "sysv", "memfd", "memfd_private", "twice"])
 def test_one_capability_is_enough(kind):
     with sharing.KINDS[kind](PAGES) as made:
-        assert told(made, MIXED, capabilities=[runas.CAP_CHECKPOINT_RESTORE]) == WHOLE_TRUTH
+        assert ask_painted(made, MIXED, capabilities=[runas.CAP_CHECKPOINT_RESTORE]) == WHOLE_TRUTH
 
 
 @pytest.mark.parametrize("keep_fd", [False, True])
 def test_one_capability_does_not_open_another_users_file(keep_fd):
     with backed.posix(PAGES) as made:
         capabilities = [runas.CAP_CHECKPOINT_RESTORE]
-        said = told(made, MIXED, capabilities=capabilities, keep_fd=keep_fd)
+        said = ask_painted(made, MIXED, capabilities=capabilities, keep_fd=keep_fd)
     assert all_unknown(said, MIXED)
 
 
@@ -62,25 +64,25 @@ def test_one_capability_does_not_open_another_users_file(keep_fd):
 @pytest.mark.parametrize("kind", ["memfd", "memfd_private", "in_part", "half_page"])
 def test_a_descriptor_is_enough(kind):
     with sharing.KINDS[kind](PAGES) as made:
-        assert told(made, MIXED, keep_fd=True) == WHOLE_TRUTH
+        assert ask_painted(made, MIXED, keep_fd=True) == WHOLE_TRUTH
 
 
 def test_a_descriptor_of_an_unlinked_file_is_enough():
     with shown_to_all(backed.posix(PAGES)) as made:
         os.unlink(os.readlink(f"/proc/self/fd/{made.fd}"))
-        assert told(made, MIXED, keep_fd=True) == WHOLE_TRUTH
-        assert all_unknown(told(made, MIXED), MIXED)
+        assert ask_painted(made, MIXED, keep_fd=True) == WHOLE_TRUTH
+        assert all_unknown(ask_painted(made, MIXED), MIXED)
 
 
 def test_the_path_is_enough():
     with shown_to_all(backed.posix(PAGES, offset=3)) as made:
-        assert told(made, MIXED) == WHOLE_TRUTH
+        assert ask_painted(made, MIXED) == WHOLE_TRUTH
 
 
 def test_uid_0_without_a_capability():
     """It owns the file, and may still not open map_files."""
     with backed.posix(PAGES) as made:
-        assert told(made, MIXED, uid=0) == WHOLE_TRUTH
+        assert ask_painted(made, MIXED, uid=0) == WHOLE_TRUTH
 
 
 @pytest.mark.parametrize("other", ["same device", "same inode", "pipe", "nothing"])
@@ -95,7 +97,7 @@ def test_another_file_at_the_path(other):
         else:
             place = elsewhere if other == "same inode" else directory
             stack.enter_context(bound(impostor(place, other, os.fstat(made.fd)), path))
-        assert all_unknown(told(made, MIXED), MIXED)
+        assert all_unknown(ask_painted(made, MIXED), MIXED)
 
 
 @contextlib.contextmanager
@@ -135,7 +137,7 @@ def test_a_memfd_with_the_number_of_a_sysv_segment():
             assert line.inode == os.fstat(other.fd).st_ino
             for layout, others in ((MIXED, NONE), (MIXED, ALL), (NONE, ALL), (ALL, NONE)):
                 paint(other, others)
-                honest(told(made, layout), expected(layout))
+                honest(ask_painted(made, layout), expected(layout))
 
 
 # Who may open a file, and is told nothing about it.
@@ -147,7 +149,7 @@ def test_a_file_that_is_only_to_be_read(layout, error):
     """Of it, mincore says that all is in core, and cachestat, since Linux 6.14, nothing."""
     before = (lambda: seccomp.without_cachestat(error)) if error else None
     with shown_to_all(backed.posix(PAGES), mode=0o644) as made:
-        said = told(made, layout, before=before)
+        said = ask_painted(made, layout, before=before)
     honest(said, expected(layout))
     if error:
         assert any(said.unknown) == (layout is MIXED)
@@ -156,10 +158,10 @@ def test_a_file_that_is_only_to_be_read(layout, error):
 def test_mincore_says_so_when_it_may_not_tell():
     def answer(made):
         fd = os.open(f"/proc/self/fd/{made.fd}", os.O_RDONLY)
-        lost, swapped = np.ones(PAGES, np.uint8), np.zeros(PAGES, np.uint8)
+        unresolved, swapped = np.ones(PAGES, np.uint8), np.zeros(PAGES, np.uint8)
         with pytest.raises(PermissionError):
-            pagecache.by_mincore(fd, "file", 0, lost, swapped)
-        return lost.all(), swapped.any()
+            pagecache.by_mincore(fd, "file", 0, unresolved, swapped)
+        return unresolved.all(), swapped.any()
 
     with shown_to_all(backed.posix(PAGES), mode=0o644) as made:
         paint(made, MIXED)
@@ -183,7 +185,7 @@ def test_a_truncated_file(rights, size):
     layout = MIXED[:pages] + "." * (PAGES - pages)
     with backed.memfd(PAGES) as made:
         os.ftruncate(made.fd, size)
-        said = told(made, layout, **WHO[rights])
+        said = ask_painted(made, layout, **WHO[rights])
     if rights == "mincore" or not has_cachestat():  # which may take a copy in RAM for the page
         assert not any(s and not r for s, r in zip(said.swapped, expected(layout), strict=True))
     else:

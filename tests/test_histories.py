@@ -15,14 +15,15 @@ import backed
 import fastpagemap as fpm
 import linux
 import memory
+import oracle_files
 import runas
 import sharing
 import steps
-import verdict
+from compare import ask, check, honest, while_still
+from features import has_cachestat
 from linux import PAGE
 from needs import Absent, need
 from sharer import Sharer
-from verdict import ask, exact, honest, truth
 
 pytestmark = pytest.mark.root
 
@@ -132,12 +133,12 @@ def live(made, other, history):
 @pytest.mark.parametrize("uid", [None, runas.NOBODY])
 @pytest.mark.usefixtures("swap_area")
 def test_histories(uid):
-    need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
+    need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
     margin = 3 * PAGE
 
     @settings(max_examples=50, deadline=None)
     @given(st.sampled_from(["memfd", "open", "own"]), layouts, histories)
-    def live_and_judge(kind, layout, history):
+    def live_and_check(kind, layout, history):
         with shared_file(kind) as made:
             os.ftruncate(made.fd, REACH * PAGE)
             sharing.paint(made, "".join(layout)[:PAGES].ljust(PAGES, "."))
@@ -149,10 +150,10 @@ def test_histories(uid):
             with Sharer(functions, uid) as other:
                 for pid in live(made, other, history):
                     with fpm.PageMap(pid) as pm:
-                        exact(pm, *span)
-                judge_as_itself(other, span)
+                        check(pm, *span)
+                check_as_itself(other, span)
 
-    live_and_judge()
+    live_and_check()
 
 
 def ask_self(start, end):
@@ -160,11 +161,11 @@ def ask_self(start, end):
         return ask(pm, start, end)
 
 
-def judge_as_itself(other, span):
+def check_as_itself(other, span):
     """What the other process, with what rights it has, says of itself."""
 
     def real():
-        return truth(*span, other.pid)
+        return oracle_files.swapped(*span, other.pid)
 
-    answers, said = verdict.while_still(lambda: other.ask("ask"), real)
+    answers, said = while_still(lambda: other.ask("ask"), real)
     honest(said, answers)

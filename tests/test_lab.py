@@ -11,6 +11,7 @@ import kinds
 import linux
 import memory
 import oracle
+import oracle_files
 import runas
 import swap
 from linux import PAGE
@@ -90,7 +91,7 @@ def test_private_swap_shows_in_entries_and_smaps(swap_area, kind):
         swap.pageout(made.start, made.end)
         swapped = sum(entry.swapped for entry in states(made))
         fd_pages = range(made.pages) if made.fd >= 0 else []
-        in_file = sum(oracle.swapped_in_file(made.fd, page) for page in fd_pages[1::2])
+        in_file = sum(oracle_files.swapped_in_file(made.fd, page) for page in fd_pages[1::2])
         assert swapped
         assert (swapped + in_file) * PAGE == oracle.smaps()[made.start, made.end]["Swap"]
 
@@ -102,8 +103,8 @@ def test_shared_swap_shows_in_the_file_and_smaps_only(swap_area, kind):
         swap.pageout(made.start, made.end)
         assert not any(entry.swapped or entry.present for entry in states(made))
         assert oracle.smaps()[made.start, made.end]["Swap"] == PAGES * PAGE
-        fd = oracle.open_mapping(made.start, made.end)
-        pages = [oracle.file_page(fd, page) for page in range(PAGES)]
+        fd = oracle_files.open_mapping(made.start, made.end)
+        pages = [oracle_files.file_page(fd, page) for page in range(PAGES)]
         os.close(fd)
     assert all((page.cached, page.evicted, page.data) == (False, True, True) for page in pages)
 
@@ -113,16 +114,15 @@ def test_file_page_tells_a_fallocated_page_from_a_hole():
         os.ftruncate(made.fd, 0)
         os.ftruncate(made.fd, 4 * PAGE)
         os.posix_fallocate(made.fd, 0, PAGE)
-        assert oracle.file_page(made.fd, 0)[:3] == (True, False, False)
-        assert oracle.file_page(made.fd, 1) == (False, False, False, False)
+        assert oracle_files.file_page(made.fd, 0)[:3] == (True, False, False)
+        assert oracle_files.file_page(made.fd, 1) == (False, False, False, False)
 
 
 def test_offset_shows_the_later_pages():
     with backed.memfd(4, offset=3) as made:
         assert os.fstat(made.fd).st_size == 7 * PAGE
-        assert [oracle.file_page(made.fd, page).cached for page in range(7)] == [False] * 3 + [
-            True
-        ] * 4
+        cached = [oracle_files.file_page(made.fd, page).cached for page in range(7)]
+        assert cached == [False] * 3 + [True] * 4
 
 
 @pytest.mark.root
@@ -231,7 +231,7 @@ def test_one_capability_opens_map_files_and_none_does_not():
     def can_open():
         with backed.memfd(2) as made:
             try:
-                os.close(oracle.open_mapping(made.start, made.end))
+                os.close(oracle_files.open_mapping(made.start, made.end))
             except PermissionError:
                 return False
             return True

@@ -12,12 +12,13 @@ import pytest
 import backed
 import fastpagemap as fpm
 import linux
-import oracle
+import oracle_files
 import sharing
+from compare import Said, ask, honest, while_still
+from features import has_cachestat
 from needs import Absent, need
 from sharer import Sharer
 from sharing import MIXED, expected, paint
-from verdict import Said, ask, honest, while_still
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
 
@@ -70,10 +71,10 @@ class File:
 
     def truth(self):
         """Of each page, whether the layer's file has it in swap."""
-        need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
-        return [oracle.swapped_in_file(self.upper, page) for page in range(PAGES)]
+        need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
+        return [oracle_files.swapped_in_file(self.upper, page) for page in range(PAGES)]
 
-    def judge(self, layout, look):
+    def check(self, layout, look):
         """Paint and look; what is said has to be true. Return it."""
 
         def painted():
@@ -105,7 +106,7 @@ def test_root_is_told_all(stack):
     base = stack.enter_context(backed.mounted("tmpfs"))
     file = File(stack, base, stack.enter_context(overlay(base)))
     for layout in (MIXED, ALL, NONE):
-        said = file.judge(layout, asked_of(file.made))
+        said = file.check(layout, asked_of(file.made))
         assert said == Said(expected(layout), [False] * PAGES)
 
 
@@ -117,7 +118,7 @@ def test_another_file_at_the_path(stack):
     with bound(other.path, file.path):
         for layout, others in ((NONE, ALL), (ALL, NONE), (MIXED, ALL)):
             other.paint(others)
-            file.judge(layout, asked_of(file.made))
+            file.check(layout, asked_of(file.made))
 
 
 def test_another_overlay_at_the_path(stack):
@@ -155,4 +156,4 @@ def test_layers_out_of_sight(stack):
     with open(os.path.join(base, "upper", "file"), "wb") as impostor:
         os.truncate(impostor.fileno(), PAGES * backed.PAGE)
     for layout in (ALL, MIXED, NONE):
-        file.judge(layout, asked_of(file.made))
+        file.check(layout, asked_of(file.made))

@@ -13,7 +13,8 @@ import memory
 import oracle
 import runas
 import swap
-from judge import judge, keeps_soft_dirty
+from compare import check
+from features import keeps_soft_dirty
 from linux import PAGE
 from needs import Absent, need
 from victim import Victim
@@ -48,8 +49,8 @@ WHERE = pytest.mark.parametrize("where", [made_here, made_there])
 @EVERY
 def test_every_kind(where, kind):
     with where(kind) as (pm, made, _):
-        judge(pm, made.start, made.end)
-        judge(pm, made.start - AROUND, made.end + AROUND)
+        check(pm, made.start, made.end)
+        check(pm, made.start - AROUND, made.end + AROUND)
 
 
 @WHERE
@@ -57,15 +58,15 @@ def test_every_kind(where, kind):
 def test_every_kind_in_swap(where, kind, swap_area):
     with where(kind) as (pm, made, pageout):
         pageout()
-        judge(pm, made.start, made.end)
-        judge(pm, made.start - AROUND, made.end + AROUND)
+        check(pm, made.start, made.end)
+        check(pm, made.start - AROUND, made.end + AROUND)
 
 
 @WITHOUT_ROOT
 def test_every_kind_as_nobody(kind):
     def ask():
         with made_here(kind) as (pm, made, _):
-            judge(pm, made.start - AROUND, made.end + AROUND)
+            check(pm, made.start - AROUND, made.end + AROUND)
 
     runas.as_nobody(ask)
 
@@ -75,7 +76,7 @@ def test_every_kind_in_swap_as_nobody(kind, any_swap):
     def ask():
         with made_here(kind) as (pm, made, pageout):
             pageout()
-            judge(pm, made.start - AROUND, made.end + AROUND)
+            check(pm, made.start - AROUND, made.end + AROUND)
 
     runas.as_nobody(ask)
 
@@ -94,7 +95,7 @@ def test_a_layout_of_many_kinds_at_once(any_swap):
         swap.pageout(made.at(14), made.at(18))
         for first in range(0, 60, 7):
             for last in range(first, 61, 9):
-                judge(pm, made.at(first), made.at(last))
+                check(pm, made.at(first), made.at(last))
 
 
 @pytest.mark.parametrize("flags", [memory.PRIVATE, memory.SHARED], ids=["private", "shared"])
@@ -133,7 +134,7 @@ def test_swapped_pages_that_come_back_are_no_longer_swapped(swap_area):
         present = pm.present(made.start, made.end)
         assert present[::2].all()
         assert (pm.swapped(made.start, made.end) == ~present).all()  # swapped or back, never both
-        judge(pm, made.start, made.end)
+        check(pm, made.start, made.end)
 
 
 @pytest.mark.root
@@ -147,7 +148,7 @@ def test_swap_types_above_the_number_of_areas_are_still_swap():
             with fpm.PageMap() as pm:
                 pages = pm.read(made.start, made.end)
                 assert pages.swap_type.min() >= 1  # of one area, if nobody else has any
-                judge(pm, made.start, made.end)
+                check(pm, made.start, made.end)
                 assert pages.swapped.all()
 
 
@@ -159,7 +160,7 @@ def test_no_call_faults_in_a_page_or_changes_its_state(any_swap):
         victim.pageout(swapped)
         before = state_of(victim.pid, [*spans, swapped])
         for span in [*spans, swapped]:
-            judge(pm, span.start, span.end)
+            check(pm, span.start, span.end)
         pm.usage()
         pm.mappings()
         assert state_of(victim.pid, [*spans, swapped]) == before
@@ -245,10 +246,10 @@ def test_the_vsyscall_page_and_the_end_of_all_addresses():
     vsyscall = [line for line in oracle.maps() if line.path == b"[vsyscall]"]
     with fpm.PageMap() as pm:
         for start in [line.start for line in vsyscall] + [2**64 - PAGE, 2**63, 2**56]:
-            judge(pm, start, start + PAGE)
+            check(pm, start, start + PAGE)
         # across the border between what a process can have and what it cannot
         top = max(line.end for line in oracle.maps() if line.start < 2**62)
-        judge(pm, top - 3 * PAGE, top + 100 * PAGE)
+        check(pm, top - 3 * PAGE, top + 100 * PAGE)
     need(vsyscall, "the vsyscall page (x86)", Absent)
 
 

@@ -5,7 +5,8 @@ import functools
 import pytest
 
 import fastpagemap as fpm
-import verdict
+import oracle
+from compare import while_still
 from database import buffers, fill, page_out, running
 from linux import PAGE
 
@@ -19,11 +20,11 @@ def server():
         yield made
 
 
-def judge(pid):
+def swapped_shared(pid):
     """Compare mapping by mapping; return how much of shared memory is in swap."""
     with fpm.PageMap(pid) as pm:
-        state = functools.partial(verdict.sums, pid)
-        sums, (table, masks) = verdict.while_still(
+        state = functools.partial(oracle.swap_sums, pid)
+        sums, (table, masks) = while_still(
             lambda: (pm.usage(), pm.masks(*buffers(pid)[:2])), state, state
         )
         rows = {(int(row["start"]), int(row["end"])): row for row in table}
@@ -43,11 +44,11 @@ def test_postgres(server, any_swap):
         session.stdout.readline()  # it has its answer, and will hold still
         pids = server.processes()
         assert page_out(pids) > 100 << 20
-        assert all(judge(pid) > 100 << 20 for pid in pids)
+        assert all(swapped_shared(pid) > 100 << 20 for pid in pids)
         # what is read comes back, page by page
         session.stdin.write("SELECT sum(abalance) FROM pgbench_accounts WHERE aid < 300000;\n")
         session.stdin.flush()
         for line in session.stdout:
             if line.startswith("(1 row)"):
                 break
-        assert all(judge(pid) for pid in pids)
+        assert all(swapped_shared(pid) for pid in pids)

@@ -1,36 +1,28 @@
-"""Random histories of memory, judged at their end against the slow twin (hypothesis)."""
+"""Random histories of memory, compared with the slow twin at their end (hypothesis)."""
 
 import contextlib
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import fastpagemap as fpm
 import memory
 import runas
 import steps
-from judge import judge
+from compare import check
+from histories import PAGES, histories, pairs
 from linux import PAGE
 from victim import Victim
 
-PAGES = 24
-
-pairs = st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)).map(sorted)
-# half of the steps are those that make the differences, on spans that often meet at their ends
-often = st.sampled_from(["write", "read", "page out", "file shared", "file private"])
-names = often | st.sampled_from(sorted(steps.STEPS))
-coarse = st.sampled_from([(first, first + 8) for first in (0, 8, 16)] + [(4, 20), (0, PAGES)])
-histories = st.lists(st.tuples(names, coarse | pairs), max_size=16)
 MASKS = ("present", "swapped", "shared", "exclusive", "unknown")
 
 
-def judge_layout(pm, start, part):
-    """Judge the whole and a part of it; the part is a slice of the whole, its sums are usage()."""
+def check_layout(pm, start, part):
+    """Check the whole and a part of it; the part is a slice of the whole, its sums are usage()."""
     end = start + PAGES * PAGE
-    judge(pm, start - 3 * PAGE, end + 3 * PAGE)
+    check(pm, start - 3 * PAGE, end + 3 * PAGE)
     first, last = part
-    judge(pm, start + first * PAGE, start + last * PAGE)
+    check(pm, start + first * PAGE, start + last * PAGE)
     table = pm.usage([m for m in pm.mappings() if start <= m.start < end])
     for name in MASKS:
         whole = getattr(pm, name)(start, end)
@@ -45,7 +37,7 @@ def live_here(history, part):
     with memory.Memory(PAGES) as made, fpm.PageMap() as pm:
         for name, (first, last) in history:
             steps.carry_out(made, name, first, last)
-        judge_layout(pm, made.start, part)
+        check_layout(pm, made.start, part)
 
 
 @pytest.mark.usefixtures("any_swap")
@@ -71,7 +63,7 @@ def test_another_process(uid):
             span = victim.make("untouched", PAGES)
             for name, (first, last) in history:
                 victim.ask("step", span.number, name, first, last)
-            judge_layout(pm, span.start, part)
+            check_layout(pm, span.start, part)
             span.do("close")
 
         live_there()

@@ -11,8 +11,8 @@ import kinds
 import linux
 import memory
 import oracle
+import oracle_files
 import runas
-import verdict
 from linux import PAGE
 from victim import Victim
 
@@ -22,7 +22,7 @@ BLOCK = 64
 
 def facts(start, end, pid="self"):
     """Of each page of a span what it is, by address."""
-    swapped = verdict.truth(start, end, pid)
+    swapped = oracle_files.swapped(start, end, pid)
     found = {}
     for page, word in enumerate(oracle.words(start, end, pid)):
         told = oracle.meaning(word)
@@ -84,9 +84,9 @@ def test_in_swap(kind, any_swap):
         agrees(pm, made.start, made.end, known)
 
 
-@pytest.mark.parametrize("room", [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 1000])
-def test_edges_of_blocks(room):
-    with memory.sparse(room) as made, fpm.PageMap() as pm:
+@pytest.mark.parametrize("pages", [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 1000])
+def test_edges_of_blocks(pages):
+    with memory.sparse(pages) as made, fpm.PageMap() as pm:
         agrees(pm, made.start, made.end, facts(made.start, made.end))
 
 

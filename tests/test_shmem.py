@@ -16,16 +16,18 @@ import linux
 import marked
 import memory
 import oracle
+import oracle_files
 import runas
 import seccomp
 import sharing
 import swap
-import verdict
+from compare import ask, check, counts_twice, while_still
 from fastpagemap._kernel import pagecache
+from features import has_cachestat
 from linux import PAGE
 from needs import Absent, need
-from sharing import expected, file_of, has_cachestat, paint
-from verdict import around, ask, exact, told, while_still
+from painted import around, ask_painted
+from sharing import expected, file_of, paint
 from victim import Victim
 
 #: Long runs and short ones, every state beside every other.
@@ -56,11 +58,11 @@ def test_truth_table(kind, swap_area):
 
     def look(made):
         sharing.in_place(made, LAYOUT)
-        exact(pm, *around(made))
-        return exact(pm, made.start, made.end)
+        check(pm, *around(made))
+        return check(pm, made.start, made.end)
 
     with sharing.KINDS[kind](PAGES) as made, fpm.PageMap() as pm:
-        assert told(made, LAYOUT, own, look).swapped == expected(LAYOUT, own)
+        assert ask_painted(made, LAYOUT, own, look).swapped == expected(LAYOUT, own)
 
 
 @pytest.mark.root
@@ -70,17 +72,17 @@ def test_of_two_processes(kind, any_swap):
     """The page table is each process's own, the file is both's."""
     own = OWN if kind in sharing.PRIVATE else ""
 
-    def change_and_judge():
+    def change_and_check():
         made.read(0, PAGES, 3)
         with fpm.PageMap() as mine:
-            return exact(mine, *around(made))
+            return check(mine, *around(made))
 
     with sharing.KINDS[kind](PAGES) as made, fpm.PageMap() as pm:
         paint(made, LAYOUT, own)
-        before = exact(pm, *around(made))
-        said = runas.in_child(change_and_judge)
+        before = check(pm, *around(made))
+        said = runas.in_child(change_and_check)
         assert sum(said.swapped) < sum(before.swapped)
-        exact(pm, *around(made))
+        check(pm, *around(made))
 
 
 @pytest.mark.root
@@ -89,14 +91,14 @@ def test_huge_pages(any_swap):
     """A huge page is in swap as one entry of its file, of which a mapping may show a part."""
     each = memory.huge_page_pages()
     with sharing.huge_in_swap([True, False, True, True]) as made, fpm.PageMap() as pm:
-        exact(pm, made.start, made.end)
+        check(pm, made.start, made.end)
         made.read(3 * each, 3 * each + 3)
         sharing.punch(made.fd, 3 * each - 20, 3 * each - 5)
-        exact(pm, made.start, made.end)
+        check(pm, made.start, made.end)
         with backed.mapped(os.dup(made.fd), 2 * each, offset=each // 2) as part:
             # smaps counts the whole of what it shows a part of
             said = ask(pm, part.start, part.end)
-            assert said.swapped == verdict.truth(part.start, part.end)
+            assert said.swapped == oracle_files.swapped(part.start, part.end)
             assert not any(said.unknown)
 
 
@@ -110,7 +112,7 @@ def test_markers(kind, any_swap):
         marked.mark(made, 20, PAGES - 20)
         words = oracle.words(made.start, made.end)
         assert sum(oracle.decode(word).swapped for word in words) > PAGES // 2
-        said = exact(pm, made.start, made.end)
+        said = check(pm, made.start, made.end)
         hidden = slice(20, PAGES - 20) if kind == "memfd_private" else slice(0)
         assert not any(said.swapped[hidden])
 
@@ -121,7 +123,7 @@ def test_markers(kind, any_swap):
 def test_a_sysv_segment_numbered_0(query, any_swap):
     """Its inode is its number: and 0 is no sign that there is no file."""
 
-    def judge():
+    def check_it():
         if not query:
             seccomp.without_procmap_query()
         linux.write_text("/proc/sys/kernel/shm_next_id", 0)
@@ -129,12 +131,12 @@ def test_a_sysv_segment_numbered_0(query, any_swap):
             (line,) = [line for line in oracle.maps() if line.start == made.start]
             need(line.inode == 0, "a SysV segment numbered 0", Absent)
             paint(made, LAYOUT)
-            exact(pm, *around(made))
+            check(pm, *around(made))
             (mapping,) = [m for m in pm.mappings() if m.start == made.start]
             assert not mapping.anonymous
 
     need(os.path.exists("/proc/sys/kernel/shm_next_id"), "SysV segments of a given number", Absent)
-    runas.in_child(judge)
+    runas.in_child(check_it)
 
 
 # Part of a mapping, and part of what is asked.
@@ -170,16 +172,16 @@ def test_any_part(painted, part):
         assert (pm.read(made.at(first), made.at(last)).swapped == real[first:last]).all()
 
 
-def settled(look, made, first, asked, swapped):
-    """Have one look of pagecache's at a file; return its masks, `lost` and `swapped`."""
-    lost, swapped = asked.astype(np.uint8), swapped.astype(np.uint8)
+def resolved_by(look, made, first, asked, swapped):
+    """Have one look of pagecache's at a file; return its masks, `unresolved` and `swapped`."""
+    unresolved, swapped = asked.astype(np.uint8), swapped.astype(np.uint8)
     with file_of(made) as (fd, offset):
         fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
         try:
-            count = look(fd, "file", offset + first, lost, swapped)
+            count = look(fd, "file", offset + first, unresolved, swapped)
         finally:
             os.close(fd)
-    return count, lost, swapped
+    return count, unresolved, swapped
 
 
 @given(bounds, st.integers(0, 2**32), st.sampled_from([1, 2, 9, 50]))
@@ -192,13 +194,14 @@ def test_any_pages_asked_for(painted, part, seed, run):
     random = np.random.default_rng(seed)
     asked = np.repeat(random.integers(0, 2, last - first) > 0, run)[: last - first]
     already = ~asked & (random.integers(0, 4, last - first) == 0)
-    real = np.array(verdict.truth(made.start, made.end))
-    count, lost, swapped = settled(pagecache.by_cachestat, made, first, asked, already)
-    if (np.array(verdict.truth(made.start, made.end)) != real).any():
-        return  # someone else's memory, or lack of it, moved ours
-    assert not lost.any()
-    assert (swapped == np.where(asked, real[first:last], already)).all()
-    assert count == (asked & real[first:last]).sum()
+    real, (count, unresolved, swapped) = while_still(
+        lambda: resolved_by(pagecache.by_cachestat, made, first, asked, already),
+        lambda: oracle_files.swapped(made.at(first), made.at(last)),
+    )
+    real = np.array(real)
+    assert not unresolved.any()
+    assert (swapped == np.where(asked, real, already)).all()
+    assert count == (asked & real).sum()
 
 
 # Before cachestat.
@@ -214,20 +217,20 @@ def test_by_mincore(kind, swap_area):
 
         def file_pages():  # the kernel gives copies up whenever it likes
             with file_of(made) as (fd, first):
-                return [oracle.file_page(fd, first + page) for page in range(PAGES)]
+                return [oracle_files.file_page(fd, first + page) for page in range(PAGES)]
 
         def painted():
             paint(made, LAYOUT)
             return file_pages()
 
         def look():
-            return settled(pagecache.by_mincore, made, 0, every, ~every)
+            return resolved_by(pagecache.by_mincore, made, 0, every, ~every)
 
-        rows, (count, lost, swapped) = while_still(look, painted, file_pages)
+        rows, (count, unresolved, swapped) = while_still(look, painted, file_pages)
     assert swapped.tolist() == [row.data and not row.incore for row in rows]
     assert (swapped <= [row.evicted for row in rows]).all()
     assert count == swapped.sum()
-    assert not lost.any()
+    assert not unresolved.any()
     assert count or "zram" not in swap_area
 
 
@@ -249,7 +252,7 @@ def test_without_cachestat(kind, error, swap_area):
         assert not any(said.unknown)
 
     with sharing.KINDS[kind](PAGES) as made:
-        told(made, LAYOUT, look=look)
+        ask_painted(made, LAYOUT, look=look)
 
 
 # Every process.
@@ -262,20 +265,17 @@ def test_the_sums_of_every_process_that_holds_still(swap_area):
         for kind in sorted(set(kinds.ALL) - kinds.STAYING - {"overlay"}):
             victim.pageout(victim.make(kind, 40))
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-        told = {pid: told_or_gone(pid) for pid in pids}
+        told = {pid: swapped_or_gone(pid) for pid in pids}
         assert told[victim.pid] > 1000 * PAGE
         assert sum(swapped is not None for swapped in told.values()) > 2
 
 
-def told_or_gone(pid):
+def swapped_or_gone(pid):
     """The bytes in swap on which usage() and smaps agree; None for one gone or out of reach."""
     try:
-        for _ in range(verdict.TRIES):
-            with fpm.PageMap(pid) as pm:
-                before, table = sum(verdict.sums(pid).values()), pm.usage()
-            if sum(verdict.sums(pid).values()) == before:
-                break
-        doubles = sum(verdict.counts_twice(line, pid) for line in oracle.maps(pid))
+        with fpm.PageMap(pid) as pm:
+            before, table = while_still(pm.usage, lambda: sum(oracle.swap_sums(pid).values()))
+        doubles = sum(counts_twice(line, pid) for line in oracle.maps(pid))
     except (ProcessLookupError, FileNotFoundError, PermissionError):
         return None
     assert table["swapped"].sum() == before or doubles, pid

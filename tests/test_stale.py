@@ -11,13 +11,15 @@ import pytest
 import backed
 import fastpagemap as fpm
 import memory
+import oracle_files
 import runas
 import sharing
-import verdict
+from compare import Said, honest
+from features import has_cachestat
 from linux import PAGE
 from needs import Absent, need
+from painted import ask_as, ask_painted
 from sharing import MIXED, expected, paint
-from verdict import Said, ask_as, honest, told
 from victim import Victim
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
@@ -58,7 +60,7 @@ CHANGES = pytest.mark.parametrize(
 @contextlib.contextmanager
 def painted(kind):
     """Shared memory, its PageMap and its mapping."""
-    need(sharing.has_cachestat(), "cachestat (Linux 6.5)", Absent)
+    need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
     with sharing.KINDS[kind](PAGES) as made, fpm.PageMap() as pm:
         paint(made, MIXED)
         (mapping,) = [m for m in pm.mappings() if m.start == made.start]
@@ -71,7 +73,7 @@ def test_usage_of_a_mapping_that_was(happen, kind):
     with painted(kind) as (made, pm, mapping):
         happen(made)
         (row,) = pm.usage([mapping])
-        real = sum(verdict.truth(made.start, made.end)) * PAGE
+        real = sum(oracle_files.swapped(made.start, made.end)) * PAGE
         assert (row["swapped"], row["swapped_shared"], row["unknown"]) == (real, real, 0)
 
 
@@ -86,7 +88,7 @@ def test_usage_of_a_part_of_a_mapping(kind):
 
 
 @CHANGES
-def test_pages_that_are_settled_later(happen, kind):
+def test_pages_that_are_resolved_later(happen, kind):
     """Swapped and unknown are looked up when asked for, and the mapping may be another by then."""
     with painted(kind) as (made, pm, _):
         pages = pm.read(made.start, made.end)
@@ -95,7 +97,7 @@ def test_pages_that_are_settled_later(happen, kind):
     honest(said, expected(MIXED))
 
 
-def test_pages_that_are_settled_when_the_process_is_gone():
+def test_pages_that_are_resolved_when_the_process_is_gone():
     with Victim() as victim, fpm.PageMap(victim.pid) as pm:
         span = victim.make("memfd_sparse", PAGES)
         victim.pageout(span)
@@ -113,8 +115,8 @@ def test_a_file_that_is_replaced_while_it_is_open():
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
             os.truncate(file.fileno(), PAGES * PAGE)
             os.rename(file.name, path)
-        assert told(made, MIXED, keep_fd=True).swapped == expected(MIXED)
-        honest(told(made, MIXED), expected(MIXED))
+        assert ask_painted(made, MIXED, keep_fd=True).swapped == expected(MIXED)
+        honest(ask_painted(made, MIXED), expected(MIXED))
 
 
 def test_a_lease_holds_nobody_up():
@@ -129,4 +131,4 @@ def test_a_lease_holds_nobody_up():
             fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
     with backed.posix(PAGES) as made:
-        honest(told(made, MIXED, look=leased), expected(MIXED))
+        honest(ask_painted(made, MIXED, look=leased), expected(MIXED))

@@ -1,16 +1,13 @@
 """states(): the state of every page, as runs, next to the slow twin, the masks and smaps."""
 
 import contextlib
-import itertools
 import os
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-import backed
 import fastpagemap as fpm
-import judge
 import kinds
 import memory
 import oracle
@@ -18,18 +15,17 @@ import runas
 import seccomp
 import steps
 import swap
+from compare import SCANNED, by_page, check_runs, check_states, while_still
 from fastpagemap import State
 from fastpagemap.process.capabilities import categories
+from features import has_cachestat, keeps_soft_dirty
+from histories import PAGES as HISTORY_PAGES
+from histories import histories
 from linux import PAGE
 from needs import Absent, need
-from sharing import has_cachestat
-from test_properties import PAGES as FEW
-from test_properties import histories
 from victim import Victim
 
 PAGES = 37
-#: What a scan alone tells, and the twin does not see.
-SCANNED = State.HUGE | State.ZERO
 MASKS = {
     "present": State.PRESENT,
     "swapped": State.SWAPPED,
@@ -39,60 +35,6 @@ MASKS = {
 }
 
 
-def by_page(runs, start, end):
-    """The state of each page of a span, run by run."""
-    answer = [0] * ((end - start) // PAGE)
-    for low, high, state in runs.tolist():
-        for address in range(max(low, start), min(high, end), PAGE):
-            answer[(address - start) // PAGE] = state
-    return answer
-
-
-def check_form(runs, mappings):
-    """What is promised of the runs, whatever is in them."""
-    assert runs.dtype == fpm.RUN_DTYPE
-    owners = []
-    for low, high, state in runs.tolist():
-        assert low < high
-        assert not (low | high) % PAGE
-        assert state
-        (owner,) = [m for m in mappings if m.start <= low and high <= m.end]
-        owners.append(owner)
-    known = zip(runs.tolist(), owners, strict=True)
-    for (one, owner), (other, its) in itertools.pairwise(known):
-        assert one[1] <= other[0]
-        assert one[1] < other[0] or one[2] != other[2] or owner != its
-
-
-def twin(start, end, pid="self"):
-    """What the entries and the files say of each page, as states; the slow way."""
-    words, files = judge.state_of(start, end, pid)
-    answer = []
-    for word, in_file in zip(words, files, strict=True):
-        told = oracle.meaning(word)
-        state = told.present * State.PRESENT | told.swapped * State.SWAPPED
-        state |= told.shared * State.SHARED | told.exclusive * State.EXCLUSIVE
-        state |= told.soft_dirty * State.SOFT_DIRTY | oracle.decode(word).guard * State.GUARD
-        if in_file is True and not told.present and not told.swapped:
-            state |= State.SWAPPED | State.SWAPPED_SHARED
-        answer.append(int(state))
-    return answer
-
-
-def judge_states(pm, start, end):
-    """Compare with the twin; a span that did not hold still is judged again."""
-    for _ in range(judge.TRIES):
-        before = twin(start, end, pm.pid)
-        mappings = [m for m in pm.mappings() if m.start < end and start < m.end]
-        runs = pm.states(mappings)
-        if twin(start, end, pm.pid) == before:
-            check_form(runs, mappings)
-            told = by_page(runs, start, end)
-            assert [state & ~int(SCANNED) for state in told] == before
-            return told
-    raise AssertionError(f"{start:#x}-{end:#x} never held still")
-
-
 @pytest.mark.root
 @pytest.mark.parametrize("kind", sorted(kinds.ALL))
 def test_every_kind(kind, any_swap):
@@ -100,21 +42,21 @@ def test_every_kind(kind, any_swap):
         need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
     with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
         span = made.start - 3 * PAGE, made.end + 3 * PAGE
-        judge_states(pm, *span)
+        check_states(pm, *span)
         if kind not in kinds.STAYING | {"gap"}:
             swap.pageout(made.at(5), made.at(23))
             if kind not in ("guarded", "protected", "poisoned"):
                 made.read(9, 12)
-            judge_states(pm, *span)
+            check_states(pm, *span)
 
 
 @settings(max_examples=80)
 @given(histories)
 def live_here(history):
-    with memory.Memory(FEW) as made, fpm.PageMap() as pm:
+    with memory.Memory(HISTORY_PAGES) as made, fpm.PageMap() as pm:
         for name, (first, last) in history:
             steps.carry_out(made, name, first, last)
-        judge_states(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
+        check_states(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
 
 
 @pytest.mark.root
@@ -147,16 +89,14 @@ def test_sums_are_usage_and_smaps(any_swap):
             span = victim.make(kind, PAGES)
             if kind not in kinds.STAYING:
                 victim.pageout(span)
-        while True:
-            before, usage = oracle.smaps(victim.pid), pm.usage()
-            snapshot = pm.snapshot()
-            if before == oracle.smaps(victim.pid) and (usage == pm.usage()).all():
-                break
+        (before, usage), snapshot = while_still(
+            pm.snapshot, lambda: (oracle.smaps(victim.pid), pm.usage().tolist())
+        )
         sums = snapshot.usage()
-        assert sums.dtype == usage.dtype
-        for row, other in zip(sums.tolist(), usage.tolist(), strict=True):
+        assert sums.dtype == pm.usage().dtype
+        for row, other in zip(sums.tolist(), usage, strict=True):
             assert row == other
-        check_form(snapshot.states, snapshot.mappings)
+        check_runs(snapshot.states, snapshot.mappings)
         swapped = {(row["start"], row["end"]): int(row["swapped"]) for row in sums}
         assert any(swapped.values())
         for span, fields in before.items():
@@ -210,11 +150,8 @@ def test_zero():
 
 def test_guard_regions():
     with memory.guarded(PAGES) as made, fpm.PageMap() as pm:
-        need(
-            any(oracle.decode(w).guard for w in oracle.words(made.start, made.end)),
-            "bit 58",
-            Absent,
-        )
+        words = oracle.words(made.start, made.end)
+        need(any(oracle.decode(word).guard for word in words), "bit 58", Absent)
         told = by_page(pm.states(), made.start, made.end)
         assert [state == State.GUARD for state in told] == [page % 4 == 0 for page in range(PAGES)]
 
@@ -224,25 +161,9 @@ def test_many_runs_over_many_batches():
     with memory.Memory(30_000) as made, fpm.PageMap() as pm:
         made.write(0, 600).write(600, 1400, 2).write(2500, 2511)
         made.write(4000, 4096).write(8000, 9000).write(9000, 20_000, 7).write(29_000, 30_000)
-        judge_states(pm, made.start, made.end)
+        check_states(pm, made.start, made.end)
         chosen = [m for m in pm.mappings() if m.start == made.start]
         assert len(pm.states(chosen)) == 1 + 399 + 1 + 1 + 1 + 1571 + 1
-
-
-@pytest.mark.root
-def test_shared_memory_over_many_windows(any_swap):
-    """A GiB of it is looked up at a time."""
-    border = 1 << 18
-    with backed.mapped(backed.sized_memfd(3 * border), 3 * border) as made, fpm.PageMap() as pm:
-        for first, last in ((0, 3), (border - 5, border + 5), (2 * border, 2 * border + 1)):
-            made.write(first, last)
-            swap.pageout(made.at(first), made.at(last))
-        made.read(border - 1, border + 1)
-        told = pm.states([m for m in pm.mappings() if m.start == made.start])
-        swapped = State.SWAPPED | State.SWAPPED_SHARED
-        pages = [(low - made.start) // PAGE for low in told["start"].tolist()]
-        assert pages == [0, border - 5, border - 1, border + 1, 2 * border]
-        assert [bool(state & swapped) for state in told["state"]] == [1, 1, 0, 1, 1]
 
 
 def with_and_without_scan(start, end, pid):
@@ -259,7 +180,7 @@ def test_without_a_scan(kind):
     with kinds.ALL[kind](PAGES) as made:
         answers = runas.in_child(with_and_without_scan, made.start, made.end, os.getpid())
         scanned, runs, chosen = answers
-        check_form(runs, chosen)
+        check_runs(runs, chosen)
         scanned, told = (by_page(each, made.start, made.end) for each in (scanned, runs))
         assert told == [state & ~int(SCANNED) for state in scanned]
 
@@ -272,9 +193,8 @@ def test_mappings_chosen():
         runs = pm.states([two, one, two])
         assert sorted(runs["start"].tolist()) == runs["start"].tolist()
         assert len(runs) == -(-PAGES // 3) + 1
-        assert pm.states(iter([one])).tolist() == [
-            row for row in runs.tolist() if one.start <= row[0] < one.end
-        ]
+        first = [row for row in runs.tolist() if one.start <= row[0] < one.end]
+        assert pm.states(iter([one])).tolist() == first
         part = one._replace(start=made.at(3), end=made.at(7))
         assert pm.states([part])["start"].tolist() == [made.at(3), made.at(6)]
         assert len(pm.states([])) == 0
@@ -288,7 +208,7 @@ def test_borders_are_never_crossed():
     with memory.touched(PAGES) as made, fpm.PageMap() as pm:
         made.protect(memory.READ, 10, 20)
         runs = pm.states()
-        check_form(runs, pm.mappings())
+        check_runs(runs, pm.mappings())
         starts = [row["start"] for row in runs if made.start <= row["start"] < made.end]
         assert starts == [made.start, made.at(10), made.at(20)]
 
@@ -310,7 +230,7 @@ def test_reserved_memory_costs_nothing():
 
 
 def test_soft_dirty():
-    need(judge.keeps_soft_dirty(), "soft-dirty bits", Absent)
+    need(keeps_soft_dirty(), "soft-dirty bits", Absent)
     with memory.untouched(2000) as made, fpm.PageMap() as pm:
         made.write(700, 710)
         for clear in (False, True):
@@ -338,32 +258,3 @@ def test_states_go_with_uint64():
     runs = np.array([(0, PAGE, 3)], fpm.RUN_DTYPE)
     assert ((runs["state"] & State.SWAPPED) != 0).tolist() == [True]
     assert os.fsencode(str(State.PRESENT))
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("kind", ["memfd", "shared_anonymous", "sysv", "tmpfs", "overlay"])
-def test_shared_memory_of_which_nothing_is_present(kind, any_swap):
-    """Only its file knows of it."""
-    with kinds.ALL[kind](PAGES) as made, fpm.PageMap() as pm:
-        swap.pageout(made.start, made.end)
-        expected = [int(State.SWAPPED | State.SWAPPED_SHARED)] * PAGES
-        assert judge_states(pm, made.start, made.end) == expected
-
-
-@pytest.mark.root
-def test_shared_memory_that_is_nearly_empty(any_swap):
-    """16 TiB of a file, of which three pages are swapped."""
-    pages = 1 << 32
-    try:
-        fd = backed.sized_memfd(pages)
-        made = backed.mapped(fd, pages)
-    except OSError:
-        need(False, "16 TiB of addresses to reserve", Absent)
-    with made, fpm.PageMap() as pm:
-        rare = (7, pages // 2 + 1, pages - 1)
-        for page in rare:
-            made.write(page, page + 1)
-            swap.pageout(made.at(page), made.at(page + 1))
-        runs = pm.states([m for m in pm.mappings() if m.start == made.start])
-        assert runs["start"].tolist() == [made.at(page) for page in rare]
-        assert set(runs["state"].tolist()) == {int(State.SWAPPED | State.SWAPPED_SHARED)}

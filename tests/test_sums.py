@@ -8,18 +8,17 @@ import backed
 import fastpagemap as fpm
 import marked
 import memory
+import oracle_files
 import runas
 import sharing
-import verdict
+from compare import Said, ask, honest
+from painted import all_unknown, ask_as, ask_painted
 from sharing import MIXED, expected
-from verdict import Said, all_unknown, ask, ask_as, honest, told
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
 
 PAGES = len(MIXED)
 ALL, NONE = sharing.extremes(PAGES)
-
-
 NO_FILE = ["shared_anonymous", "sysv", "memfd", "memfd_private", "in_part"]
 
 
@@ -27,8 +26,13 @@ NO_FILE = ["shared_anonymous", "sysv", "memfd", "memfd_private", "in_part"]
 @pytest.mark.parametrize("kind", NO_FILE)
 def test_all_or_nothing(kind, layout):
     present = PAGES - layout.count("P")
+
+    def read_the_rest():
+        if layout[-1] == "P":
+            made.read(present)
+
     with sharing.KINDS[kind](PAGES) as made:
-        said = told(made, layout, before=lambda: made.read(present) if layout[-1] == "P" else None)
+        said = ask_painted(made, layout, before=read_the_rest)
     assert said == Said(expected(layout), [False] * PAGES)
 
 
@@ -38,14 +42,14 @@ def test_all_or_nothing(kind, layout):
 @pytest.mark.parametrize("kind", NO_FILE)
 def test_some_is_unknown(kind, layout):
     with sharing.KINDS[kind](PAGES) as made:
-        assert all_unknown(told(made, layout), layout)
+        assert all_unknown(ask_painted(made, layout), layout)
 
 
 @pytest.mark.parametrize("layout", [ALL, NONE, MIXED], ids=["all", "none", "mixed"])
 def test_pages_of_a_private_mappings_own_are_told_all_the_same(layout):
     own, layout = "oO.." * (PAGES // 4), layout.replace("P", "C")
     with backed.memfd_private(PAGES) as made:
-        said = told(made, layout, own)
+        said = ask_painted(made, layout, own)
     honest(said, expected(layout, own))
     assert not any(u and o in "oO" for u, o in zip(said.unknown, own, strict=False))
     # to nobody its own pages in swap look like markers do: the sum less those is no count
@@ -66,7 +70,7 @@ def test_smaps_counts_a_read_only_mapping_twice(layout, own):
             finally:
                 made.protect(memory.READ_WRITE)
 
-        honest(told(made, layout, own, look=read_only), expected(layout, own))
+        honest(ask_painted(made, layout, own, look=read_only), expected(layout, own))
 
 
 def test_a_sum_is_not_taken_for_other_pages():
@@ -80,7 +84,7 @@ def test_a_sum_is_not_taken_for_other_pages():
 
     layout = "S" * (PAGES // 2) + "C" * (PAGES - PAGES // 2)
     with backed.shared_anonymous(PAGES) as made:
-        said = told(made, layout, look=lambda made: runas.as_nobody(answer, made))
+        said = ask_painted(made, layout, look=lambda made: runas.as_nobody(answer, made))
     honest(said, expected(layout))
 
 
@@ -96,7 +100,7 @@ def test_markers_do_not_spoil_the_sum(kind):
 
     layout = "SS" + "." * (PAGES - 2)
     with sharing.KINDS[kind](PAGES) as made:
-        said = told(made, layout, look=lambda made: runas.as_nobody(answer, made))
+        said = ask_painted(made, layout, look=lambda made: runas.as_nobody(answer, made))
     assert all(s or u for s, u in zip(said.swapped[:2], said.unknown, strict=False))
 
 
@@ -107,6 +111,6 @@ def test_a_huge_entry_cut_by_the_mapping():
         sharing.huge_in_swap([True, False]) as whole,
         backed.mapped(os.dup(whole.fd), each, offset=each // 2) as part,
     ):
-        real = verdict.truth(part.start, part.end)
+        real = oracle_files.swapped(part.start, part.end)
         assert real == [True] * (each // 2) + [False] * (each // 2)
         honest(ask_as(part, before=lambda: sharing.hide(whole)), real)

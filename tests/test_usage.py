@@ -1,7 +1,6 @@
 """usage() next to the kernel's own sums, smaps, for every process that holds still."""
 
 import os
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,33 +11,16 @@ import memory
 import oracle
 import runas
 import swap
-from judge import is_shared_memory, keeps_soft_dirty
+from compare import while_still
+from compare_usage import check_usage, usage_rows
+from features import keeps_soft_dirty
 from linux import PAGE
 from needs import Absent, Missing, need
-from verdict import while_still
 from victim import Victim
 
 PAGES = 37
-#: Some programs reserve terabytes of addresses; reading all their entries would take too long.
-LARGEST = 64 << 30
 COLUMNS = ["start", "end", "size", "present", "swapped", "swapped_shared", "unknown", "shared"]
 COLUMNS += ["exclusive", "soft_dirty", "huge"]
-
-
-class Moment(NamedTuple):
-    """All that the kernel says of a process, to see whether it holds still."""
-
-    lines: list
-    sums: dict
-    words: dict
-
-    @classmethod
-    def of(cls, pid):
-        lines = [line for line in oracle.maps(pid) if line.start < 1 << 63]
-        sums = oracle.smaps(pid)
-        lines = [line for line in lines if line.end - line.start <= LARGEST]
-        words = {line.start: oracle.many_words(line.start, line.end, pid) for line in lines}
-        return cls(lines, sums, words)
 
 
 @pytest.fixture(scope="module")
@@ -53,55 +35,6 @@ def zero_frames(zero_pfn):
     return frames
 
 
-def rows_of(pid):
-    """usage() of all mappings, by their addresses."""
-    with fpm.PageMap(pid) as pm:
-        table = pm.usage()
-    return {(int(row["start"]), int(row["end"])): row for row in table}
-
-
-def judge_usage(pid, zero_frames):
-    """Compare each mapping that held still; return how many did."""
-    before = Moment.of(pid)
-    rows = rows_of(pid)
-    after = Moment.of(pid)
-    still = 0
-    for line in before.lines:
-        span = line.start, line.end
-        same = line in after.lines and before.words[line.start] == after.words[line.start]
-        if same and span in rows and before.sums.get(span) == after.sums.get(span):
-            entries = np.frombuffer(before.words[line.start], np.uint64)
-            judge_row(rows[span], before.sums[span], entries, zero_frames)
-            judge_swap(rows[span], before.sums[span], is_shared_memory(line, pid))
-            still += 1
-    return still
-
-
-def judge_row(row, sums, entries, zero_frames):
-    """Rss less the zero page, Anonymous, and what is mapped by this process alone."""
-    present = entries[entries >> 63 == 1]
-    frames = present & np.uint64((1 << 55) - 1)
-    zeros = present[np.isin(frames, np.array(sorted(zero_frames), np.uint64))]
-    hugetlb = sums.get("Private_Hugetlb", 0) + sums.get("Shared_Hugetlb", 0)
-    assert row["size"] == sums["Size"] == row["end"] - row["start"]
-    assert row["present"] == sums["Rss"] + hugetlb + len(zeros) * PAGE
-    not_file = row["present"] - row["shared"] - np.sum(zeros >> 61 & 1 == 0) * PAGE
-    if not hugetlb:  # which smaps counts neither here nor there
-        assert not_file == sums["Anonymous"]
-        assert row["exclusive"] == sums["Private_Clean"] + sums["Private_Dirty"]
-    if keeps_soft_dirty():
-        assert row["soft_dirty"] == np.sum(entries >> 55 & 1) * PAGE
-
-
-def judge_swap(row, sums, shared_memory):
-    """What is swapped, and how much of it nobody could know."""
-    if shared_memory:
-        assert row["swapped_shared"] <= row["swapped"] <= sums["Swap"]
-        assert sums["Swap"] <= row["swapped"] + row["unknown"]
-    else:
-        assert (row["swapped"], row["swapped_shared"], row["unknown"]) == (sums["Swap"], 0, 0)
-
-
 @pytest.mark.root
 def test_every_process_that_holds_still(any_swap, zero_frames):
     with Victim() as victim:
@@ -112,14 +45,14 @@ def test_every_process_that_holds_still(any_swap, zero_frames):
         victim.pageout(half)
         half.do("read", 0, 50)
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-        still = {pid: judge_or_gone(pid, zero_frames) for pid in pids if pid != os.getpid()}
+        still = {pid: check_or_gone(pid, zero_frames) for pid in pids if pid != os.getpid()}
         assert still[victim.pid] > len(kinds.ALL)
     assert sum(still.values()) > still[victim.pid]
 
 
-def judge_or_gone(pid, zero_frames):
+def check_or_gone(pid, zero_frames):
     try:
-        return judge_usage(pid, zero_frames)
+        return check_usage(pid, zero_frames)
     except (ProcessLookupError, FileNotFoundError, PermissionError):  # gone, or out of reach
         return 0
 
@@ -130,7 +63,7 @@ def test_every_kind_in_swap(kind, swap_area, zero_frames):
     with Victim() as victim:
         span = victim.make(kind, PAGES)
         victim.pageout(span)
-        assert judge_usage(victim.pid, zero_frames)
+        assert check_usage(victim.pid, zero_frames)
 
 
 @pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS - {"gap"}))
@@ -140,7 +73,7 @@ def test_every_kind_as_nobody(kind):
     def ask():
         with kinds.ALL[kind](PAGES) as made:
             span = made.start, made.end
-            row = rows_of(os.getpid())[span]
+            row = usage_rows(os.getpid())[span]
             sums = oracle.smaps()[span]
             zeros = made.pages * PAGE if kind in ("zero", "huge_zero") else 0
             assert row["present"] == sums["Rss"] + zeros

@@ -13,6 +13,7 @@ import kinds
 import linux
 import memory
 import steps
+from compare import check
 from fastpagemap._kernel.sinks import Sink
 from fastpagemap._kernel.walk import Plan, walk
 from fastpagemap.engine.survey import survey
@@ -20,7 +21,6 @@ from fastpagemap.engine.table import Backing, plan
 from fastpagemap.model.questions import QUESTIONS, matching
 from fastpagemap.process.backing import Backings
 from fastpagemap.process.capabilities import categories, soft_dirty
-from judge import judge
 from linux import PAGE
 from needs import Absent, need
 from victim import Victim
@@ -98,7 +98,7 @@ def allowed_for(pm, start, end):
 def test_every_kind(kind):
     with kinds.ALL[kind](1024) as made, fpm.PageMap() as pm:
         compare(pm, made.start, made.end, allowed_for(pm, made.start, made.end))
-        judge(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
+        check(pm, made.start - 3 * PAGE, made.end + 3 * PAGE)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 700])

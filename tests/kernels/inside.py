@@ -29,11 +29,12 @@ import uffd  # noqa: E402
 LEFT_OUT = {
     "test_cli*.py": "how answers are drawn and errors worded",
     "test_watch*.py": "what a terminal shows",
+    "test_notebooks.py": "what a notebook shows",
     "test_entry.py": "words are decoded, wherever they come from",
     "test_arguments.py": "refused before the kernel is asked",
     "test_span.py": "of buffers, not of pages",
     "test_core.py": "the same loops, in a module that has to be compiled",
-    "test_memray.py": "another program's files",
+    "test_memray*.py": "another program's files",
     "test_postgres.py": "a server of a gigabyte: its memory is of kinds that others test",
     "test_usage.py::test_every_kind_in_swap[swapfile": "after zram the same; each starts a Python",
     "test_properties.py::test_this_process_as_nobody": "slow; others are nobody, too",
@@ -50,7 +51,7 @@ QUICK = [
     "test_states.py::test_every_kind",
     "test_states.py::test_soft_dirty",
     "test_tracking.py::test_exactly_what_was_written",
-    "test_tracking.py::test_the_memory_is_left_as_it_was",
+    "test_tracking_closed.py::test_the_memory_is_left_as_it_was",
 ]
 EXAMPLES = 5
 

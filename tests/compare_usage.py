@@ -1,0 +1,81 @@
+"""The comparison of usage() with smaps, for the mappings of any process that hold still."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+import fastpagemap as fpm
+import oracle
+import oracle_files
+from features import keeps_soft_dirty
+from linux import PAGE
+
+#: Some programs reserve terabytes of addresses; reading all their entries would take too long.
+LARGEST = 64 << 30
+
+
+class Moment(NamedTuple):
+    """All that the kernel says of a process, to see which of its mappings hold still."""
+
+    lines: list
+    sums: dict
+    words: dict
+
+    @classmethod
+    def of(cls, pid):
+        lines = [line for line in oracle.maps(pid) if line.start < 1 << 63]
+        sums = oracle.smaps(pid)
+        lines = [line for line in lines if line.end - line.start <= LARGEST]
+        words = {line.start: oracle.many_words(line.start, line.end, pid) for line in lines}
+        return cls(lines, sums, words)
+
+
+def usage_rows(pid):
+    """usage() of all mappings, by their addresses."""
+    with fpm.PageMap(pid) as pm:
+        table = pm.usage()
+    return {(int(row["start"]), int(row["end"])): row for row in table}
+
+
+def check_usage(pid, zero_frames):
+    """Compare each mapping that held still with smaps; return how many did.
+
+    `zero_frames`: the frames that smaps counts nowhere, the zero page's and the huge zero page's.
+    """
+    before, rows, after = Moment.of(pid), usage_rows(pid), Moment.of(pid)
+    still = 0
+    for line in before.lines:
+        span = line.start, line.end
+        same = line in after.lines and before.words[line.start] == after.words[line.start]
+        if same and span in rows and before.sums.get(span) == after.sums.get(span):
+            entries = np.frombuffer(before.words[line.start], np.uint64)
+            _check_row(rows[span], before.sums[span], entries, zero_frames)
+            shared_memory = oracle_files.is_shared_memory(line, pid)
+            _check_swap_of_row(rows[span], before.sums[span], shared_memory)
+            still += 1
+    return still
+
+
+def _check_row(row, sums, entries, zero_frames):
+    """Rss less the zero page, Anonymous, and what is mapped by this process alone."""
+    present = entries[entries >> 63 == 1]
+    frames = present & np.uint64((1 << 55) - 1)
+    zeros = present[np.isin(frames, np.array(sorted(zero_frames), np.uint64))]
+    hugetlb = sums.get("Private_Hugetlb", 0) + sums.get("Shared_Hugetlb", 0)
+    assert row["size"] == sums["Size"] == row["end"] - row["start"]
+    assert row["present"] == sums["Rss"] + hugetlb + len(zeros) * PAGE
+    not_file = row["present"] - row["shared"] - np.sum(zeros >> 61 & 1 == 0) * PAGE
+    if not hugetlb:  # which smaps counts neither here nor there
+        assert not_file == sums["Anonymous"]
+        assert row["exclusive"] == sums["Private_Clean"] + sums["Private_Dirty"]
+    if keeps_soft_dirty():
+        assert row["soft_dirty"] == np.sum(entries >> 55 & 1) * PAGE
+
+
+def _check_swap_of_row(row, sums, shared_memory):
+    """What is swapped, and how much of it nobody could know."""
+    if shared_memory:
+        assert row["swapped_shared"] <= row["swapped"] <= sums["Swap"]
+        assert sums["Swap"] <= row["swapped"] + row["unknown"]
+    else:
+        assert (row["swapped"], row["swapped_shared"], row["unknown"]) == (sums["Swap"], 0, 0)

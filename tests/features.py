@@ -1,0 +1,29 @@
+"""What this kernel has, found by trying it out, for tests whose answers depend on it."""
+
+import functools
+import os
+
+import memory
+import oracle
+import oracle_files
+from needs import Missing
+
+
+@functools.cache
+def keeps_soft_dirty():
+    """Whether this kernel has soft-dirty bits: whether a page just written has one."""
+    with memory.touched(1) as made:
+        return oracle.decode(oracle.words(made.start, made.end)[0]).soft_dirty
+
+
+@functools.cache
+def has_cachestat():
+    """Whether this kernel has cachestat (Linux 6.5)."""
+    fd = os.memfd_create("fastpagemap")
+    try:
+        oracle_files.file_page(fd, 0)
+    except Missing:
+        return False
+    finally:
+        os.close(fd)
+    return True

@@ -1,0 +1,59 @@
+"""examples/memray_residency.py, run to its end or imported."""
+
+import functools
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from needs import need
+
+TESTS = Path(__file__).resolve().parent
+EXAMPLE = TESTS.parent / "examples" / "memray_residency.py"
+MIB = 1 << 20
+
+ENVIRONMENT = os.environ | {
+    "NUMPY_MADVISE_HUGEPAGE": "0",  # a touched byte is to cost a page, not a huge page
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+# Memray writes this where the interpreter is linked to fixed addresses, as Debian's is.
+MEMRAYS_OWN = re.compile(
+    r"^Memray WARNING: Correcting symbol for \w+ from 0x[0-9a-f]+ to 0x[0-9a-f]+\n", re.MULTILINE
+)
+
+
+def run(*arguments, **options):
+    """Run the example to its end; in `stderr` is what it says, without what memray itself says."""
+    need(importlib.util.find_spec("memray"), "memray")
+    done = subprocess.run(
+        [sys.executable, EXAMPLE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=ENVIRONMENT | {"PYTHONIOENCODING": "utf-8"},
+        **options,
+    )
+    done.stderr = MEMRAYS_OWN.sub("", done.stderr)
+    return done
+
+
+def row_of(done, source):
+    """The cells of the line with this source, of a table that was printed."""
+    line = next(line for line in done.stdout.splitlines() if source in line)
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+@functools.cache
+def imported(name):
+    """The example, or the other half of it, as a module."""
+    need(importlib.util.find_spec("memray"), "memray")
+    sys.path.insert(0, str(EXAMPLE.parent))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(EXAMPLE.parent))

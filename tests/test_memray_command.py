@@ -1,0 +1,212 @@
+"""examples/memray_residency.py as it is used: its table, its moments, its mistakes."""
+
+import importlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from memray_example import EXAMPLE, MIB, row_of, run
+from needs import need
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("any_swap")
+def test_the_shop():
+    """The program to try it on: what is said of it when it is shown is so."""
+    done = run(EXAMPLE.parent / "shop.py")
+    assert row_of(done, "prices = np.zeros")[0] == "4Gi"
+    assert row_of(done, "archive = mmap")[0] == "256Mi"
+    assert row_of(done, "baskets = mmap")[:4] == ["64Mi", "8Mi", "0", "8Mi"]
+    resident, swapped = (in_mib(cell) for cell in row_of(done, "archive = mmap")[1:3])
+    assert abs(resident + swapped - 192) < 1
+    assert swapped > 32
+    assert in_mib(row_of(done, "buffer = np.empty")[1]) < 4
+
+
+def in_mib(text):
+    """A printed size in mebibytes."""
+    units = {"Ki": 1 / 1024, "Mi": 1, "Gi": 1024}
+    return float(text[:-2]) * units[text[-2:]] if text[-2:] in units else float(text) / MIB
+
+
+LINE = "array = np.zeros(1 << 30, np.uint8)  # a gibibyte"
+
+PROGRAM = f"""import os, signal, sys
+import numpy as np
+{LINE}
+array[: 64 << 20] = 1
+"""
+
+
+def test_table(write_program):
+    done = run(write_program(PROGRAM + "print(sys.argv)"), "--at", "-x")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"['{write_program(PROGRAM)}', '--at', '-x']")
+    assert row_of(done, LINE)[:4] == ["1Gi", "64Mi", "0", "0"]
+
+
+def test_module(tmp_path, write_program):
+    write_program(PROGRAM + "print(sys.argv[1:], __name__)")
+    done = run("--limit", 2, "-m", "program", "a", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("['a'] __main__")
+    cells = row_of(done, LINE)
+    assert cells[4] == "program.py:3 <module>"
+    assert " more" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "error"),
+    [
+        ("raise KeyError('no such thing')", 1, "KeyError: 'no such thing'"),
+        ("sys.exit(7)", 7, ""),
+        ("sys.exit('it is over')", 1, "it is over"),
+    ],
+)
+def test_endings(write_program, ending, code, error):
+    """However a program ends, there is a table, and its own exit code."""
+    program = write_program(PROGRAM + ending)
+    done = run(program)
+    assert done.returncode == code
+    assert row_of(done, LINE)[:2] == ["1Gi", "64Mi"]
+    assert error in done.stderr
+    assert "memray_program" not in done.stderr
+    assert "runpy" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("os._exit(8)", 8),
+        ("os._exit(0)", 1),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 128 + signal.SIGKILL),
+        ("os.execv(sys.executable, [sys.executable, '-c', ''])", 1),
+    ],
+)
+def test_gone_before(write_program, ending, code):
+    done = run(write_program(PROGRAM + ending))
+    assert done.returncode == code
+    assert done.stderr == "memray_residency: the program ended before a table could be made\n"
+
+
+def test_another_program(write_program):
+    """Of what has called exec() memray knows nothing, and nothing is said."""
+    then = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+    done = run(
+        write_program(PROGRAM + f"os.execv(sys.executable, [sys.executable, '-c', {then!r}])")
+    )
+    assert done.returncode == 1
+    assert "memray does not record it at this moment" in done.stderr
+    assert not done.stdout
+
+
+def test_moments_of_its_own(write_program):
+    program = write_program(
+        PROGRAM + "array[: 128 << 20] = 1\nos.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    done = run("--at", "SIGUSR1", program)
+    assert done.returncode == 0
+    assert row_of(done, LINE)[:2] == ["1Gi", "128Mi"]
+    assert done.stdout.count("allocations alive") == 1
+
+
+# A program that learns when it goes on after a table, however long that takes.
+GOING_ON = """import signal, sys, time
+tables = []
+signal.signal(signal.SIGCONT, lambda *_: tables.append(1))
+"""
+
+
+def test_told_by_a_signal(write_program):
+    asked = "os.kill(os.getppid(), signal.SIGUSR1)\nwhile len(tables) < {}: time.sleep(0.01)\n"
+    done = run(
+        "--at", "SIGUSR1", write_program(GOING_ON + PROGRAM + asked.format(1) + asked.format(2))
+    )
+    assert done.returncode == 0
+    assert done.stdout.count("allocations alive") == 2
+
+
+def test_after_seconds(write_program, tmp_path):
+    """Busy with small allocations: memray is caught in the midst of writing."""
+    ready = tmp_path / "ready"
+    busy = f"""
+with open({str(ready)!r} + ".part", "w") as file: file.write(str(time.monotonic()))
+os.rename({str(ready)!r} + ".part", {str(ready)!r})
+end = time.monotonic() + 5  # where the table came before all else
+while not tables and time.monotonic() < end: bytes(1000)
+"""
+    program = write_program(GOING_ON + PROGRAM + busy)
+    for seconds in (2, 4, 8, 16):  # a busy machine needs longer to get as far as that
+        ready.unlink(missing_ok=True)
+        began = time.monotonic()
+        done = run("--at", seconds, program)
+        if ready.exists() and float(ready.read_text()) < began + seconds:
+            break
+    assert (done.returncode, done.stderr) == (0, "")
+    assert row_of(done, LINE)[:2] == ["1Gi", "64Mi"]
+    late = run("--at", "100", write_program(""))
+    assert (late.returncode, late.stdout) == (1, "")
+    assert "before a table" in late.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["/nowhere/program.py"], "no file /nowhere/program.py"),
+        (["--at", "soon", "x.py"], "soon"),
+        (["--at", "nan", "x.py"], "nan"),
+        (["--at", "-1", "x.py"], "-1"),
+        (["-m", "no_such_module"], "no_such_module"),
+        (["-m", "json.no_such_module"], "json.no_such_module"),
+        ([], "PROGRAM"),
+    ],
+)
+def test_mistakes(arguments, word):
+    done = run(*arguments)
+    assert done.returncode in (1, 2)
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_syntax_error(write_program):
+    done = run(write_program("x = (\n"))
+    assert done.returncode == 1
+    assert "SyntaxError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_memray():
+    code = f"""import runpy, sys
+sys.modules["memray"] = None
+sys.path[0] = {str(EXAMPLE.parent)!r}
+runpy.run_path({str(EXAMPLE)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "memray_residency: memray is not installed: pip install click memray rich\n"
+    )
+
+
+def test_killed_profiler(write_program, tmp_path):
+    """Whoever runs the program may be killed: the program does not stand still for ever."""
+    need(importlib.util.find_spec("memray"), "memray")
+    program = write_program("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLE, program],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},  # where it leaves what it wrote
+    )
+    with process:
+        pid = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}/exe") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{pid}/exe")

@@ -1,0 +1,122 @@
+"""A WriteTracker that is closed, or could not be made: the memory is left as it was."""
+
+import errno
+import gc
+import os
+import resource
+
+import numpy as np
+import pytest
+
+import fastpagemap as fpm
+import memory
+import runas
+from linux import PAGE
+from tracked import KINDS, PAGES, numbers, protected, tracked
+
+pytestmark = pytest.mark.usefixtures("_write_tracking")
+
+
+@pytest.mark.parametrize("way", ["close", "collect", "error"])
+@pytest.mark.parametrize("kind", ["touched", "shared_anonymous", "untouched"])
+def test_the_memory_is_left_as_it_was(way, kind):
+    with KINDS[kind](PAGES) as made, fpm.PageMap() as pm:
+        before = pm.read(made.start, made.end).entries.copy()
+        gc.collect()
+        descriptors = len(os.listdir("/proc/self/fd"))
+        tracker = fpm.WriteTracker(made.start, made.end)
+        assert protected(made)
+        if way == "close":
+            tracker.close()
+            tracker.close()
+            with pytest.raises(ValueError, match="closed"):
+                tracker.written()
+            with pytest.raises(ValueError, match="closed"):
+                tracker.regions()
+        elif way == "error":
+            with pytest.raises(ZeroDivisionError), tracker:
+                1 / 0  # noqa: B018
+        else:
+            del tracker
+            gc.collect()
+        assert not protected(made)
+        after = pm.read(made.start, made.end).entries
+        flags = np.uint16(fpm.Flag.PRESENT >> 48 | fpm.Flag.SWAP >> 48 | fpm.Flag.UFFD_WP >> 48)
+        assert ((before["flags"] & flags) == (after["flags"] & flags)).all()
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        fpm.WriteTracker(made.start, made.end).close()
+
+
+def test_trackers_side_by_side_and_one_over_another():
+    with memory.touched(PAGES) as made:
+        middle = made.at(100)
+        with (
+            fpm.WriteTracker(made.start, middle) as first,
+            fpm.WriteTracker(middle, made.end) as second,
+        ):
+            made.write(99, 101, value=2)
+            with pytest.raises(OSError, match="tracked already") as caught:
+                fpm.WriteTracker(made.at(50), made.at(150))
+            assert caught.value.errno == errno.EBUSY
+            assert numbers(first.written()) == [99]
+            assert numbers(second.written()) == [0]
+
+
+def test_spans_that_cannot_be_tracked():
+    with memory.touched(20) as made:
+        made.unmap(8, 10)
+        with pytest.raises(ValueError, match=f"nothing is mapped at {made.at(8):#x}"):
+            fpm.WriteTracker(made.start, made.end)
+        with pytest.raises(ValueError, match=r"may not be written \(---p\)"):
+            fpm.WriteTracker(made.start - PAGE, made.at(4))
+        with pytest.raises(ValueError, match="nothing is mapped"):
+            fpm.WriteTracker(1 << 62, (1 << 62) + PAGE)
+        made.protect(memory.READ, 2, 3)
+        with pytest.raises(ValueError, match=r"may not be written \(r--p\)"):
+            fpm.WriteTracker(made.start, made.at(4))
+        with pytest.raises(ValueError, match="aligned"):
+            fpm.WriteTracker(made.start + 1, made.end)
+        assert not protected(made)
+        with fpm.WriteTracker(made.start, made.start) as tracker:
+            assert len(tracker.written()) == 0
+    with fpm.PageMap() as pm:
+        (vdso,) = [m for m in pm.mappings() if m.path == "[vdso]"]
+        with pytest.raises(ValueError, match="no one writes there"):
+            fpm.WriteTracker(vdso.start, vdso.end)
+
+
+@pytest.mark.parametrize("happen", ["unmap", "map"])
+def test_memory_that_goes_away_is_said_to(happen):
+    with tracked(memory.touched) as (made, tracker):
+        if happen == "unmap":
+            made.unmap(100, 110)
+        else:
+            made.map(memory.PRIVATE, first=100, last=110)
+        with pytest.raises(OSError, match="not tracked any more") as caught:
+            tracker.written()
+        assert caught.value.errno == errno.EFAULT
+
+
+def test_no_descriptor_left():
+    """Nothing is held on to, whichever of the descriptors is the one too many."""
+
+    def child():
+        with memory.touched(PAGES) as made:
+            gc.collect()
+            # so that no lower number is free
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            while (last := os.open("/dev/null", os.O_RDONLY)) <= highest:
+                pass
+            open_now = len(os.listdir("/proc/self/fd"))
+            for more in range(4):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1 + more, 4096))
+                with pytest.raises(OSError, match="Too many open files") as caught:
+                    fpm.WriteTracker(made.start, made.end)
+                assert caught.value.errno == errno.EMFILE
+            del caught
+            resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+            assert len(os.listdir("/proc/self/fd")) == open_now
+            fpm.WriteTracker(made.start, made.end).close()
+            return True
+
+    assert runas.in_child(child)

@@ -1,0 +1,168 @@
+"""``fastpagemap watch`` on a terminal of its own: how it begins and how it leaves."""
+
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from fcntl import ioctl
+
+import pytest
+
+import fastpagemap as fpm
+
+pytest.importorskip("textual")
+
+
+COMMAND = [sys.executable, "-m", "fastpagemap", "watch"]
+
+
+class Terminal:
+    """The program on a terminal of its own."""
+
+    def __init__(self, *arguments, size=(80, 24), command=COMMAND, **environment):
+        self.leader, self.follower = pty.openpty()
+        ioctl(self.follower, termios.TIOCSWINSZ, struct.pack("4H", size[1], size[0], 0, 0))
+        self.before = termios.tcgetattr(self.follower)
+        ends = dict.fromkeys(("stdin", "stdout", "stderr"), self.follower)
+        variables = {**os.environ, "TERM": "xterm-256color", **environment}
+        command = [*command, *map(str, arguments)]
+        self.process = subprocess.Popen(command, env=variables, start_new_session=True, **ends)
+        self.written = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.leader)
+        os.close(self.follower)
+
+    def read_until(self, text):
+        """Read what is drawn until a text has come."""
+        end = time.monotonic() + 30
+        while text not in self.written:
+            assert time.monotonic() < end, self.written[-2000:]
+            if select.select([self.leader], [], [], 0.1)[0]:
+                self.written += os.read(self.leader, 1 << 16)
+
+    def wait(self):
+        """Wait for the end, reading on."""
+        while self.process.poll() is None:
+            if select.select([self.leader], [], [], 0.05)[0]:
+                self.written += os.read(self.leader, 1 << 16)
+        while select.select([self.leader], [], [], 0.05)[0]:
+            self.written += os.read(self.leader, 1 << 16)
+        return self.process.returncode
+
+    def is_sane(self):
+        """Whether modes are as before, the screen is the first one again, the cursor is shown."""
+        left = self.written.rfind(b"\x1b[?1049l") > self.written.rfind(b"\x1b[?1049h")
+        cursor = self.written.rfind(b"\x1b[?25h") > self.written.rfind(b"\x1b[?25l")
+        return left and cursor and termios.tcgetattr(self.follower) == self.before
+
+
+@pytest.mark.parametrize(
+    ("leave", "code"),
+    [(b"q", 0), (b"\x03", 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)],
+)
+def test_leaving_a_terminal_as_it_was(victim, leave, code):
+    with Terminal(victim.pid) as terminal:
+        terminal.read_until(b"whole process")
+        if isinstance(leave, bytes):
+            os.write(terminal.leader, leave)
+        else:
+            terminal.process.send_signal(leave)
+        assert terminal.wait() == code
+        assert terminal.is_sane()
+
+
+def test_no_colour(victim):
+    with Terminal(victim.pid, NO_COLOR="1") as terminal:
+        terminal.read_until(b"####")
+        os.write(terminal.leader, b"q")
+        assert terminal.wait() == 0
+        assert not re.search(rb"\x1b\[[\d;]*[34]8;[25];", terminal.written)
+        assert not re.search(rb"\x1b\[(?:\d+;)*(?:3[0-7]|4[0-7]|9[0-7]|10[0-7])m", terminal.written)
+
+
+def test_sixteen_colours_have_characters(victim):
+    with Terminal(victim.pid, TERM="xterm", COLORTERM="") as terminal:
+        terminal.read_until(b"####")
+        os.write(terminal.leader, b"q")
+        assert terminal.wait() == 0
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_without_a_terminal_it_is_misuse(victim, stream):
+    leader, follower = pty.openpty()
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), follower)
+    ends[stream] = subprocess.PIPE
+    with subprocess.Popen([*COMMAND, str(victim.pid)], **ends) as process:
+        assert process.wait(30) == 2
+        said = process.stderr.read() if stream == "stderr" else os.read(leader, 4096)
+    assert said.startswith(b"fastpagemap: watch needs a terminal")
+    assert said.count(b"\n") == 1
+    os.close(leader)
+    os.close(follower)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code"),
+    [
+        (["999999999"], {}, 1),
+        (["2"], {}, 1),
+        (["no such thing"], {}, 1),
+        (["self", "--interval", "0"], {}, 2),
+        ([], {}, 2),
+        (["1"], {"TERM": "dumb"}, 2),
+    ],
+)
+def test_what_cannot_be_watched_is_one_line(arguments, environment, code):
+    with Terminal(*arguments, **environment) as terminal:
+        assert terminal.wait() == code
+        assert terminal.written.startswith(b"fastpagemap: ")
+        assert terminal.written.count(b"\n") == 1
+        assert b"\x1b" not in terminal.written
+
+
+@pytest.mark.root
+def test_a_process_that_may_not_be_read_is_one_line(victim):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        # now, while the interpreter's own files can be read for certain
+        "import fastpagemap.report.tables, fastpagemap.cli.commands.watch\n"
+        "import fastpagemap.cli.watch.app\n"
+        "import runas; runas.become(runas.NOBODY)\n"
+        "sys.exit(fastpagemap.cli.main())"
+    )
+    command = [sys.executable, "-c", program, os.path.dirname(__file__), "watch"]
+    with Terminal(victim.pid, command=command) as terminal:
+        assert terminal.wait() == 1
+        assert b"CAP_SYS_PTRACE" in terminal.written
+        assert terminal.written.count(b"\n") == 1
+        assert b"\x1b" not in terminal.written
+
+
+def test_textual_missing_is_said(victim):
+    program = "import sys; sys.modules['textual'] = None; import fastpagemap.cli as c"
+    command = [sys.executable, "-c", program + "; sys.exit(c.main())", "watch"]
+    with Terminal(victim.pid, command=command) as terminal:
+        assert terminal.wait() == 1
+        assert terminal.written.startswith(b"fastpagemap: textual is not installed: pip install")
+        assert terminal.written.count(b"\n") == 1
+
+
+def test_dirty_bits_are_cleared_only_where_there_are_any(victim):
+    if fpm.capabilities().soft_dirty:
+        return
+    with Terminal(victim.pid, "--dirty") as terminal:
+        assert terminal.wait() == 1
+        assert b"soft-dirty" in terminal.written
+        assert b"\x1b" not in terminal.written

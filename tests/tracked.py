@@ -1,0 +1,63 @@
+"""Memory whose writes are tracked, and what is known of it otherwise."""
+
+import contextlib
+import ctypes
+import mmap
+
+import numpy as np
+
+import backed
+import fastpagemap as fpm
+import linux
+import memory
+from linux import PAGE
+
+PAGES = 300
+
+KINDS = {
+    "touched": memory.touched,
+    "untouched": memory.untouched,
+    "shared_anonymous": backed.shared_anonymous,
+    "memfd": backed.memfd,
+    "file_shared": backed.file_shared,
+    "file_private": backed.file_private,
+}
+
+
+@contextlib.contextmanager
+def tracked(make, pages=PAGES):
+    with make(pages) as made, fpm.WriteTracker(made.start, made.end) as tracker:
+        yield made, tracker
+
+
+def numbers(mask):
+    return np.flatnonzero(mask).tolist()
+
+
+def array(made):
+    """The bytes of a memory as a writable array."""
+    return np.frombuffer((ctypes.c_char * (made.pages * PAGE)).from_address(made.start), np.uint8)
+
+
+def protected(made):
+    """Which pages are write-protected, by their entries; whether their mapping is watched."""
+    with fpm.PageMap() as pm:
+        return pm.read(made.start, made.end).uffd_wp.any()
+
+
+def pages_of(found, made):
+    """The pages of regions."""
+    spans = [((start - made.start) // PAGE, (end - made.start) // PAGE) for start, end, _ in found]
+    return [page for first, last in spans for page in range(first, last)]
+
+
+#: So many bytes that an answer about them takes longer than a signal.
+LARGE = 16 << 30
+
+
+@contextlib.contextmanager
+def reservation():
+    """LARGE bytes of small pages, none of them touched."""
+    with mmap.mmap(-1, LARGE, flags=memory.PRIVATE | linux.MAP_NORESERVE) as made:
+        made.madvise(linux.MADV_NOHUGEPAGE)
+        yield made
