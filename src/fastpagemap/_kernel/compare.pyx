@@ -79,6 +79,7 @@ cdef int walk(cursor_t *one, cursor_t *two, const segment_t *segment,
     cdef uint64_t at = segment.start, before, after, end
     cdef size_t first = found.count
     cdef change_t *change
+    cdef change_t *last
     cdef bint inside
     move_to(one, at)
     move_to(two, at)
@@ -96,9 +97,10 @@ cdef int walk(cursor_t *one, cursor_t *two, const segment_t *segment,
         end = min(end, two.run.end if inside else two.run.start)
         if before != after or (not segment.same and before | after):
             change = found.changes + found.count
-            if (found.count > first and change[-1].end == at
-                    and change[-1].before == before and change[-1].after == after):
-                change[-1].end = end
+            last = change - 1 if found.count > first else NULL
+            if (last is not NULL and last.end == at
+                    and last.before == before and last.after == after):
+                last.end = end
             elif found.count == found.capacity:
                 return -1
             else:

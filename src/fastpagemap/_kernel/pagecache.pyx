@@ -156,7 +156,7 @@ cdef ssize_t settle_runs(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
 cdef int in_core(int fd, uint64_t page, size_t count, uint8_t *vector) noexcept nogil:
     """Ask mincore about pages of the file, at most CHUNK, by mapping them, out of reach."""
     cdef void *area = abi.mmap(NULL, count * PAGE_SIZE, abi.PROT_NONE, abi.MAP_SHARED, fd,
-                                  page * PAGE_SIZE)
+                               page * PAGE_SIZE)
     cdef int problem = 0
     if area == abi.MAP_FAILED:
         return -errno

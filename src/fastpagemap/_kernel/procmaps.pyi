@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+__pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 _Row = TypeVar("_Row", bound=tuple[Any, ...])

@@ -64,7 +64,7 @@ cdef bint sees_soft_dirty() noexcept nogil:
     if fd < 0:
         return False
     page = abi.mmap(NULL, size, abi.PROT_READ | abi.PROT_WRITE,
-                       abi.MAP_PRIVATE | abi.MAP_ANONYMOUS, -1, 0)
+                    abi.MAP_PRIVATE | abi.MAP_ANONYMOUS, -1, 0)
     if page != abi.MAP_FAILED:
         (<char *> page)[0] = 1
         if read_entries(fd, <uint64_t> page, &entry, 1) < 0:

@@ -290,7 +290,6 @@ cdef class Sink:
         if problem < 0:
             raise MemoryError
 
-
     def put_entries(self, uint64_t start, const uint64_t[::1] entries):
         """Take the entries of pages, from wherever they are."""
         cdef size_t done = 0, count = entries.shape[0], part

@@ -154,7 +154,7 @@ cdef ssize_t may_be_huge(int fd, const cursor_t *cursor, uint64_t block, const u
     if not states[first] & PRESENT or block == cursor.not_huge:
         return 0
     frame = entries[first] & frames
-    # Those who may see frame numbers need not ask: a huge page's are aligned, and follow each other.
+    # Who may see frame numbers need not ask: a huge page's are aligned, and follow each other.
     if frame & (HUGE_PAGES - 1):
         return 0
     if last < count and (not states[last] & PRESENT or (
