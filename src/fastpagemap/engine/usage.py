@@ -95,7 +95,7 @@ def _count(
 
     def put(walker: Walker, segments: Segments, _: Spans | None) -> npt.NDArray[np.uint64]:
         counts = np.zeros((len(questions), max(1, len(segments))), np.uint64)
-        walker.walk(segments, new_sink(questions), counts)
+        walker.walk(segments, new_sink(tuple(questions)), counts)
         return counts
 
     spans = None if fresh else rows

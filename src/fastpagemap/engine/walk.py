@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,9 +34,14 @@ def pages_of(origin: int, start: int, end: int) -> slice:
     return slice((start - origin) // PAGE_SIZE, (end - origin) // PAGE_SIZE)
 
 
-def new_sink(questions: Sequence[str], *where: Any, **wanted: Any) -> Sink:
+def new_sink(questions: tuple[str, ...], *where: Any, **wanted: Any) -> Sink:
     """Return a sink for the answers to some questions; see `Sink`."""
-    return Sink(tuple(QUESTIONS[name] for name in questions), *where, **wanted)
+    return Sink(_matches(questions), *where, **wanted)
+
+
+@functools.cache
+def _matches(questions: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple(QUESTIONS[name] for name in questions)
 
 
 class Walker:
