@@ -8,7 +8,9 @@ from libc.string cimport memset
 from fastpagemap._kernel cimport abi, decoding, reading, scan, sinks, walk
 from fastpagemap._kernel.scan cimport pace_t
 from fastpagemap._kernel.sinks cimport sink_t
-from fastpagemap._kernel.walk cimport cursor_t, plan_t
+from fastpagemap._kernel.walk cimport Plan, cursor_t, plan_t
+
+from .engine.table import Backing, plan
 
 cdef extern from "fastpagemap.h" nogil:
     const char *FASTPAGEMAP_CAPSULE
@@ -42,23 +44,30 @@ cdef int state_of(int question) noexcept nogil:
     return -EINVAL
 
 
-cdef void plan_for(int question, plan_t *plan) noexcept nogil:
-    """Plan a walk that knows nothing of the mappings: a row of the engine's table for those."""
-    memset(plan, 0, sizeof(plan[0]))
-    plan.scan = True
-    plan.unseen = True
-    if question == PAGE_SOFT_DIRTY:
-        plan.anyof = abi.PAGE_IS_SOFT_DIRTY
-    elif question == PAGE_SWAP_ENTRY:
-        plan.anyof = abi.PAGE_IS_SWAPPED
-    else:
-        plan.anyof = abi.PAGE_IS_PRESENT
-    plan.returns = plan.anyof
-    plan.complement = question == PAGE_PRESENT
-    if question != PAGE_PRESENT and question != PAGE_SOFT_DIRTY:
-        # only the entries tell
-        plan.verified[0].bits = plan.verified[0].value = plan.anyof
-        plan.verifies = 1
+# The plan for each question, from the engine's table.
+cdef plan_t[PAGE_SOFT_DIRTY + 1] PLANS
+
+
+cdef int take_plan(int question, Plan plan) except -1:
+    PLANS[question] = plan.plan
+    # nobody has looked at what is mapped
+    PLANS[question].unseen = True
+    # A signal handler has little stack: huge pages are not looked for, which takes some.
+    PLANS[question].scanned = 0
+    PLANS[question].one_entry = False
+    return 0
+
+
+def _take_plans():
+    # of memory that is mostly present, if it proves to be anonymous
+    take_plan(PAGE_PRESENT, plan(Backing.ANONYMOUS, frozenset({"present"})))
+    take_plan(PAGE_SWAP_ENTRY, plan(Backing.UNKNOWN, frozenset({"swapped"})))
+    take_plan(PAGE_SHARED, plan(Backing.UNKNOWN, frozenset({"shared"})))
+    take_plan(PAGE_EXCLUSIVE, plan(Backing.UNKNOWN, frozenset({"exclusive"})))
+    take_plan(PAGE_SOFT_DIRTY, plan(Backing.UNKNOWN, frozenset({"soft_dirty"})))
+
+
+_take_plans()
 
 
 cdef void ask(sink_t *sink, int state, uint64_t origin, uint8_t *mask,
@@ -80,16 +89,14 @@ cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int ask
     cdef ssize_t got = 0
     cdef sink_t sink
     cdef cursor_t cursor
-    cdef plan_t plan
     if state < 0:
         return state
     if first << reading.PAGE_SHIFT != start or count > pages:
         return -EINVAL
     ask(&sink, state, start, mask, &found)
-    plan_for(asked, &plan)
-    walk.start(&cursor, &plan, maps, start, start + (<uint64_t> count << reading.PAGE_SHIFT))
+    walk.start(&cursor, &PLANS[asked], maps, start, start + (<uint64_t> count << reading.PAGE_SHIFT))
     while cursor.at < cursor.end and got >= 0:
-        got = walk.advance(pagemap, &cursor, &plan, &sink)
+        got = walk.advance(pagemap, &cursor, &PLANS[asked], &sink)
     # no such call, not of this category, or not of these addresses, where nothing can be mapped
     if got == -ENOTTY or got == -EINVAL or got == -EFAULT:
         got = walk.read_span(pagemap, cursor.at, cursor.end, 0, &sink)

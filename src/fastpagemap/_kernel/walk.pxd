@@ -51,3 +51,6 @@ cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink)
 cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state,
                        sink_t *sink) noexcept nogil
 cdef uint16_t state_of_categories(uint64_t categories) noexcept nogil
+
+cdef class Plan:
+    cdef plan_t plan

@@ -645,8 +645,6 @@ def read_small(int fd, object path, uint64_t start, uint64_t end, Sink sink):
 cdef class Plan:
     """How pages are told apart; see `plan_t`, and the engine's table of questions."""
 
-    cdef plan_t plan
-
     def __cinit__(self, *, bint scan, uint64_t anyof=0, uint64_t returns=0, bint complement=False,
                   tuple verified=(), uint16_t present_state=0, uint16_t scanned=0,
                   bint one_entry=False):
