@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from fastpagemap.model.runs import (
     RUN_DTYPE,
     close_gaps,
-    cut_at,
     edges_of,
-    intersection,
     join_equal,
     states_at,
 )
@@ -55,27 +53,18 @@ def test_edges(lists):
 
 
 @given(pages, addresses)
-def test_join_and_cut(states, borders):
+def test_join_equal(states, borders):
     runs, borders = runs_from(states), array(borders)
     where = array(range(len(states) + 1))
     whole = [state for state, _ in states] + [0]
-    joined, cut = join_equal(runs, borders), cut_at(runs, borders)
-    for some in (runs, joined, cut):
+    joined = join_equal(runs, borders)
+    for some in (runs, joined):
         assert states_at(some, where).tolist() == whole
     # neighbours of one state are joined but for those that meet at a border
     for one, two in zip(joined[:-1].tolist(), joined[1:].tolist(), strict=True):
         assert one[1:] != (two[0], two[2]) or two[0] in borders.tolist()
     starts = set(runs["start"].tolist())
     assert set(joined["start"].tolist()) >= starts & set(borders.tolist())
-    for low, high, _ in cut.tolist():
-        assert not any(low < border < high for border in borders.tolist())
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=20))
-def test_intersection(members):
-    one, two = ([member[side] for member in members] for side in (0, 1))
-    found = intersection(spans_from(one), spans_from(two))
-    assert covers(found, len(members)) == list(map(all, members))
 
 
 @given(st.lists(st.booleans(), max_size=20), st.integers(0, 4), st.just([]) | addresses)

@@ -72,7 +72,6 @@ cdef extern from "uapi.h" nogil:
 
     const unsigned long PROCMAP_QUERY "FPM_PROCMAP_QUERY"
     const uint64_t PROCMAP_WRITABLE "FPM_PROCMAP_WRITABLE"
-    const uint64_t PROCMAP_SHARED "FPM_PROCMAP_SHARED"
     const uint64_t PROCMAP_COVERING_OR_NEXT "FPM_PROCMAP_COVERING_OR_NEXT"
     const uint64_t PROCMAP_FILE_BACKED "FPM_PROCMAP_FILE_BACKED"
     ctypedef struct procmap_query "struct fpm_procmap_query":

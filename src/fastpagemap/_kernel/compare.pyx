@@ -1,6 +1,3 @@
-# cython: language_level=3, freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=False, auto_pickle=False
 """Two sorted lists of runs, walked side by side: what differs between them."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer

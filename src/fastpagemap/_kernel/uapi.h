@@ -46,10 +46,7 @@ struct fpm_procmap_query {
 };
 
 #define FPM_PROCMAP_QUERY _IOWR('f', 17, struct fpm_procmap_query)
-#define FPM_PROCMAP_READABLE 0x01
 #define FPM_PROCMAP_WRITABLE 0x02
-#define FPM_PROCMAP_EXECUTABLE 0x04
-#define FPM_PROCMAP_SHARED 0x08
 #define FPM_PROCMAP_COVERING_OR_NEXT 0x10
 #define FPM_PROCMAP_FILE_BACKED 0x20
 

@@ -1,12 +1,12 @@
 """The states of pages, and runs of pages in one state: arrays alone, no I/O."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .entry import PAGE_SIZE, UInt64Flag
+from .entry import UInt64Flag
 
 __all__ = [
     "RUN_DTYPE",
@@ -14,14 +14,11 @@ __all__ = [
     "Runs",
     "Spans",
     "State",
-    "batches",
     "bounds",
     "close_gaps",
-    "cut_at",
     "edges_of",
     "has_any",
     "in_spans",
-    "intersection",
     "join_equal",
     "runs_of",
     "states_at",
@@ -141,13 +138,6 @@ def union(starts: Addresses, ends: Addresses) -> Spans:
     return starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
 
 
-def intersection(these: Spans, those: Spans) -> Spans:
-    """Return the intersection of two lists of spans, which are sorted and disjoint."""
-    edges = edges_of(*these, *those)
-    both = in_spans(edges[:-1], *these) & in_spans(edges[:-1], *those)
-    return edges[:-1][both], edges[1:][both]
-
-
 def close_gaps(starts: Addresses, ends: Addresses, gap: int, barriers: Addresses) -> Spans:
     """Join spans with a gap of less than `gap` bytes, unless a barrier lies in the gap."""
     if len(starts) < 2:
@@ -158,27 +148,3 @@ def close_gaps(starts: Addresses, ends: Addresses, gap: int, barriers: Addresses
         apart |= after > before
     first, last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
     return np.ascontiguousarray(starts[first]), np.ascontiguousarray(ends[last])
-
-
-def batches(starts: Addresses, ends: Addresses, pages: int) -> Iterator[Spans]:
-    """Yield batches of spans: at most `pages` in a span, fewer than twice as many in a batch."""
-    step = np.uint64(pages * PAGE_SIZE)
-    parts = ((ends - starts + step - np.uint64(1)) // step).astype(np.intp)
-    which = np.repeat(np.arange(len(parts)), parts)
-    part = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
-    lows = starts[which] + part.astype(np.uint64) * step
-    highs = np.minimum(lows + step, ends[which])
-    before = np.cumsum(highs - lows) - (highs - lows)
-    splits = np.flatnonzero(np.diff(before // step)) + 1
-    for first, last in zip([0, *splits], [*splits, len(lows)], strict=True):
-        if first < last:
-            yield lows[first:last], highs[first:last]
-
-
-def cut_at(runs: Runs, borders: Addresses) -> Runs:
-    """Split the runs at the borders."""
-    edges = edges_of(runs["start"], runs["end"], borders)
-    inside = in_spans(edges[:-1], runs["start"], runs["end"])
-    starts = edges[:-1][inside]
-    at = np.searchsorted(runs["start"], starts, "right") - 1
-    return runs_of(starts, edges[1:][inside], runs["state"][at])

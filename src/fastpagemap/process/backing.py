@@ -67,10 +67,6 @@ class Backings:
             return False
         return shmem
 
-    def maybe_shmem(self, mapping: Mapping) -> bool:
-        """Return whether a mapping is of shared memory, or may be."""
-        return self.is_shmem(mapping) is not False
-
     def _classify_device(self, device: int) -> bool | None:
         """Find out about the files of a device."""
         if os.major(device):  # a file system on a block device
