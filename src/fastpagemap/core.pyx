@@ -122,14 +122,14 @@ cdef ssize_t decode(const uint64_t *entries, size_t count, int question,
                     uint8_t *mask) noexcept nogil:
     cdef int state = state_of(question)
     cdef uint64_t found = 0
-    cdef uint16_t[decoding.BATCH] states
+    cdef uint16_t[decoding.BATCH_PAGES] states
     cdef size_t done = 0, batch
     cdef sink_t sink
     if state < 0:
         return state
     ask(&sink, state, 0, mask, &found)
     while done < count:
-        batch = min(count - done, <size_t> decoding.BATCH)
+        batch = min(count - done, <size_t> decoding.BATCH_PAGES)
         decoding.decode_states(entries + done, states, batch)
         sinks.put_states(&sink, <uint64_t> done << reading.PAGE_SHIFT, states, batch)
         done += batch

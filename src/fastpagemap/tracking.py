@@ -88,7 +88,7 @@ class WriteTracker:
         self._owner = os.getpid()
         self._process: Process | None = Process()
         try:
-            if not writes.plain(self._process.maps, self.start, self.end):
+            if not writes.is_anonymous_writable(self._process.maps, self.start, self.end):
                 _check(self._process, self.start, self.end)
             self._watch = _opened()
             if self._count:
@@ -183,7 +183,7 @@ class WriteTracker:
 
     def _check_mapped(self, process: Process) -> None:
         """Raise ValueError if part of the span is not mapped any more: a scan passes over it."""
-        if not writes.mapped(process.maps, self.start, self.end):
+        if not writes.is_all_mapped(process.maps, self.start, self.end):
             _check(process, self.start, self.end, writable=False)
 
     def _lost(self, error: Exception) -> OSError:

@@ -16,15 +16,15 @@ from fastpagemap._kernel.reading cimport PAGE_SHIFT
 cdef enum:
     # As many as there are columns: present, swapped, shared, exclusive.
     MASKS = 4
-    BLOCK = 64
+    PAGES_PER_BLOCK = 64
     # Allocations between two looks for a pending signal.
-    SLAB = 1 << 20
+    SIGNAL_CHECK_ALLOCATIONS = 1 << 20
 
 cdef extern from *:
     int trailing_zeros "__builtin_ctzll"(unsigned long long) noexcept nogil
 
 MASK_COUNT = MASKS
-BLOCK_PAGES = BLOCK
+BLOCK_PAGES = PAGES_PER_BLOCK
 BLOCK_SHIFT = PAGE_SHIFT + 6
 
 ctypedef struct block_t:
@@ -44,8 +44,8 @@ cdef inline uint64_t popcount(uint64_t word) noexcept nogil:
     return (word * 0x0101010101010101U) >> 56
 
 
-cdef inline size_t find(const uint64_t *ends, size_t count, uint64_t address,
-                        size_t guess) noexcept nogil:
+cdef inline size_t find_span(const uint64_t *ends, size_t count, uint64_t address,
+                             size_t guess) noexcept nogil:
     """Return the first of some sorted, disjoint spans that ends above an address.
 
     Allocations that are neighbours in time are often neighbours in memory.
@@ -87,7 +87,7 @@ cdef void mark_some(const uint64_t *addresses, const uint64_t *sizes, size_t cou
         if not sizes[i]:
             continue
         low, high = addresses[i], addresses[i] + sizes[i] - 1
-        area = each = find(ends, areas, low, area)
+        area = each = find_span(ends, areas, low, area)
         while each < areas and starts[each] <= high:
             set_bits(marked + words[each],
                      (max(low, starts[each]) - starts[each]) >> shift,
@@ -102,15 +102,15 @@ def mark(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
 
     An area is a number of whole blocks; its bits in `marked` begin at word `words` of it.
     """
-    cdef size_t count = addresses.shape[0], done = 0, slab
+    cdef size_t count = addresses.shape[0], done = 0, batch
     if not count or not starts.shape[0]:
         return
     while done < count:
-        slab = min(count - done, <size_t> SLAB)
+        batch = min(count - done, <size_t> SIGNAL_CHECK_ALLOCATIONS)
         with nogil:
-            mark_some(&addresses[done], &sizes[done], slab, &starts[0], &ends[0], &words[0],
+            mark_some(&addresses[done], &sizes[done], batch, &starts[0], &ends[0], &words[0],
                       starts.shape[0], &marked[0])
-        done += slab
+        done += batch
         PyErr_CheckSignals()
 
 
@@ -162,12 +162,12 @@ def pack(const uint16_t[::1] states, uint64_t[::1] totals, uint64_t[:, ::1] bloc
     cdef size_t i, each = 0, at = 0, pages = states.shape[0]
     with nogil:
         while at < pages:
-            pack_block(&states[at], min(pages - at, <size_t> BLOCK), into[each].pages)
+            pack_block(&states[at], min(pages - at, <size_t> PAGES_PER_BLOCK), into[each].pages)
             for i in range(<size_t> MASKS):
                 into[each].before[i] = totals[i]
                 totals[i] += popcount(into[each].pages[i])
             each += 1
-            at += BLOCK
+            at += PAGES_PER_BLOCK
 
 
 # ---- what that is of each allocation -----------------------------------------------------------
@@ -181,8 +181,8 @@ ctypedef struct extents_t:
     const uint64_t *totals
 
 
-cdef inline void below(const extents_t *extents, size_t extent, uint64_t address,
-                       uint64_t *bytes) noexcept nogil:
+cdef inline void bytes_below(const extents_t *extents, size_t extent, uint64_t address,
+                             uint64_t *bytes) noexcept nogil:
     """Tell how many bytes below an address are in each mask; it is not above that extent's end."""
     cdef const block_t *block
     cdef uint64_t page, bit
@@ -201,8 +201,8 @@ cdef inline void below(const extents_t *extents, size_t extent, uint64_t address
             address if block.pages[i] & bit else 0)
 
 
-cdef inline bint in_one_page(const extents_t *extents, size_t extent, uint64_t address,
-                             uint64_t size, row_t *row) noexcept nogil:
+cdef inline bint sum_within_page(const extents_t *extents, size_t extent, uint64_t address,
+                                 uint64_t size, row_t *row) noexcept nogil:
     """Tell of an allocation that lies on one page, as most do; False if it does not."""
     cdef uint64_t page = (address - extents.starts[extent]) >> PAGE_SHIFT
     cdef const block_t *block
@@ -216,35 +216,36 @@ cdef inline bint in_one_page(const extents_t *extents, size_t extent, uint64_t a
     return True
 
 
-cdef void tell_some(const uint64_t *addresses, const uint64_t *sizes, size_t count,
-                    const extents_t *extents, row_t *rows) noexcept nogil:
+cdef void sum_some(const uint64_t *addresses, const uint64_t *sizes, size_t count,
+                   const extents_t *extents, row_t *rows) noexcept nogil:
     cdef uint64_t[MASKS] low, high
     cdef size_t i, extent = 0, last
     cdef uint64_t end
     cdef int each
     for i in range(count):
         end = addresses[i] + sizes[i]
-        extent = find(extents.ends, extents.count, addresses[i], extent)
+        extent = find_span(extents.ends, extents.count, addresses[i], extent)
         if sizes[i] == 0 or extent == extents.count or end <= extents.starts[extent]:
             memset(&rows[i], 0, sizeof(row_t))
             continue
-        if in_one_page(extents, extent, addresses[i], sizes[i], &rows[i]):
+        if sum_within_page(extents, extent, addresses[i], sizes[i], &rows[i]):
             continue
         last = extent
         if end >= extents.ends[extent]:
-            last = find(extents.ends, extents.count, end, extent + 1)
-        below(extents, extent, addresses[i], low)
-        below(extents, last, end, high)
+            last = find_span(extents.ends, extents.count, end, extent + 1)
+        bytes_below(extents, extent, addresses[i], low)
+        bytes_below(extents, last, end, high)
         for each in range(MASKS):
             rows[i].bytes[each] = high[each] - low[each]
 
 
-def tell(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
-         const uint64_t[::1] starts, const uint64_t[::1] ends, const uint64_t[::1] first,
-         const uint64_t[:, ::1] blocks, const uint64_t[::1] totals, uint64_t[:, ::1] rows):
+def sum_allocations(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
+                    const uint64_t[::1] starts, const uint64_t[::1] ends,
+                    const uint64_t[::1] first, const uint64_t[:, ::1] blocks,
+                    const uint64_t[::1] totals, uint64_t[:, ::1] rows):
     """Fill a row for each allocation: how many of its bytes are in each mask."""
     cdef extents_t extents
-    cdef size_t count = addresses.shape[0], done = 0, slab
+    cdef size_t count = addresses.shape[0], done = 0, batch
     if not count:
         return
     # no extent: no pointer to one, and none is followed
@@ -255,8 +256,8 @@ def tell(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
         extents.blocks = <const block_t *> &blocks[0, 0]
     extents.totals = &totals[0]
     while done < count:
-        slab = min(count - done, <size_t> SLAB)
+        batch = min(count - done, <size_t> SIGNAL_CHECK_ALLOCATIONS)
         with nogil:
-            tell_some(&addresses[done], &sizes[done], slab, &extents, <row_t *> &rows[done, 0])
-        done += slab
+            sum_some(&addresses[done], &sizes[done], batch, &extents, <row_t *> &rows[done, 0])
+        done += batch
         PyErr_CheckSignals()

@@ -33,7 +33,7 @@ cdef enum:
 
 cdef enum:
     # Entries decoded at a time: 32 KiB stay in the first-level cache and on any thread's stack.
-    BATCH = 4096
+    BATCH_PAGES = 4096
 
 # The states of `count` entries.
 cdef void decode_states(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil

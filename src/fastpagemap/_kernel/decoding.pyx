@@ -7,7 +7,7 @@ from fastpagemap._kernel cimport abi
 
 cdef enum:
     # Entries that are looked at together for whether there is anything to decode.
-    PART = 128
+    ZERO_CHECK_ENTRIES = 128
 
 cdef uint64_t PFRAME = (<uint64_t> 1 << abi.PM_PFRAME_BITS) - 1
 cdef uint64_t SWAP_TYPE = (<uint64_t> 1 << abi.SWAP_TYPE_BITS) - 1
@@ -68,7 +68,7 @@ cdef void decode_some(const uint64_t *entries, uint16_t *states, size_t count) n
 cdef void decode_states(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil:
     cdef size_t done = 0, part
     while done < count:
-        part = min(count - done, <size_t> PART)
+        part = min(count - done, <size_t> ZERO_CHECK_ENTRIES)
         decode_some(entries + done, states + done, part)
         done += part
 

@@ -1,8 +1,9 @@
 """Which pages of a file of shared memory are swapped out: cachestat, SEEK_DATA, mincore.
 
-`fd` is the file, opened for this alone (its position is used); `lost` the pages asked about, a byte
-each, `page` the number in the file of the first. A page that is settled leaves `lost`, and enters
-`swapped` if it is swapped out. Nothing is mapped readable, so nothing can fault.
+`fd` is the file, opened for this alone (its position is used); `unresolved` the pages asked about,
+a byte each, `page` the number in the file of the first. A page that is resolved leaves
+`unresolved`, and enters `swapped` if it is swapped out. Nothing is mapped readable, so nothing can
+fault.
 """
 
 from libc.errno cimport EINTR, ENXIO, EPERM, errno
@@ -18,11 +19,11 @@ from .failures import failure
 
 cdef enum:
     # A range that is neither all swapped nor all not is asked about again in so many parts...
-    PARTS = 8
+    PARTS_PER_RANGE = 8
     # ...and one that is no longer than this page by page.
-    FEW = 16
+    MAX_SINGLE_PAGES = 16
     # Pages looked at in one mapping, for mincore.
-    CHUNK = 4096
+    MINCORE_PAGES = 4096
 
 TMPFS_MAGIC = abi.TMPFS_MAGIC
 OVERLAYFS_MAGIC = abi.OVERLAYFS_SUPER_MAGIC
@@ -41,11 +42,11 @@ cdef int count_evicted(int fd, uint64_t page, size_t count,
     return 0
 
 
-cdef ssize_t settle_lost(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
-                         size_t count) noexcept nogil:
-    """Settle pages that are all lost; return how many are swapped.
+cdef ssize_t resolve_range(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
+                           size_t count) noexcept nogil:
+    """Resolve pages that are all unresolved; return how many are swapped.
 
-    A range is settled only when one call says the same of all its pages: what is reported was true
+    A range is resolved only when one call says the same of all its pages: what is reported was true
     of each page when the kernel looked at it, whatever others do to the file meanwhile.
     """
     cdef abi.cachestat_t found
@@ -53,23 +54,25 @@ cdef ssize_t settle_lost(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
     if problem < 0:
         return problem
     if found.nr_evicted == 0 or found.nr_evicted == count:
-        memset(lost, 0, count)
+        memset(unresolved, 0, count)
         if found.nr_evicted:
             memset(swapped, 1, count)
         return found.nr_evicted
     if found.nr_cache == 0:
-        return settle_data(fd, page, lost, swapped, count)
-    return settle_parts(fd, page, lost, swapped, count)
+        return resolve_by_data(fd, page, unresolved, swapped, count)
+    return resolve_parts(fd, page, unresolved, swapped, count)
 
 
-cdef ssize_t settle_parts(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
-                          size_t count) noexcept nogil:
-    """Settle a mixed range part by part."""
-    cdef size_t part = 1 if count <= FEW else (count + PARTS - 1) // PARTS, done = 0
+cdef ssize_t resolve_parts(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
+                           size_t count) noexcept nogil:
+    """Resolve a mixed range part by part."""
+    cdef size_t part = (count + PARTS_PER_RANGE - 1) // PARTS_PER_RANGE, done = 0
     cdef ssize_t got, total = 0
+    if count <= MAX_SINGLE_PAGES:
+        part = 1
     while done < count:
         part = min(part, count - done)
-        got = settle_lost(fd, page + done, lost + done, swapped + done, part)
+        got = resolve_range(fd, page + done, unresolved + done, swapped + done, part)
         if got < 0:
             return got
         total += got
@@ -77,9 +80,9 @@ cdef ssize_t settle_parts(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped
     return total
 
 
-cdef ssize_t settle_data(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
-                         size_t count) noexcept nogil:
-    """Settle a range where some pages are swapped and the others, it seems, holes."""
+cdef ssize_t resolve_by_data(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
+                             size_t count) noexcept nogil:
+    """Resolve a range where some pages are swapped and the others, it seems, holes."""
     cdef uint64_t at = page, end = page + count, data, hole
     cdef abi.cachestat_t found
     cdef ssize_t got, total = 0
@@ -87,19 +90,19 @@ cdef ssize_t settle_data(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
         got = next_data(fd, at, end, &data, &hole)
         if got < 0:
             return got
-        memset(lost + (at - page), 0, data - at)
+        memset(unresolved + (at - page), 0, data - at)
         if data < hole:
             # most likely all swapped; if others have been at it meanwhile, look closer
             got = count_evicted(fd, data, hole - data, &found)
             if got < 0:
                 return got
             if found.nr_evicted == hole - data:
-                memset(lost + (data - page), 0, hole - data)
+                memset(unresolved + (data - page), 0, hole - data)
                 memset(swapped + (data - page), 1, hole - data)
                 got = hole - data
             else:
-                got = settle_parts(fd, data, lost + (data - page), swapped + (data - page),
-                                   hole - data)
+                got = resolve_parts(fd, data, unresolved + (data - page), swapped + (data - page),
+                                    hole - data)
                 if got < 0:
                     return got
             total += got
@@ -130,20 +133,20 @@ cdef int next_data(int fd, uint64_t page, uint64_t end,
     return 0
 
 
-cdef ssize_t settle_runs(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
-                         size_t count) noexcept nogil:
-    """Settle each run of lost pages by itself."""
+cdef ssize_t resolve_runs(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
+                          size_t count) noexcept nogil:
+    """Resolve each run of unresolved pages by itself."""
     cdef size_t at = 0, stop
     cdef uint8_t *found
     cdef ssize_t got, total = 0
     while at < count:
-        found = <uint8_t *> memchr(lost + at, 1, count - at)
+        found = <uint8_t *> memchr(unresolved + at, 1, count - at)
         if found is NULL:
             break
-        at = found - lost
-        found = <uint8_t *> memchr(lost + at, 0, count - at)
-        stop = count if found is NULL else found - lost
-        got = settle_lost(fd, page + at, lost + at, swapped + at, stop - at)
+        at = found - unresolved
+        found = <uint8_t *> memchr(unresolved + at, 0, count - at)
+        stop = count if found is NULL else found - unresolved
+        got = resolve_range(fd, page + at, unresolved + at, swapped + at, stop - at)
         if got < 0:
             return got
         total += got
@@ -153,8 +156,8 @@ cdef ssize_t settle_runs(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped,
 
 # ---- before cachestat --------------------------------------------------------------------------
 
-cdef int in_core(int fd, uint64_t page, size_t count, uint8_t *vector) noexcept nogil:
-    """Ask mincore about pages of the file, at most CHUNK, by mapping them, out of reach."""
+cdef int pages_in_core(int fd, uint64_t page, size_t count, uint8_t *vector) noexcept nogil:
+    """Ask mincore about pages of the file, at most MINCORE_PAGES, by mapping them, out of reach."""
     cdef void *area = abi.mmap(NULL, count * PAGE_SIZE, abi.PROT_NONE, abi.MAP_SHARED, fd,
                                page * PAGE_SIZE)
     cdef int problem = 0
@@ -166,33 +169,33 @@ cdef int in_core(int fd, uint64_t page, size_t count, uint8_t *vector) noexcept 
     return problem
 
 
-cdef ssize_t settle_in_core(int fd, uint64_t page, uint8_t *lost, uint8_t *swapped, size_t count,
-                            uint64_t file_pages) noexcept nogil:
-    """Settle lost pages by the recipe of pagemap.rst: data, but not in core, is swapped."""
-    cdef uint8_t[CHUNK] core
+cdef ssize_t resolve_by_core(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
+                             size_t count, uint64_t file_pages) noexcept nogil:
+    """Resolve unresolved pages by the recipe of pagemap.rst: data, but not in core, is swapped."""
+    cdef uint8_t[MINCORE_PAGES] core
     cdef uint64_t at = page, end = page + count, data = page, hole = page, i
     cdef size_t part
     cdef ssize_t total = 0
     cdef int problem
     # to those who may not ask, mincore says that everything is in core: also what cannot be
-    problem = in_core(fd, file_pages, 1, core)
+    problem = pages_in_core(fd, file_pages, 1, core)
     if problem < 0:
         return problem
     if core[0] & 1:
         return -EPERM
     while at < end:
-        part = min(<size_t> CHUNK, end - at)
-        problem = in_core(fd, at, part, core)
+        part = min(<size_t> MINCORE_PAGES, end - at)
+        problem = pages_in_core(fd, at, part, core)
         if problem < 0:
             return problem
         for i in range(at, at + part):
-            if not lost[i - page]:
+            if not unresolved[i - page]:
                 continue
             if i >= hole:
                 problem = next_data(fd, i, end, &data, &hole)
                 if problem < 0:
                     return problem
-            lost[i - page] = 0
+            unresolved[i - page] = 0
             if i >= data and not core[i - at] & 1:
                 swapped[i - page] = 1
                 total += 1
@@ -202,22 +205,23 @@ cdef ssize_t settle_in_core(int fd, uint64_t page, uint8_t *lost, uint8_t *swapp
 
 # ---- for Python --------------------------------------------------------------------------------
 
-def by_cachestat(int fd, object path, uint64_t page, uint8_t[::1] lost, uint8_t[::1] swapped):
-    """Settle exactly; return how many pages were found swapped. Linux 6.5 and later."""
+def by_cachestat(int fd, object path, uint64_t page, uint8_t[::1] unresolved, uint8_t[::1] swapped):
+    """Resolve exactly; return how many pages were found swapped. Linux 6.5 and later."""
     cdef ssize_t got
     with nogil:
-        got = settle_runs(fd, page, &lost[0], &swapped[0], lost.shape[0])
+        got = resolve_runs(fd, page, &unresolved[0], &swapped[0], unresolved.shape[0])
     if got < 0:
         raise failure(-got, path)
     return got
 
 
-def by_mincore(int fd, object path, uint64_t page, uint8_t[::1] lost, uint8_t[::1] swapped):
-    """Settle but for the swap cache: a page with a copy there is taken for not swapped."""
+def by_mincore(int fd, object path, uint64_t page, uint8_t[::1] unresolved, uint8_t[::1] swapped):
+    """Resolve but for the swap cache: a page with a copy there is taken for not swapped."""
     cdef ssize_t got
     cdef uint64_t file_pages = (os.fstat(fd).st_size + PAGE_SIZE - 1) // PAGE_SIZE
     with nogil:
-        got = settle_in_core(fd, page, &lost[0], &swapped[0], lost.shape[0], file_pages)
+        got = resolve_by_core(fd, page, &unresolved[0], &swapped[0], unresolved.shape[0],
+                              file_pages)
     if got < 0:
         raise failure(-got, path)
     return got

@@ -15,7 +15,7 @@ from .failures import failure
 
 cdef enum:
     # Bytes for the longest name of an anonymous mapping, [anon:...]; what does not fit is none.
-    MAX_NAME = 128
+    MAX_NAME_BYTES = 128
 
 # as CPython has them: for building one object in place
 cdef extern from "Python.h":
@@ -26,12 +26,12 @@ cdef extern from "Python.h":
     int PyTuple_SetItem(object, Py_ssize_t, PyObject *) except -1
 
 
-cdef ssize_t read_some(int fd, char *text, size_t size, size_t room) noexcept nogil:
-    """Read on, until the file ends (then 0) or little room is left; return what was read."""
+cdef ssize_t read_some(int fd, char *text, size_t size, size_t capacity) noexcept nogil:
+    """Read on, until the file ends (then 0) or little capacity is left; return what was read."""
     cdef size_t done = size
     cdef ssize_t got
-    while room - done >= 4096:  # the most that the kernel's sequence files give at a time
-        got = abi.read(fd, text + done, room - done)
+    while capacity - done >= 4096:  # the most that the kernel's sequence files give at a time
+        got = abi.read(fd, text + done, capacity - done)
         if got > 0:
             done += got
         elif got == 0:
@@ -60,20 +60,20 @@ cdef inline uint64_t number(const char **at, int base) noexcept nogil:
 
 def read_all(int fd, object path):
     """Return the whole of a file that can only be read from its beginning on."""
-    cdef size_t size = 0, room = 0
+    cdef size_t size = 0, capacity = 0
     cdef ssize_t got = -1
     cdef char *text = NULL
     cdef char *grown
     try:
         while got:
-            if room - size < 4096:
-                room = max(4 * room, <size_t> 16384)
-                grown = <char *> PyMem_Realloc(text, room)
+            if capacity - size < 4096:
+                capacity = max(4 * capacity, <size_t> 16384)
+                grown = <char *> PyMem_Realloc(text, capacity)
                 if grown is NULL:
                     raise MemoryError
                 text = grown
             with nogil:
-                got = read_some(fd, text, size, room)
+                got = read_some(fd, text, size, capacity)
             if got < 0:
                 raise failure(-got, path)
             size += got
@@ -188,13 +188,13 @@ cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noex
     and not walked: those who have not seen what is mapped have to ask for `anonymous`.
     """
     cdef abi.procmap_query query
-    cdef char[MAX_NAME] name
+    cdef char[MAX_NAME_BYTES] name
     while start < end:
         memset(&query, 0, sizeof(query))
         query.query_addr = start
         if anonymous:
             query.vma_name_addr = <uint64_t> &name[0]
-            query.vma_name_size = MAX_NAME
+            query.vma_name_size = MAX_NAME_BYTES
         if query_mapping(maps, &query) < 0 or (anonymous and not is_anonymous(&query, name)):
             return False
         start = query.vma_end

@@ -15,9 +15,9 @@ PAGE_SIZE = abi.sysconf(abi._SC_PAGESIZE)
 
 cdef enum:
     # Bytes a pread: the kernel gains nothing from more, and drops its lock in between anyway.
-    CHUNK = 256 * 1024
+    MAX_PREAD_BYTES = 256 * 1024
     # Pages between two looks for a pending signal: 50 ms of touched memory.
-    SLAB = 1 << 21
+    SIGNAL_CHECK_PAGES = 1 << 21
 
 PAGE_SHIFT = PAGE_SIZE.bit_length() - 1
 
@@ -29,7 +29,8 @@ cdef ssize_t read_entries(int fd, uint64_t start, uint64_t *entries, size_t coun
     cdef uint64_t offset = (start >> PAGE_SHIFT) * sizeof(uint64_t), first
     cdef ssize_t got
     while done < size:
-        got = abi.pread(fd, buffer + done, min(size - done, <size_t> CHUNK), offset + done)
+        got = abi.pread(fd, buffer + done, min(size - done, <size_t> MAX_PREAD_BYTES),
+                        offset + done)
         if got > 0:
             done += got
         elif got == 0:
@@ -98,13 +99,13 @@ def soft_dirty():
 
 def read(int fd, object path, uint64_t start, uint64_t[::1] entries):
     """Read one entry a page from `start` on, as many as `entries` holds."""
-    cdef size_t count = entries.shape[0], done = 0, slab
+    cdef size_t count = entries.shape[0], done = 0, batch
     cdef ssize_t got
     while done < count:
-        slab = min(count - done, <size_t> SLAB)
+        batch = min(count - done, <size_t> SIGNAL_CHECK_PAGES)
         with nogil:
-            got = read_entries(fd, start + (done << PAGE_SHIFT), &entries[done], slab)
+            got = read_entries(fd, start + (done << PAGE_SHIFT), &entries[done], batch)
         if got < 0:
             raise failure(-got, path)
-        done += slab
+        done += batch
         PyErr_CheckSignals()

@@ -9,7 +9,7 @@ cdef enum:
     # Regions to ask for at a time. The kernel collects 512: asked for more, it may give some twice.
     REGIONS = 512
     # ns after which a loop lets its caller look for signals.
-    TIME_SLICE = 20_000_000
+    TIME_SLICE_NS = 20_000_000
     # Pages of the first call, to see what the memory is like.
     FIRST_PAGES = 512
 

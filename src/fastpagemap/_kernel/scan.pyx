@@ -19,19 +19,20 @@ cdef enum:
     MAX_PAGES = 1 << 17
     MIN_PAGES = 512
     MAX_MATCHES = 1 << 11
-    # A call over so many pages that takes less than HOLE_TIME ns found no page table: even huge
+    # A call over so many pages that takes less than HOLE_TIME_NS found no page table: even huge
     # pages take more.
     HOLE_SEEN_PAGES = 1 << 15
-    HOLE_TIME = 2_000
+    HOLE_TIME_NS = 2_000
     # Pages to look at for the end of a hole. Each GiB costs 10 ns where no page table is.
     FIRST_HOLE_PAGES = 1 << 18
     MAX_HOLE_PAGES = 1 << 26
-    # A call that took less than QUICK_TIME ns may be longer next time; one over SLOW_TIME must be
-    # shorter: the process waits no longer for its lock than it does when entries are read.
-    QUICK_TIME = 10_000
-    SLOW_TIME = 25_000
+    # A call that took less than QUICK_TIME_NS may look at more pages next time; one that took over
+    # SLOW_TIME_NS must look at fewer: the process waits no longer for its lock than it does when
+    # entries are read.
+    QUICK_TIME_NS = 10_000
+    SLOW_TIME_NS = 25_000
     # ns that a call takes in which nothing is looked at, where the limits above are right.
-    CALL_TIME = 300
+    CALL_TIME_NS = 300
 
 
 cdef ssize_t scan_once(int fd, abi.scan_arg *arg, abi.page_region *regions,
@@ -66,28 +67,28 @@ cdef void start_pace(pace_t *pace) noexcept nogil:
 
 
 cdef uint64_t measure_slowness(int fd) noexcept nogil:
-    """Return what a call costs in itself, as a multiple of CALL_TIME: many times, if emulated."""
+    """Return a call's own cost as a multiple of CALL_TIME_NS: many times, if emulated."""
     cdef abi.scan_arg arg
-    cdef uint64_t began, least = TIME_SLICE
+    cdef uint64_t began, least = TIME_SLICE_NS
     for _ in range(4):
         memset(&arg, 0, sizeof(arg))
         began = now()
         scan_once(fd, &arg, NULL, 0)
         least = min(least, now() - began)
-    return max(<uint64_t> 1, least // CALL_TIME)
+    return max(<uint64_t> 1, least // CALL_TIME_NS)
 
 
 cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took) noexcept nogil:
     """Choose how many pages the next call looks at, by how long the last one took."""
-    if took > SLOW_TIME and not pace.slowness:
+    if took > SLOW_TIME_NS and not pace.slowness:
         # The machine may be slow, and not the call. Each walk measures that for itself, where it
         # matters: one noisy call decides nothing.
         pace.slowness = measure_slowness(fd)
     took //= max(pace.slowness, <uint64_t> 1)
-    pace.likely_hole = took < HOLE_TIME and pages >= HOLE_SEEN_PAGES
-    if took < QUICK_TIME:
+    pace.likely_hole = took < HOLE_TIME_NS and pages >= HOLE_SEEN_PAGES
+    if took < QUICK_TIME_NS:
         pace.pages = min(<uint64_t> MAX_PAGES, 2 * pace.pages)
-    elif took > SLOW_TIME:
+    elif took > SLOW_TIME_NS:
         pace.pages = max(<uint64_t> MIN_PAGES, pace.pages // 2)
 
 
@@ -114,9 +115,9 @@ cdef ssize_t count_unpopulated(int fd, uint64_t start, uint64_t end, pace_t *pac
     if count < 0:
         return count
     took = (now() - began) // max(pace.slowness, <uint64_t> 1)
-    if took < QUICK_TIME:
+    if took < QUICK_TIME_NS:
         pace.hole_pages = min(<uint64_t> MAX_HOLE_PAGES, 4 * pace.hole_pages)
-    elif took > SLOW_TIME:
+    elif took > SLOW_TIME_NS:
         pace.hole_pages = max(<uint64_t> FIRST_HOLE_PAGES, pace.hole_pages // 4)
     if count:
         pace.likely_hole = False
@@ -160,7 +161,7 @@ cdef ssize_t collect(int fd, uint64_t *at, uint64_t end, pace_t *pace, const abi
     cdef uint64_t began = now()
     cdef ssize_t count
     cdef int problem
-    while at[0] < end and now() - began < TIME_SLICE:
+    while at[0] < end and now() - began < TIME_SLICE_NS:
         count = scan_next(fd, at, end, pace, asked, regions, REGIONS)
         if count < 0:
             return count
@@ -210,7 +211,7 @@ cdef ssize_t find_populated(int fd, uint64_t *at, uint64_t end, uint64_t step, p
     cdef ssize_t count
     cdef int problem
     block.categories = 0
-    while at[0] < end and now() - began < TIME_SLICE:
+    while at[0] < end and now() - began < TIME_SLICE_NS:
         count = count_unpopulated(fd, at[0], end, pace)
         if count < 0:
             return count

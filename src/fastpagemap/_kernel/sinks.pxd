@@ -40,7 +40,7 @@ cdef int append(found_t *found, const abi.page_region *regions, int count,
 
 # All pages of a span have one state.
 cdef int put_state(sink_t *sink, uint64_t start, uint64_t end, uint16_t state) noexcept nogil
-# One state a page, at most BATCH.
+# One state a page, at most BATCH_PAGES.
 cdef int put_states(sink_t *sink, uint64_t start, const uint16_t *states,
                     size_t count) noexcept nogil
 # Regions of states (in `categories`), sorted; every page between them has the state `rest`.

@@ -8,7 +8,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.decoding cimport BATCH, USER_STATE, decode_states
+from fastpagemap._kernel.decoding cimport BATCH_PAGES, USER_STATE, decode_states
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 
 cdef enum:
@@ -93,7 +93,7 @@ cdef int put_state(sink_t *sink, uint64_t start, uint64_t end, uint16_t state) n
 
 cdef void answer(const asked_t *asked, size_t first, const uint16_t *states,
                  size_t count) noexcept nogil:
-    """Answer one question for at most BATCH pages."""
+    """Answer one question for at most BATCH_PAGES pages."""
     cdef uint16_t bits = asked.bits, value = asked.value, total = 0
     cdef uint8_t *mask = asked.mask
     cdef size_t i
@@ -284,7 +284,7 @@ cdef class Sink:
             self.sink.barrier = start
         with nogil:
             while done < count and problem == 0:
-                part = min(count - done, <size_t> BATCH)
+                part = min(count - done, <size_t> BATCH_PAGES)
                 problem = put_states(&self.sink, start + (done << PAGE_SHIFT), &states[done], part)
                 done += part
         if problem < 0:
@@ -293,11 +293,11 @@ cdef class Sink:
     def put_entries(self, uint64_t start, const uint64_t[::1] entries):
         """Take the entries of pages, from wherever they are."""
         cdef size_t done = 0, count = entries.shape[0], part
-        cdef uint16_t[BATCH] states
+        cdef uint16_t[BATCH_PAGES] states
         cdef int problem = 0
         with nogil:
             while done < count and problem == 0:
-                part = min(count - done, <size_t> BATCH)
+                part = min(count - done, <size_t> BATCH_PAGES)
                 decode_states(&entries[done], states, part)
                 problem = put_states(&self.sink, start + (done << PAGE_SHIFT), states, part)
                 done += part
@@ -308,7 +308,7 @@ cdef class Sink:
 def mask(const uint64_t[::1] entries, uint8_t[::1] mask, uint16_t bits, uint16_t value):
     """Answer one question about each of `entries` into `mask`, which is as long."""
     cdef size_t done = 0, count = entries.shape[0], part
-    cdef uint16_t[BATCH] states
+    cdef uint16_t[BATCH_PAGES] states
     cdef asked_t asked
     if entries.shape[0] != mask.shape[0]:
         raise ValueError(f"{entries.shape[0]} entries do not fit a mask of {mask.shape[0]}")
@@ -317,7 +317,7 @@ def mask(const uint64_t[::1] entries, uint8_t[::1] mask, uint16_t bits, uint16_t
     asked.bits, asked.value, asked.mask, asked.count = bits, value, &mask[0], NULL
     with nogil:
         while done < count:
-            part = min(count - done, <size_t> BATCH)
+            part = min(count - done, <size_t> BATCH_PAGES)
             decode_states(&entries[done], states, part)
             answer(&asked, done, states, part)
             done += part

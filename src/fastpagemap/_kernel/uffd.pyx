@@ -13,12 +13,12 @@ from .failures import failure
 
 cdef enum:
     # Requests made at most where a span is refused: memory that is all gone is not searched long.
-    MOST = 1 << 14
+    MAX_REQUESTS = 1 << 14
 
 WP_ASYNC = abi.UFFD_FEATURE_WP_ASYNC
 
 
-cdef int opened(uint64_t features, uint64_t *offered) noexcept nogil:
+cdef int open_userfaultfd(uint64_t features, uint64_t *offered) noexcept nogil:
     """Return a descriptor for faults of user mode alone, which needs no privilege (Linux 5.11)."""
     cdef abi.uffdio_api api
     cdef int fd = abi.syscall(
@@ -39,7 +39,7 @@ cdef int opened(uint64_t features, uint64_t *offered) noexcept nogil:
 def features():
     """Return the features that the kernel offers this user, as a number; 0 for none."""
     cdef uint64_t offered = 0
-    cdef int fd = opened(0, &offered)
+    cdef int fd = open_userfaultfd(0, &offered)
     if fd < 0:
         return 0  # not compiled in, forbidden, or before Linux 5.11
     close(fd)
@@ -56,7 +56,7 @@ cdef class Userfaultfd:
         cdef uint64_t offered = 0
         self.fd = -1
         self.owner = getpid()
-        cdef int fd = opened(abi.UFFD_FEATURE_WP_ASYNC, &offered)
+        cdef int fd = open_userfaultfd(abi.UFFD_FEATURE_WP_ASYNC, &offered)
         if fd < 0:
             raise failure(-fd, "userfaultfd")
         self.fd = fd
@@ -97,13 +97,13 @@ cdef class Userfaultfd:
             # A child has a descriptor of its parent's memory, which is the parent's to let go. And
             # closing alone does not do it: that the last one does, which a child may have.
             if self.owner == getpid() and self.start < self.end:
-                asked(fd, unregister_once, self.start, self.end)
+                request_all(fd, unregister_once, self.start, self.end)
             close(fd)
 
     cdef void lift(self, uint64_t start, uint64_t end) noexcept nogil:
         """Lift the protection of pages: they count as written again."""
         if self.fd >= 0:
-            asked(self.fd, lift_once, start, end)
+            request_all(self.fd, lift_once, start, end)
 
 
 ctypedef int (*request_t)(int fd, uint64_t start, uint64_t end) noexcept nogil
@@ -124,13 +124,14 @@ cdef int lift_once(int fd, uint64_t start, uint64_t end) noexcept nogil:
     return abi.ioctl(fd, abi.UFFDIO_WRITEPROTECT, &lifted)
 
 
-cdef void asked(int fd, request_t request, uint64_t start, uint64_t end) noexcept nogil:
+cdef void request_all(int fd, request_t request, uint64_t start, uint64_t end) noexcept nogil:
     """Do a request for a span; where part of it is refused, mapped anew, for all the rest."""
-    cdef int left = MOST
-    apart(fd, request, start, end, &left)
+    cdef int left = MAX_REQUESTS
+    request_halves(fd, request, start, end, &left)
 
 
-cdef void apart(int fd, request_t request, uint64_t start, uint64_t end, int *left) noexcept nogil:
+cdef void request_halves(int fd, request_t request, uint64_t start, uint64_t end,
+                         int *left) noexcept nogil:
     """Do it by halves of whole huge pages, so that those are not cut."""
     cdef uint64_t half = <uint64_t> 1 << PAGE_SHIFT
     left[0] -= 1
@@ -138,5 +139,5 @@ cdef void apart(int fd, request_t request, uint64_t start, uint64_t end, int *le
         return
     while 2 * half < end - start:
         half *= 2
-    apart(fd, request, start, start + half, left)
-    apart(fd, request, start + half, end, left)
+    request_halves(fd, request, start, start + half, left)
+    request_halves(fd, request, start + half, end, left)

@@ -11,11 +11,11 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.decoding cimport (BATCH, EXCLUSIVE, GUARD, HUGE, PRESENT, SHARED,
+from fastpagemap._kernel.decoding cimport (BATCH_PAGES, EXCLUSIVE, GUARD, HUGE, PRESENT, SHARED,
                                            SOFT_DIRTY, SWAPPED, ZERO, decode_states)
 from fastpagemap._kernel.procmaps cimport is_mapped
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive, read_entries
-from fastpagemap._kernel.scan cimport (FIRST_PAGES, REGIONS, TIME_SLICE, adapt_pace,
+from fastpagemap._kernel.scan cimport (FIRST_PAGES, REGIONS, TIME_SLICE_NS, adapt_pace,
                                        count_unpopulated, match_limit, now, scan_once, start_pace)
 from fastpagemap._kernel.sinks cimport Sink, put_regions, put_state, put_states
 
@@ -26,18 +26,18 @@ cdef enum:
     FIRST_READ_PAGES = 1 << 14
     MAX_READ_PAGES = 1 << 18
     # Pages between two whose entries are needed that cost less to read than a further read does.
-    MAX_READ_GAP = 32
+    MAX_READ_GAP_PAGES = 32
     # What a read costs beside the entries, in pages of which there are none.
     READ_COST_PAGES = 256
     # Pages between small mappings that cost less to read than a further read does.
-    MAX_MAPPING_GAP = 128
+    MAX_MAPPING_GAP_PAGES = 128
     # Mappings of fewer pages are read, and together: finding out how to scan would cost more.
-    SMALL = 512
+    SMALL_MAPPING_PAGES = 512
     MAX_HUGE_BLOCKS = 512
 
 # Bytes and pages that the smallest huge page spans: a page table full of entries.
-cdef uint64_t HUGE_PAGES = (<uint64_t> 1 << PAGE_SHIFT) >> 3
-cdef uint64_t HUGE_SIZE = HUGE_PAGES << PAGE_SHIFT
+cdef uint64_t PAGES_PER_HUGE_PAGE = (<uint64_t> 1 << PAGE_SHIFT) >> 3
+cdef uint64_t HUGE_PAGE_BYTES = PAGES_PER_HUGE_PAGE << PAGE_SHIFT
 
 
 # ---- states ------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ cdef void add_to_present(uint16_t *states, size_t count, uint16_t extra) noexcep
 
 cdef ssize_t read_batch(int fd, uint64_t at, size_t count, sink_t *sink, uint16_t present_state,
                         uint64_t *scratch, uint16_t *states) noexcept nogil:
-    """Read at most BATCH entries and decode them; the sink has them if it wants them."""
+    """Read at most BATCH_PAGES entries and decode them; the sink has them if it wants them."""
     cdef uint64_t *entries = scratch
     cdef ssize_t got
     if sink.entries is not NULL:
@@ -102,14 +102,14 @@ cdef ssize_t read_batch(int fd, uint64_t at, size_t count, sink_t *sink, uint16_
 cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state,
                        sink_t *sink) noexcept nogil:
     """Put what the entries of a span say into the sink; return how many there are."""
-    cdef uint64_t[BATCH] scratch
-    cdef uint16_t[BATCH] states
+    cdef uint64_t[BATCH_PAGES] scratch
+    cdef uint16_t[BATCH_PAGES] states
     cdef size_t count, total = (end - at) >> PAGE_SHIFT
     cdef ssize_t got
     if sink.entries is not NULL and not sink.answers and sink.runs is NULL:
         return read_entries(fd, at, sink.entries + ((at - sink.origin) >> PAGE_SHIFT), total)
     while at < end:
-        count = min(<size_t> BATCH, (end - at) >> PAGE_SHIFT)
+        count = min(<size_t> BATCH_PAGES, (end - at) >> PAGE_SHIFT)
         got = read_batch(fd, at, count, sink, present_state, scratch, states)
         if got < 0:
             return got
@@ -148,17 +148,17 @@ cdef ssize_t may_be_huge(int fd, const cursor_t *cursor, uint64_t block, const u
                          const uint16_t *states, size_t first, size_t count) noexcept nogil:
     """Return whether a block, `first` of some pages that were read, is mapped as a huge page."""
     cdef uint64_t frames = (<uint64_t> 1 << abi.PM_PFRAME_BITS) - 1, frame
-    cdef size_t last = first + HUGE_PAGES - 1
+    cdef size_t last = first + PAGES_PER_HUGE_PAGE - 1
     cdef abi.page_region region
     cdef abi.scan_arg arg
     if not states[first] & PRESENT or block == cursor.not_huge:
         return 0
     frame = entries[first] & frames
     # Who may see frame numbers need not ask: a huge page's are aligned, and follow each other.
-    if frame & (HUGE_PAGES - 1):
+    if frame & (PAGES_PER_HUGE_PAGE - 1):
         return 0
     if last < count and (not states[last] & PRESENT or (
-            frame and entries[last] & frames != frame + HUGE_PAGES - 1)):
+            frame and entries[last] & frames != frame + PAGES_PER_HUGE_PAGE - 1)):
         return 0
     memset(&arg, 0, sizeof(arg))
     arg.start, arg.end = block, block + (<uint64_t> 1 << PAGE_SHIFT)
@@ -169,8 +169,8 @@ cdef ssize_t may_be_huge(int fd, const cursor_t *cursor, uint64_t block, const u
 cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink,
                        uint64_t pages) noexcept nogil:
     """Read the entries of some pages, more each time, and find huge pages among them."""
-    cdef uint64_t[BATCH] scratch
-    cdef uint16_t[BATCH] states
+    cdef uint64_t[BATCH_PAGES] scratch
+    cdef uint16_t[BATCH_PAGES] states
     cdef uint64_t *entries
     cdef uint64_t stop = cursor.at + (pages << PAGE_SHIFT), block
     cdef size_t count, first
@@ -179,19 +179,19 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
         got = read_span(fd, cursor.at, stop, plan.present_state, sink)
         cursor.at = stop
         return got
-    if cursor.at % HUGE_SIZE:
+    if cursor.at % HUGE_PAGE_BYTES:
         got = read_part_of_huge(fd, cursor, plan, sink)
         if got < 0:
             return got
     while cursor.at < stop:
-        count = min(<size_t> BATCH, (stop - cursor.at) >> PAGE_SHIFT)
+        count = min(<size_t> BATCH_PAGES, (stop - cursor.at) >> PAGE_SHIFT)
         got = read_batch(fd, cursor.at, count, sink, plan.present_state, scratch, states)
         if got < 0:
             return got
         entries = &scratch[0]
         if sink.entries is not NULL:
             entries = sink.entries + ((cursor.at - sink.origin) >> PAGE_SHIFT)
-        block = (cursor.at + HUGE_SIZE - 1) // HUGE_SIZE * HUGE_SIZE
+        block = (cursor.at + HUGE_PAGE_BYTES - 1) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
         while block < cursor.at + (<uint64_t> count << PAGE_SHIFT):
             first = (block - cursor.at) >> PAGE_SHIFT
             got = may_be_huge(fd, cursor, block, entries, states, first, count)
@@ -200,7 +200,7 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
             if got:
                 count = first
                 break
-            block += HUGE_SIZE
+            block += HUGE_PAGE_BYTES
         if plan.scanned & ZERO:
             got = mark_zero(fd, cursor.at, states, count)
             if got < 0:
@@ -209,7 +209,7 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
             return -ENOMEM
         cursor.at += <uint64_t> count << PAGE_SHIFT
         while block == cursor.at and block < stop and block != cursor.not_huge:
-            if block + HUGE_SIZE > cursor.end:
+            if block + HUGE_PAGE_BYTES > cursor.end:
                 got = read_part_of_huge(fd, cursor, plan, sink)
             else:
                 got = read_huge(fd, cursor, plan, sink)
@@ -225,7 +225,7 @@ cdef ssize_t read_part_of_huge(int fd, cursor_t *cursor, const plan_t *plan,
     """Read what is left of a huge page where the cursor stands, up to its end or the span's."""
     cdef abi.page_region region
     cdef abi.scan_arg arg
-    cdef uint64_t edge = min(cursor.end, (cursor.at // HUGE_SIZE + 1) * HUGE_SIZE)
+    cdef uint64_t edge = min(cursor.end, (cursor.at // HUGE_PAGE_BYTES + 1) * HUGE_PAGE_BYTES)
     cdef ssize_t got
     memset(&arg, 0, sizeof(arg))
     arg.start, arg.end = cursor.at, cursor.at + (<uint64_t> 1 << PAGE_SHIFT)
@@ -245,12 +245,12 @@ cdef ssize_t read_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
     """Put the huge pages into the sink that follow each other where the cursor stands."""
     cdef abi.page_region[REGIONS] regions
     cdef abi.scan_arg arg
-    cdef uint64_t block = cursor.at, left = (cursor.end - block) // HUGE_SIZE
+    cdef uint64_t block = cursor.at, left = (cursor.end - block) // HUGE_PAGE_BYTES
     cdef ssize_t found, got
     cdef int i
     memset(&arg, 0, sizeof(arg))
     arg.start = block
-    arg.end = block + min(left, cursor.huge_blocks) * HUGE_SIZE
+    arg.end = block + min(left, cursor.huge_blocks) * HUGE_PAGE_BYTES
     arg.category_anyof_mask = arg.return_mask = abi.PAGE_IS_HUGE | abi.PAGE_IS_PFNZERO
     found = scan_once(fd, &arg, regions, REGIONS)
     if found < 0:
@@ -278,19 +278,20 @@ cdef ssize_t put_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink
     cdef uint64_t entry
     cdef uint16_t state
     cdef ssize_t got
-    while cursor.at + HUGE_SIZE <= end:
+    while cursor.at + HUGE_PAGE_BYTES <= end:
         if not plan.one_entry or sink.entries is not NULL:
-            got = read_span(fd, cursor.at, cursor.at + HUGE_SIZE, plan.present_state | extra, sink)
+            got = read_span(fd, cursor.at, cursor.at + HUGE_PAGE_BYTES,
+                            plan.present_state | extra, sink)
         else:
             got = read_batch(fd, cursor.at, 1, sink, plan.present_state | extra, &entry, &state)
             # it may have been split, or emptied, since it was scanned
             if got >= 0 and not state & PRESENT:
                 return 0
-            if got >= 0 and put_state(sink, cursor.at, cursor.at + HUGE_SIZE, state) < 0:
+            if got >= 0 and put_state(sink, cursor.at, cursor.at + HUGE_PAGE_BYTES, state) < 0:
                 return -ENOMEM
         if got < 0:
             return got
-        cursor.at += HUGE_SIZE
+        cursor.at += HUGE_PAGE_BYTES
     return 0
 
 
@@ -301,7 +302,7 @@ cdef ssize_t read_huge_region(int fd, const cursor_t *cursor, const plan_t *plan
     """Read what a region of huge pages needs: an entry for each one that is whole."""
     cdef uint16_t state = plan.present_state | (
         state_of_categories(region.categories) & <uint16_t> (HUGE | ZERO))
-    cdef uint64_t edge = (region.start + HUGE_SIZE - 1) // HUGE_SIZE * HUGE_SIZE
+    cdef uint64_t edge = (region.start + HUGE_PAGE_BYTES - 1) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
     cdef cursor_t within = cursor[0]
     cdef ssize_t got
     within.at = min(region.end, edge)
@@ -329,13 +330,13 @@ cdef void add_scanned(uint64_t at, uint16_t *states, size_t count,
 cdef ssize_t read_regions(int fd, const plan_t *plan, sink_t *sink,
                           const abi.page_region *regions, int count) noexcept nogil:
     """Read the entries of regions that lie close together, with all between them."""
-    cdef uint64_t[BATCH] scratch
-    cdef uint16_t[BATCH] states
+    cdef uint64_t[BATCH_PAGES] scratch
+    cdef uint16_t[BATCH_PAGES] states
     cdef uint64_t at = regions[0].start, end = regions[count - 1].end
     cdef size_t pages, total = (end - at) >> PAGE_SHIFT
     cdef ssize_t got
     while at < end:
-        pages = min(<size_t> BATCH, (end - at) >> PAGE_SHIFT)
+        pages = min(<size_t> BATCH_PAGES, (end - at) >> PAGE_SHIFT)
         got = read_batch(fd, at, pages, sink, plan.present_state, scratch, states)
         if got < 0:
             return got
@@ -387,7 +388,7 @@ cdef ssize_t put_scanned(int fd, const cursor_t *cursor, const plan_t *plan, sin
         while (further < count and not is_huge(plan, &regions[last])
                 and not is_huge(plan, &regions[further])
                 and regions[further].start - regions[last].end
-                < <uint64_t> MAX_READ_GAP << PAGE_SHIFT):
+                < <uint64_t> MAX_READ_GAP_PAGES << PAGE_SHIFT):
             last = further
             further = next_to_read(plan, regions, last + 1, count)
         to_states(plan, regions + done, first - done)
@@ -513,7 +514,7 @@ cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink)
             got = scan_some(fd, cursor, plan, sink, min(left, cursor.pace.pages))
         if got < 0:
             return got
-        if now() - began > TIME_SLICE:
+        if now() - began > TIME_SLICE_NS:
             break
     return 0
 
@@ -551,7 +552,7 @@ cdef inline const plan_t *plan_of(const segments_t *segments, size_t number) noe
 
 cdef inline bint is_small(const segments_t *segments, size_t number) noexcept nogil:
     """Return whether a segment is all of a mapping too small for a huge page."""
-    return pages_of(segments, number) < SMALL and not segments.kinds[number] & CLIPPED
+    return pages_of(segments, number) < SMALL_MAPPING_PAGES and not segments.kinds[number] & CLIPPED
 
 
 cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcept nogil:
@@ -568,8 +569,8 @@ cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcep
 cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t last,
                           sink_t *sink) noexcept nogil:
     """Read small segments with all that lies between, and tell them apart afterwards."""
-    cdef uint64_t[BATCH] entries
-    cdef uint16_t[BATCH] states
+    cdef uint64_t[BATCH_PAGES] entries
+    cdef uint16_t[BATCH_PAGES] states
     cdef uint64_t at = segments.starts[first]
     cdef const plan_t *plan
     cdef uint16_t *own
@@ -601,14 +602,14 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
     cdef uint64_t began = now()
     cdef size_t first, last
     cdef ssize_t got
-    while segments.done < segments.count and now() - began < TIME_SLICE:
+    while segments.done < segments.count and now() - began < TIME_SLICE_NS:
         first = last = segments.done
         if not segments.under_way and is_small(segments, first) and sink.entries is NULL:
             while (last + 1 < segments.count and is_small(segments, last + 1)
                     and segments.starts[last + 1] - segments.ends[last]
-                    <= <uint64_t> MAX_MAPPING_GAP << PAGE_SHIFT
+                    <= <uint64_t> MAX_MAPPING_GAP_PAGES << PAGE_SHIFT
                     and segments.ends[last + 1] - segments.starts[first]
-                    <= <uint64_t> BATCH << PAGE_SHIFT):
+                    <= <uint64_t> BATCH_PAGES << PAGE_SHIFT):
                 last += 1
             got = read_cluster(fd, segments, first, last, sink)
             segments.done = last + 1
@@ -630,7 +631,7 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
 # ---- for Python --------------------------------------------------------------------------------
 
 CLIPPED_FLAG = CLIPPED
-SMALL_PAGES = SMALL
+SMALL_PAGES = SMALL_MAPPING_PAGES
 
 
 def read_small(int fd, object path, uint64_t start, uint64_t end, Sink sink):

@@ -1,7 +1,8 @@
 """PAGEMAP_SCAN of one's own memory under userfaultfd: looked at and protected again at once.
 
-What was protected again, but not told, would be lost. So when anything comes in between (a signal,
-memory that is not tracked any more) the protection of those pages is lifted: they count as written.
+A write whose page was protected again, but not reported, would be lost. So when a signal or memory
+that is not tracked any more comes in between, the protection of those pages is lifted: they count
+as written.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -14,7 +15,7 @@ from libc.string cimport memset
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.procmaps cimport is_mapped, query_mapping
-from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE, now, scan_once
+from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE_NS, now, scan_once
 from fastpagemap._kernel.sinks cimport append, found_t, reserve
 from fastpagemap._kernel.uffd cimport Userfaultfd
 
@@ -22,17 +23,17 @@ from .failures import failure
 
 cdef enum:
     # Pages a call looks at, at first and in whole: a huge page is not to be cut by a range.
-    GRAIN = 1 << 14
+    ALIGNMENT_PAGES = 1 << 14
     # At most, while calls are quick: about 1 ms, if all of a sudden they are small pages.
-    MOST = 1 << 17
+    MAX_STEP_PAGES = 1 << 17
     # ns
-    QUICK = 100_000
+    QUICK_TIME_NS = 100_000
 
 ctypedef struct sweep_t:
     int fd
     uint64_t at
     uint64_t end
-    uint64_t grain          # bytes
+    uint64_t alignment          # bytes
     uint64_t step           # bytes to look at next
     abi.scan_arg asked
     uint8_t *mask           # of the page at `at`, or none is wanted
@@ -45,7 +46,7 @@ cdef void begin(sweep_t *sweep, int fd, uint64_t start, uint64_t end, bint prote
     sweep.fd = fd
     sweep.at = start
     sweep.end = end
-    sweep.grain = sweep.step = <uint64_t> GRAIN << PAGE_SHIFT
+    sweep.alignment = sweep.step = <uint64_t> ALIGNMENT_PAGES << PAGE_SHIFT
     sweep.asked.flags = abi.PM_SCAN_CHECK_WPASYNC
     if protect:
         sweep.asked.flags |= abi.PM_SCAN_WP_MATCHING
@@ -75,29 +76,29 @@ cdef void put(sweep_t *sweep, uint64_t reached, const abi.page_region *regions,
 cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
     """Sweep from where it stands, for some time or to its end.
 
-    On an error, all that was protected before it is told all the same.
+    On an error, all that was protected before it is wanted all the same.
     """
     cdef abi.page_region[REGIONS] regions
     cdef abi.scan_arg arg
     cdef uint64_t began = now(), last = began, took
-    cdef bint told = sweep.mask is not NULL or sweep.found is not NULL
+    cdef bint wanted = sweep.mask is not NULL or sweep.found is not NULL
     cdef ssize_t count
     cdef int i
     memset(regions, 0, sizeof(regions))
-    while sweep.at < sweep.end and last - began < TIME_SLICE:
+    while sweep.at < sweep.end and last - began < TIME_SLICE_NS:
         # before it is asked: what a call finds is protected again, and must not be lost
         if sweep.found is not NULL and reserve(sweep.found, REGIONS) < 0:
             return -ENOMEM
         arg = sweep.asked
         arg.start = sweep.at
-        arg.end = min(sweep.end, (sweep.at + sweep.step) // sweep.grain * sweep.grain)
-        count = scan_once(sweep.fd, &arg, regions if told else NULL, REGIONS if told else 0)
+        arg.end = min(sweep.end, (sweep.at + sweep.step) // sweep.alignment * sweep.alignment)
+        count = scan_once(sweep.fd, &arg, regions if wanted else NULL, REGIONS if wanted else 0)
         if count == -EIO:
             # a huge page that is larger than the range is left out
             if arg.end >= sweep.end:
                 return -EINVAL
-            sweep.grain *= 8
-            sweep.step = max(sweep.step, sweep.grain)
+            sweep.alignment *= 8
+            sweep.step = max(sweep.step, sweep.alignment)
             continue
         if count < 0:
             # the kernel has filled in what it found until then, but does not say how much
@@ -107,15 +108,16 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
             put(sweep, arg.end, regions, i)
             return count
         put(sweep, arg.start, regions, count)
-        if told:
+        if wanted:
             for i in range(count):
                 regions[i].end = 0
         took = now() - last
         last += took
-        if took < QUICK:
-            sweep.step = max(sweep.step, min(4 * sweep.step, <uint64_t> MOST << PAGE_SHIFT))
-        elif sweep.step > sweep.grain:
-            sweep.step = sweep.grain
+        if took < QUICK_TIME_NS:
+            sweep.step = max(sweep.step,
+                             min(4 * sweep.step, <uint64_t> MAX_STEP_PAGES << PAGE_SHIFT))
+        elif sweep.step > sweep.alignment:
+            sweep.step = sweep.alignment
     return 0
 
 
@@ -153,15 +155,15 @@ cdef int run(sweep_t *sweep, object path) except -1:
     return 0
 
 
-def mapped(int maps, uint64_t start, uint64_t end):
+def is_all_mapped(int maps, uint64_t start, uint64_t end):
     """Return whether a span is known to be mapped without gaps; never before Linux 6.11."""
-    cdef bint all_of_it
+    cdef bint answer
     with nogil:
-        all_of_it = is_mapped(maps, start, end, False)
-    return all_of_it
+        answer = is_mapped(maps, start, end, False)
+    return answer
 
 
-cdef bint all_plain(int maps, uint64_t start, uint64_t end) noexcept nogil:
+cdef bint each_anonymous_writable(int maps, uint64_t start, uint64_t end) noexcept nogil:
     cdef abi.procmap_query query
     while start < end:
         memset(&query, 0, sizeof(query))
@@ -176,19 +178,19 @@ cdef bint all_plain(int maps, uint64_t start, uint64_t end) noexcept nogil:
     return True
 
 
-def plain(int maps, uint64_t start, uint64_t end):
+def is_anonymous_writable(int maps, uint64_t start, uint64_t end):
     """Return whether a span is known to be private memory without a file, writable, no gaps."""
-    cdef bint all_of_it
+    cdef bint answer
     with nogil:
-        all_of_it = all_plain(maps, start, end)
-    return all_of_it
+        answer = each_anonymous_writable(maps, start, end)
+    return answer
 
 
 def protect(int fd, object path, uint64_t start, uint64_t end):
     """Protect the pages of a span that is registered with userfaultfd."""
     cdef sweep_t sweep
     begin(&sweep, fd, start, end, True)
-    sweep.step = <uint64_t> MOST << PAGE_SHIFT
+    sweep.step = <uint64_t> MAX_STEP_PAGES << PAGE_SHIFT
     run(&sweep, path)
 
 

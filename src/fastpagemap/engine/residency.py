@@ -57,7 +57,7 @@ def residency(
         for low, high in _populated(process, start, end):
             extents.add(process, low, high)
     process.check_alive()
-    allocations.tell(where, size, *extents.arrays(), rows)
+    allocations.sum_allocations(where, size, *extents.arrays(), rows)
     return out
 
 
