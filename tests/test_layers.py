@@ -105,5 +105,5 @@ def test_there_are_no_circles():
     # all of it was read: one of each kind that must be there
     assert "fastpagemap._kernel.abi" in graph["fastpagemap.core"]
     assert "fastpagemap.report.picture" in graph["fastpagemap"]
-    assert "fastpagemap._kernel.decoding" in graph["fastpagemap._kernel.walk"]
+    assert "fastpagemap._kernel.plan" in graph["fastpagemap._kernel.stretch"]
     assert "fastpagemap.model.mapping" in graph["fastpagemap.pagemap"]

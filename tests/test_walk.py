@@ -16,8 +16,9 @@ import linux
 import memory
 import steps
 from compare import check
+from fastpagemap._kernel.plan import Plan
 from fastpagemap._kernel.sinks import Sink
-from fastpagemap._kernel.walk import Plan, walk
+from fastpagemap._kernel.walk import walk
 from fastpagemap.engine.survey import survey
 from fastpagemap.engine.table import Backing, plan
 from fastpagemap.model.questions import QUESTIONS, matching

@@ -9,8 +9,9 @@ import fastpagemap as fpm
 import memory
 import runas
 import seccomp
+from fastpagemap._kernel.plan import Plan
 from fastpagemap._kernel.sinks import Sink
-from fastpagemap._kernel.walk import Plan, walk
+from fastpagemap._kernel.walk import walk
 from fastpagemap.process.capabilities import categories
 from linux import PAGE
 from needs import Absent, need

@@ -5,10 +5,11 @@ from libc.errno cimport EFAULT, EINVAL, ENOTTY, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
-from fastpagemap._kernel cimport abi, decoding, reading, scan, sinks, walk
+from fastpagemap._kernel cimport abi, decoding, reading, scan, sinks, stretch
+from fastpagemap._kernel.entries cimport read_span
+from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.scan cimport pace_t
 from fastpagemap._kernel.sinks cimport sink_t
-from fastpagemap._kernel.walk cimport Plan, cursor_t, plan_t
 
 from .engine.table import Backing, plan
 
@@ -48,8 +49,8 @@ cdef int state_of(int question) noexcept nogil:
 cdef plan_t[PAGE_SOFT_DIRTY + 1] PLANS
 
 
-cdef int take_plan(int question, Plan plan) except -1:
-    PLANS[question] = plan.plan
+cdef int take_plan(int question, Plan chosen) except -1:
+    PLANS[question] = chosen.plan
     # nobody has looked at what is mapped
     PLANS[question].unseen = True
     # A signal handler has little stack: huge pages are not looked for, which takes some.
@@ -94,12 +95,13 @@ cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int ask
     if first << reading.PAGE_SHIFT != start or count > pages:
         return -EINVAL
     ask(&sink, state, start, mask, &found)
-    walk.start(&cursor, &PLANS[asked], maps, start, start + (<uint64_t> count << reading.PAGE_SHIFT))
+    stretch.set_cursor(&cursor, &PLANS[asked], maps, start,
+                       start + (<uint64_t> count << reading.PAGE_SHIFT))
     while cursor.at < cursor.end and got >= 0:
-        got = walk.advance(pagemap, &cursor, &PLANS[asked], &sink)
+        got = stretch.advance(pagemap, &cursor, &PLANS[asked], &sink)
     # no such call, not of this category, or not of these addresses, where nothing can be mapped
     if got == -ENOTTY or got == -EINVAL or got == -EFAULT:
-        got = walk.read_span(pagemap, cursor.at, cursor.end, 0, &sink)
+        got = read_span(pagemap, cursor.at, cursor.end, 0, &sink)
     if got >= 0:
         got = alive(pagemap)
     return got if got < 0 else <ssize_t> found

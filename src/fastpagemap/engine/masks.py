@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache
+from .._kernel.entries import read_small
+from .._kernel.plan import Plan
 from .._kernel.sinks import Sink
-from .._kernel.walk import SMALL_PAGES, Plan, read_small
+from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE, Category
 from ..model.questions import States
 from ..process.capabilities import categories, soft_dirty

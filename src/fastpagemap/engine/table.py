@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .._kernel.walk import Plan
+from .._kernel.plan import Plan
 from ..model.entry import Category
 from ..model.questions import Match
 from ..model.runs import State

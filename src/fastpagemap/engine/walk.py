@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import walk as kernel
+from .._kernel.plan import Plan
 from .._kernel.sinks import Sink
-from .._kernel.walk import Plan
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.questions import QUESTIONS

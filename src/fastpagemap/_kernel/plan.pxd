@@ -1,9 +1,11 @@
-"""The walk: pages of a process told apart in the cheapest way there is, and put into a sink."""
+"""How a walk tells pages apart, and where it stands."""
 
 from libc.stdint cimport uint16_t, uint64_t
 
+from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.decoding cimport (GUARD, HUGE, PRESENT, SHARED, SOFT_DIRTY, SWAPPED,
+                                           ZERO)
 from fastpagemap._kernel.scan cimport pace_t
-from fastpagemap._kernel.sinks cimport sink_t
 
 cdef enum:
     # More than there are kinds of pages whose entries have to be read.
@@ -44,13 +46,25 @@ ctypedef struct cursor_t:
     bint huge_seen          # whether the last scan found huge pages alone
     uint64_t not_huge       # the block that is known not to be mapped as a huge page
 
-cdef void start(cursor_t *cursor, const plan_t *plan, int maps, uint64_t at,
-                uint64_t end) noexcept nogil
-cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink) noexcept nogil
-# By entries alone.
-cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state,
-                       sink_t *sink) noexcept nogil
-cdef uint16_t state_of_categories(uint64_t categories) noexcept nogil
-
 cdef class Plan:
     cdef plan_t plan
+
+
+cdef inline uint16_t state_of_categories(uint64_t categories) noexcept nogil:
+    """Return the state that a scan tells. Swap entries are among SWAPPED that are no swap."""
+    cdef inline uint16_t state = 0
+    if categories & abi.PAGE_IS_PRESENT:
+        state = PRESENT
+        if categories & abi.PAGE_IS_FILE:
+            state |= SHARED
+        if categories & abi.PAGE_IS_HUGE:
+            state |= HUGE
+        if categories & abi.PAGE_IS_PFNZERO:
+            state |= ZERO
+    if categories & abi.PAGE_IS_SWAPPED:
+        state |= SWAPPED
+    if categories & abi.PAGE_IS_SOFT_DIRTY:
+        state |= SOFT_DIRTY
+    if categories & abi.PAGE_IS_GUARD:
+        state |= GUARD
+    return state

@@ -1,0 +1,86 @@
+"""Pages told by their entries alone, put into a sink."""
+
+from libc.errno cimport ENOMEM
+from libc.stdint cimport uint16_t, uint64_t
+from libc.string cimport memset
+
+from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.decoding cimport (BATCH_PAGES, EXCLUSIVE, PRESENT, SHARED, ZERO,
+                                           decode_states)
+from fastpagemap._kernel.reading cimport PAGE_SHIFT, read_entries
+from fastpagemap._kernel.scan cimport REGIONS, scan_once
+from fastpagemap._kernel.sinks cimport Sink, put_states, sink_t
+
+from .failures import failure
+
+
+cdef ssize_t read_batch(int fd, uint64_t at, size_t count, sink_t *sink, uint16_t present_state,
+                        uint64_t *scratch, uint16_t *states) noexcept nogil:
+    """Read at most BATCH_PAGES entries and decode them; the sink has them if it wants them."""
+    cdef uint64_t *entries = scratch
+    cdef ssize_t got
+    if sink.entries is not NULL:
+        entries = sink.entries + ((at - sink.origin) >> PAGE_SHIFT)
+    got = read_entries(fd, at, entries, count)
+    if got < 0:
+        return got
+    decode_states(entries, states, count)
+    if present_state:
+        add_to_present(states, count, present_state)
+    return got
+
+
+cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state,
+                       sink_t *sink) noexcept nogil:
+    """Put what the entries of a span say into the sink; return how many there are."""
+    cdef uint64_t[BATCH_PAGES] scratch
+    cdef uint16_t[BATCH_PAGES] states
+    cdef size_t count, total = (end - at) >> PAGE_SHIFT
+    cdef ssize_t got
+    if sink.entries is not NULL and not sink.answers and sink.runs is NULL:
+        return read_entries(fd, at, sink.entries + ((at - sink.origin) >> PAGE_SHIFT), total)
+    while at < end:
+        count = min(<size_t> BATCH_PAGES, (end - at) >> PAGE_SHIFT)
+        got = read_batch(fd, at, count, sink, present_state, scratch, states)
+        if got < 0:
+            return got
+        if put_states(sink, at, states, count) < 0:
+            return -ENOMEM
+        at += <uint64_t> count << PAGE_SHIFT
+    return total
+
+
+cdef ssize_t mark_zero(int fd, uint64_t at, uint16_t *states, size_t count) noexcept nogil:
+    """Add ZERO where a page is the zero page: only those not shared and not exclusive can be."""
+    cdef abi.page_region[REGIONS] regions
+    cdef abi.scan_arg arg
+    cdef size_t first = 0, last = count, page
+    cdef ssize_t found
+    cdef int i, shift = PAGE_SHIFT
+    while first < count and states[first] & (PRESENT | SHARED | EXCLUSIVE) != PRESENT:
+        first += 1
+    while last > first and states[last - 1] & (PRESENT | SHARED | EXCLUSIVE) != PRESENT:
+        last -= 1
+    memset(&arg, 0, sizeof(arg))
+    arg.start, arg.end = at + (first << shift), at + (last << shift)
+    arg.category_anyof_mask = arg.return_mask = abi.PAGE_IS_PFNZERO
+    while arg.start < arg.end:
+        found = scan_once(fd, &arg, regions, REGIONS)
+        if found < 0:
+            return found
+        for i in range(found):
+            for page in range((regions[i].start - at) >> shift, (regions[i].end - at) >> shift):
+                if states[page] & PRESENT:
+                    states[page] |= ZERO
+    return 0
+
+
+# ---- for Python --------------------------------------------------------------------------------
+
+def read_small(int fd, object path, uint64_t start, uint64_t end, Sink sink):
+    """Put what the entries of a small span say into a sink, whatever is mapped there."""
+    cdef ssize_t got
+    with nogil:
+        got = read_span(fd, start, end, 0, &sink.sink)
+    if got < 0:
+        raise failure(-got, path)

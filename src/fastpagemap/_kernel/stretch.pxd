@@ -1,0 +1,10 @@
+"""The walk over one stretch of address space, by one plan."""
+
+from libc.stdint cimport uint64_t
+
+from fastpagemap._kernel.plan cimport cursor_t, plan_t
+from fastpagemap._kernel.sinks cimport sink_t
+
+cdef void set_cursor(cursor_t *cursor, const plan_t *plan, int maps, uint64_t at,
+                     uint64_t end) noexcept nogil
+cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink) noexcept nogil
