@@ -1,4 +1,4 @@
-"""The C level: what is promised to other extension modules; the modules below do the work."""
+"""The C level, promised to other extension modules; the modules of _kernel do the work."""
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.errno cimport EFAULT, EINVAL, ENOTTY, EOPNOTSUPP
@@ -26,7 +26,7 @@ cdef extern from "fastpagemap.h" nogil:
         ssize_t (*scan_regions)(int, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                                 fastpagemap_region *, size_t, uint64_t *) noexcept
 
-# Tried out once, as this module is imported: see reading.sees_soft_dirty.
+# Probed once, when this module is imported.
 cdef bint SOFT_DIRTY_KEPT = reading.sees_soft_dirty()
 
 
@@ -51,16 +51,16 @@ cdef plan_t[PAGE_SOFT_DIRTY + 1] PLANS
 
 cdef int take_plan(int question, Plan chosen) except -1:
     PLANS[question] = chosen.plan
-    # nobody has looked at what is mapped
+    # The caller does not know the mappings.
     PLANS[question].unseen = True
-    # A signal handler has little stack: huge pages are not looked for, which takes some.
+    # A signal handler has little stack, and a search for huge pages needs more of it.
     PLANS[question].scanned = 0
     PLANS[question].one_entry = False
     return 0
 
 
 def _take_plans():
-    # of memory that is mostly present, if it proves to be anonymous
+    # ANONYMOUS allows the complement scan, which the walk checks with `unseen`.
     take_plan(PAGE_PRESENT, plan(Backing.ANONYMOUS, frozenset({"present"})))
     take_plan(PAGE_SWAP_ENTRY, plan(Backing.UNKNOWN, frozenset({"swapped"})))
     take_plan(PAGE_SHARED, plan(Backing.UNKNOWN, frozenset({"shared"})))
@@ -83,7 +83,7 @@ cdef void ask(sink_t *sink, int state, uint64_t origin, uint8_t *mask,
 
 cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int asked,
                     uint8_t *mask) noexcept nogil:
-    """Answer a question about a span into a mask, if there is one; return how many are in it."""
+    """Answer a question about a span, into a mask if not NULL; return how many pages match."""
     cdef int state = state_of(asked)
     cdef uint64_t first = start >> reading.PAGE_SHIFT, found = 0
     cdef uint64_t pages = (~<uint64_t> 0 >> reading.PAGE_SHIFT) - first
@@ -99,7 +99,7 @@ cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int ask
                        start + (<uint64_t> count << reading.PAGE_SHIFT))
     while cursor.at < cursor.end and got >= 0:
         got = stretch.advance(pagemap, &cursor, &PLANS[asked], &sink)
-    # no such call, not of this category, or not of these addresses, where nothing can be mapped
+    # The kernel has no such call, not this category, or refuses addresses of its own half.
     if got == -ENOTTY or got == -EINVAL or got == -EFAULT:
         got = read_span(pagemap, cursor.at, cursor.end, 0, &sink)
     if got >= 0:
@@ -108,7 +108,7 @@ cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int ask
 
 
 cdef ssize_t alive(int pagemap) noexcept nogil:
-    """Return -ESRCH if the process has gone: a scan finds less and less, and does not say why."""
+    """Return -ESRCH if the process has gone: a scan does not report that, reading does."""
     cdef uint64_t entry
     return reading.read_entries(pagemap, 0, &entry, 1)
 
@@ -169,7 +169,7 @@ cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t ma
         more = found.regions + found.count
         got = scan.scan_next(pagemap, &start, end, &pace, &asked, more,
                              min(room - found.count, <size_t> scan.REGIONS))
-        # in place: there is room for all of them, so that none is allocated
+        # Appended in place: they fit, so nothing is allocated.
         if got >= 0:
             got = sinks.append(&found, more, got, 0)
         if got < 0:

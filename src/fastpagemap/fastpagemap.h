@@ -1,7 +1,7 @@
-/* The C level of fastpagemap, for C and C++: what core.pxd is to Cython.
+/* The C level of fastpagemap, for C and C++: the counterpart of core.pxd.
  *
- * What the functions do, and what they promise to threads, forked children and signal handlers, is
- * written in core.pxd, which lies beside this file. Nothing has to be linked:
+ * core.pxd, in the same directory, says what the functions do and promise to threads, forked children
+ * and signal handlers. Nothing has to be linked:
  *
  *     const fastpagemap_api *fpm = fastpagemap_import();      (holding the GIL; NULL: exception set)
  *     ssize_t present = fpm->count_pages(fd, -1, start, count, FASTPAGEMAP_PRESENT);
@@ -32,7 +32,7 @@ typedef struct {
     uint64_t start, end, categories;
 } fastpagemap_region;
 
-/* Members are added at the end only, and `version` grows then. */
+/* New members are added at the end only, and increase `version`. */
 typedef struct {
     int version;
     ssize_t (*read_entries)(int pagemap, uint64_t start, size_t count, uint64_t *entries);

@@ -1,10 +1,9 @@
-"""Millions of allocations, of any size and in any order, against the pages that they lie on.
+"""Sum what masks say of the pages under millions of allocations, of any size and in any order.
 
-Pages are taken 64 at a time: a block. Which blocks any allocation lies on is marked first, so that
-only those are looked at. Then, for each block with anything in it, there are four words that say
-which of its pages are in which mask, and how many pages were in it in all blocks before: 64 bytes,
-one line of the cache. How many bytes below an address are in a mask is read off there, so that an
-allocation of any size costs two such looks.
+A block is 64 pages. First, every block that an allocation lies on is marked: only those blocks are
+looked at. Each block with anything in it then gets 64 bytes, one cache line. For each mask they
+hold a word with a bit for each page, and the count of such pages in all blocks before. These two
+give the bytes of the mask below any address, so an allocation of any size costs two lookups.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -14,10 +13,10 @@ from libc.string cimport memset
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 
 cdef enum:
-    # As many as there are columns: present, swapped, shared, exclusive.
+    # One for each column: present, swapped, shared, exclusive.
     MASKS = 4
     PAGES_PER_BLOCK = 64
-    # Allocations between two looks for a pending signal.
+    # Allocations between two checks for a pending signal.
     SIGNAL_CHECK_ALLOCATIONS = 1 << 20
 
 cdef extern from *:
@@ -37,7 +36,7 @@ ctypedef struct row_t:
 
 
 cdef inline uint64_t popcount(uint64_t word) noexcept nogil:
-    """Count the bits that are set: the compiler would call a function, as not every x86-64 can."""
+    """Count the set bits, without popcnt: not every x86-64 processor has that instruction."""
     word -= (word >> 1) & 0x5555555555555555U
     word = (word & 0x3333333333333333U) + ((word >> 2) & 0x3333333333333333U)
     word = (word + (word >> 4)) & 0x0F0F0F0F0F0F0F0FU
@@ -48,7 +47,7 @@ cdef inline size_t find_span(const uint64_t *ends, size_t count, uint64_t addres
                              size_t guess) noexcept nogil:
     """Return the first of some sorted, disjoint spans that ends above an address.
 
-    Allocations that are neighbours in time are often neighbours in memory.
+    The guess is tried first: allocations made one after another often lie close together.
     """
     cdef size_t low = 0, high = count, middle
     if guess < count and address < ends[guess] and (guess == 0 or ends[guess - 1] <= address):
@@ -98,9 +97,10 @@ cdef void mark_some(const uint64_t *addresses, const uint64_t *sizes, size_t cou
 def mark(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
          const uint64_t[::1] starts, const uint64_t[::1] ends, const uint64_t[::1] words,
          uint64_t[::1] marked):
-    """Mark the blocks of some areas that any allocation lies on.
+    """Mark the blocks of some areas that an allocation lies on.
 
-    An area is a number of whole blocks; its bits in `marked` begin at word `words` of it.
+    An area consists of whole blocks. ``words[i]`` is the word of `marked` where the bits of area i
+    begin.
     """
     cdef size_t count = addresses.shape[0], done = 0, batch
     if not count or not starts.shape[0]:
@@ -115,7 +115,7 @@ def mark(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
 
 
 cdef size_t next_bit(const uint64_t *words, size_t at, size_t count, bint wanted) noexcept nogil:
-    """Return the first bit from `at` on that is set, or not, as wanted; else `count`."""
+    """Return the first bit from `at` on that is set (`wanted`) or clear; else `count`."""
     cdef uint64_t word
     while at < count:
         word = words[at >> 6] if wanted else ~words[at >> 6]
@@ -127,7 +127,7 @@ cdef size_t next_bit(const uint64_t *words, size_t at, size_t count, bint wanted
 
 
 def runs(const uint64_t[::1] marked, size_t first, size_t blocks, size_t gap):
-    """Yield the runs of marked blocks: first and end. Gaps up to `gap` are no gaps."""
+    """Yield the first and the end block of each run of marked blocks; join over up to `gap`."""
     cdef const uint64_t *words = &marked[first]
     cdef size_t start, end, next_start
     start = next_bit(words, 0, blocks, True)
@@ -141,10 +141,10 @@ def runs(const uint64_t[::1] marked, size_t first, size_t blocks, size_t gap):
         start = next_start
 
 
-# ---- what is in them ---------------------------------------------------------------------------
+# ---- pages to blocks ---------------------------------------------------------------------------
 
 cdef void pack_block(const uint16_t *states, size_t pages, uint64_t *bits) noexcept nogil:
-    """Collect the bits of at most 64 pages, a word for each mask."""
+    """Collect the bits of at most 64 pages into one word for each mask."""
     cdef uint64_t one
     cdef size_t i
     memset(bits, 0, MASKS * sizeof(uint64_t))
@@ -157,7 +157,7 @@ cdef void pack_block(const uint16_t *states, size_t pages, uint64_t *bits) noexc
 
 
 def pack(const uint16_t[::1] states, uint64_t[::1] totals, uint64_t[:, ::1] blocks):
-    """Turn the states of pages into blocks, and add what is in them to `totals`."""
+    """Turn the states of pages into blocks, and add each mask's pages to `totals`."""
     cdef block_t *into = <block_t *> &blocks[0, 0]
     cdef size_t i, each = 0, at = 0, pages = states.shape[0]
     with nogil:
@@ -170,7 +170,7 @@ def pack(const uint16_t[::1] states, uint64_t[::1] totals, uint64_t[:, ::1] bloc
             at += PAGES_PER_BLOCK
 
 
-# ---- what that is of each allocation -----------------------------------------------------------
+# ---- blocks to bytes ---------------------------------------------------------------------------
 
 ctypedef struct extents_t:
     const uint64_t *starts
@@ -183,7 +183,7 @@ ctypedef struct extents_t:
 
 cdef inline void bytes_below(const extents_t *extents, size_t extent, uint64_t address,
                              uint64_t *bytes) noexcept nogil:
-    """Tell how many bytes below an address are in each mask; it is not above that extent's end."""
+    """Sum the bytes below an address in each mask; it lies at or below the extent's end."""
     cdef const block_t *block
     cdef uint64_t page, bit
     cdef int i
@@ -203,7 +203,7 @@ cdef inline void bytes_below(const extents_t *extents, size_t extent, uint64_t a
 
 cdef inline bint sum_within_page(const extents_t *extents, size_t extent, uint64_t address,
                                  uint64_t size, row_t *row) noexcept nogil:
-    """Tell of an allocation that lies on one page, as most do; False if it does not."""
+    """Fill the row of an allocation on one page, as most are; False if it lies on more."""
     cdef uint64_t page = (address - extents.starts[extent]) >> PAGE_SHIFT
     cdef const block_t *block
     cdef int i
@@ -243,12 +243,12 @@ def sum_allocations(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
                     const uint64_t[::1] starts, const uint64_t[::1] ends,
                     const uint64_t[::1] first, const uint64_t[:, ::1] blocks,
                     const uint64_t[::1] totals, uint64_t[:, ::1] rows):
-    """Fill a row for each allocation: how many of its bytes are in each mask."""
+    """Fill a row for each allocation with how many of its bytes are in each mask."""
     cdef extents_t extents
     cdef size_t count = addresses.shape[0], done = 0, batch
     if not count:
         return
-    # no extent: no pointer to one, and none is followed
+    # Without extents the pointers stay NULL, and none is followed.
     memset(&extents, 0, sizeof(extents))
     extents.count = starts.shape[0]
     if extents.count:

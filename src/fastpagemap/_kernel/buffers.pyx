@@ -1,10 +1,10 @@
-"""Where in memory an object's bytes are, by the protocols that tell."""
+"""Where an object's bytes are in memory: the buffer protocol and DLPack."""
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-# DLPack's dlpack.h: what a capsule of the name "dltensor" points to begins like this...
+# DLPack's dlpack.h: the data of a capsule named "dltensor" begins like this...
 ctypedef struct dltensor_t:
     void *data
     int32_t device_type
@@ -17,7 +17,7 @@ ctypedef struct dltensor_t:
     const int64_t *strides    # in elements; NULL: contiguous
     uint64_t byte_offset
 
-# ...and one of the name "dltensor_versioned" like this, for all versions 1.
+# ...and that of one named "dltensor_versioned" like this, in all versions 1.x.
 ctypedef struct versioned_t:
     uint32_t major
     uint32_t minor
@@ -27,21 +27,21 @@ ctypedef struct versioned_t:
     dltensor_t tensor
 
 cdef enum:
-    # devices whose memory is this process's own: kDLCPU, and what CUDA and ROCm have pinned of it
+    # Devices with memory of this process: kDLCPU, and memory that CUDA or ROCm has pinned.
     CPU = 1
     CUDA_HOST = 3
     ROCM_HOST = 11
 
 
 def extent(object buffer):
-    """Return the addresses of the first byte of a buffer and of the one after its last."""
+    """Return the addresses of a buffer's first byte and of the byte after its last one."""
     cdef Py_buffer view
     cdef Py_ssize_t reach
     cdef uint64_t first, last
     cdef int axis
     PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO)
     first = last = <uint64_t> view.buf
-    if view.strides is NULL:  # ctypes leaves them out, asked for or not
+    if view.strides is NULL:  # ctypes never gives them
         last += view.len
     elif view.len:
         last += view.itemsize
@@ -66,7 +66,7 @@ cdef const dltensor_t *tensor_of(object capsule) except NULL:
 
 
 def dlpack_extent(object capsule):
-    """Return the same of what an object's ``__dlpack__()`` gave; the capsule is left as it is."""
+    """Return the same for the capsule from an object's ``__dlpack__()``; it is not consumed."""
     cdef const dltensor_t *tensor = tensor_of(capsule)
     cdef uint64_t first, last
     cdef int64_t size = (tensor.type_bits * tensor.type_lanes + 7) // 8, reach, contiguous = size

@@ -1,4 +1,4 @@
-"""Two sorted lists of runs, walked side by side: what differs between them."""
+"""Compare two sorted lists of runs, walked side by side."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport UINT64_MAX, uint8_t, uint64_t
@@ -16,7 +16,7 @@ ctypedef struct change_t:
     uint64_t before
     uint64_t after
 
-# A stretch in which the mappings, before and after, do not change.
+# A stretch with at most one mapping before, and at most one after.
 ctypedef struct segment_t:
     uint64_t start
     uint64_t end
@@ -37,7 +37,7 @@ ctypedef struct found_t:
 
 
 cdef inline void load(cursor_t *cursor) noexcept nogil:
-    """Load the cursor's run; behind the last one stands a run that no address reaches."""
+    """Load the cursor's run; after the last one, a run beyond all addresses."""
     if cursor.next < cursor.last:
         cursor.run = cursor.next[0]
     else:

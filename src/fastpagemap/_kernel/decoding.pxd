@@ -1,4 +1,4 @@
-"""Entries decoded: plain functions on the caller's buffers, without the GIL."""
+"""Decoding entries: plain functions on the caller's buffers, without the GIL."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
@@ -16,7 +16,7 @@ ctypedef struct page_t:
     uint8_t soft_dirty
 
 cdef enum:
-    # What is known of a page, as bits: those of model.runs.State, and two that no user sees.
+    # What is known of a page, as bits: those of model.runs.State, and two internal ones.
     PRESENT = 1 << 0
     SWAPPED = 1 << 1
     UNKNOWN = 1 << 2
@@ -32,7 +32,7 @@ cdef enum:
     USER_STATE = (1 << 10) - 1
 
 cdef enum:
-    # Entries decoded at a time: 32 KiB stay in the first-level cache and on any thread's stack.
+    # Pages decoded at a time: their entries, 32 KiB, fit the first-level cache and any stack.
     BATCH_PAGES = 4096
 
 # The states of `count` entries.

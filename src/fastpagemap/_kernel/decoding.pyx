@@ -1,4 +1,4 @@
-"""The 64-bit entry decoded, many at a time. Pure: no I/O."""
+"""Decode 64-bit entries, many at a time. Pure: no I/O."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
@@ -6,14 +6,14 @@ from libc.string cimport memset
 from fastpagemap._kernel cimport abi
 
 cdef enum:
-    # Entries that are looked at together for whether there is anything to decode.
+    # Entries that are skipped together if all are 0.
     ZERO_CHECK_ENTRIES = 128
 
 cdef uint64_t PFRAME = (<uint64_t> 1 << abi.PM_PFRAME_BITS) - 1
 cdef uint64_t SWAP_TYPE = (<uint64_t> 1 << abi.SWAP_TYPE_BITS) - 1
 
-# Shifts and no comparisons, so that the compiler can vectorise the loops. All but one bit of a
-# state is in the flags, bits 48-63: narrowed to 16 bits, they cost a quarter.
+# Shifts in place of comparisons let the compiler vectorise the loops. All bits of a state but one
+# come from the flags, bits 48-63 of the entry: narrowed to 16 bits, they cost a quarter.
 
 cdef inline uint8_t bit(uint64_t entry, int number) noexcept nogil:
     return (entry >> number) & 1
@@ -24,7 +24,7 @@ cdef inline uint16_t flag(uint16_t flags, int number) noexcept nogil:
 
 
 cdef inline uint16_t state_of(uint16_t flags) noexcept nogil:
-    """Return the state that an entry's flags tell; a swap entry may yet prove to be a marker."""
+    """Return the state that the flags give; whether a swap entry is a marker is not in them."""
     cdef uint16_t present = flag(flags, abi.PM_PRESENT)
     cdef uint16_t swap = flag(flags, abi.PM_SWAP)
     cdef uint16_t guard = flag(flags, abi.PM_GUARD_REGION)
@@ -39,10 +39,10 @@ cdef inline uint16_t state_of(uint16_t flags) noexcept nogil:
 
 
 cdef inline bint is_marker(uint64_t entry) noexcept nogil:
-    """Return whether a swap entry's type is none of a swap area.
+    """Return whether a swap entry's type is reserved, so that it names no swap area.
 
-    Adding what is reserved carries out of the type's bits for the reserved types alone. Those who
-    may not see the type read 0: then only bit 58 tells guard regions apart.
+    Adding the number of reserved types carries out of the type's bits for those types alone. The
+    type reads 0 without CAP_SYS_ADMIN: then only bit 58 tells guard regions apart.
     """
     return (((entry & SWAP_TYPE) + abi.SWAP_TYPES_RESERVED) >> abi.SWAP_TYPE_BITS) & 1
 
@@ -52,7 +52,7 @@ cdef void decode_some(const uint64_t *entries, uint16_t *states, size_t count) n
     cdef uint64_t seen = 0
     for i in range(count):
         seen |= entries[i]
-    # in sparse memory, most are
+    # Most entries of sparse memory are 0.
     if seen == 0:
         memset(states, 0, count * sizeof(uint16_t))
         return
@@ -86,7 +86,7 @@ cdef void decode_pages(const uint64_t *entries, page_t *pages, size_t count) noe
         pages[i].uffd_wp = bit(entry, abi.PM_UFFD_WP)
         pages[i].exclusive = bit(entry, abi.PM_MMAP_EXCLUSIVE)
         pages[i].soft_dirty = bit(entry, abi.PM_SOFT_DIRTY)
-        # The low bits are a frame number or a swap location, whichever bit says so.
+        # Bit 63 makes the low bits a frame number, bit 62 a swap location.
         pages[i].pfn = frame if pages[i].present else 0
         pages[i].swap_type = frame & SWAP_TYPE if pages[i].swapped else 0
         pages[i].swap_offset = frame >> abi.SWAP_TYPE_BITS if pages[i].swapped else 0
@@ -95,7 +95,7 @@ cdef void decode_pages(const uint64_t *entries, page_t *pages, size_t count) noe
 # ---- for Python --------------------------------------------------------------------------------
 
 def decode(const uint64_t[::1] entries, page_t[::1] pages):
-    """Decode `entries` into `pages`, which is as long."""
+    """Decode `entries` into `pages` of the same length."""
     if entries.shape[0] != pages.shape[0]:
         raise ValueError(f"{entries.shape[0]} entries do not fit {pages.shape[0]} pages")
     if entries.shape[0]:

@@ -1,4 +1,4 @@
-"""Pages told by their entries alone, put into a sink."""
+"""Tell pages apart by their entries alone."""
 
 from libc.stdint cimport uint16_t, uint64_t
 
@@ -8,10 +8,10 @@ from fastpagemap._kernel.sinks cimport sink_t
 # Read and decode at most BATCH_PAGES entries; into `scratch`, if the sink does not want them.
 cdef ssize_t read_batch(int fd, uint64_t at, size_t count, sink_t *sink, uint16_t present_state,
                         uint64_t *scratch, uint16_t *states) noexcept nogil
-# Put what the entries of a span say into the sink; return how many there are.
+# Put the states of a span's pages into the sink, by their entries; return how many pages.
 cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state,
                        sink_t *sink) noexcept nogil
-# Add ZERO to the states of pages that are the zero page.
+# Add ZERO to the states of pages that map the zero page.
 cdef ssize_t mark_zero(int fd, uint64_t at, uint16_t *states, size_t count) noexcept nogil
 
 

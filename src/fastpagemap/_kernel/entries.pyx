@@ -1,4 +1,4 @@
-"""Pages told by their entries alone, put into a sink."""
+"""Tell pages apart by their entries alone, and put them into a sink."""
 
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint16_t, uint64_t
@@ -16,7 +16,7 @@ from .failures import failure
 
 cdef ssize_t read_batch(int fd, uint64_t at, size_t count, sink_t *sink, uint16_t present_state,
                         uint64_t *scratch, uint16_t *states) noexcept nogil:
-    """Read at most BATCH_PAGES entries and decode them; the sink has them if it wants them."""
+    """Read at most BATCH_PAGES entries, into the sink if it wants them, and decode them."""
     cdef uint64_t *entries = scratch
     cdef ssize_t got
     if sink.entries is not NULL:
@@ -32,7 +32,7 @@ cdef ssize_t read_batch(int fd, uint64_t at, size_t count, sink_t *sink, uint16_
 
 cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state,
                        sink_t *sink) noexcept nogil:
-    """Put what the entries of a span say into the sink; return how many there are."""
+    """Put the states of a span's pages into the sink, by their entries; return how many."""
     cdef uint64_t[BATCH_PAGES] scratch
     cdef uint16_t[BATCH_PAGES] states
     cdef size_t count, total = (end - at) >> PAGE_SHIFT
@@ -51,7 +51,7 @@ cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state
 
 
 cdef ssize_t mark_zero(int fd, uint64_t at, uint16_t *states, size_t count) noexcept nogil:
-    """Add ZERO where a page is the zero page: only those not shared and not exclusive can be."""
+    """Add ZERO where a page is the zero page. A shared or exclusive page never is."""
     cdef abi.page_region[REGIONS] regions
     cdef abi.scan_arg arg
     cdef size_t first = 0, last = count, page
@@ -78,7 +78,7 @@ cdef ssize_t mark_zero(int fd, uint64_t at, uint16_t *states, size_t count) noex
 # ---- for Python --------------------------------------------------------------------------------
 
 def read_small(int fd, object path, uint64_t start, uint64_t end, Sink sink):
-    """Put what the entries of a small span say into a sink, whatever is mapped there."""
+    """Put a small span into a sink by its entries alone, whatever is mapped there."""
     cdef ssize_t got
     with nogil:
         got = read_span(fd, start, end, 0, &sink.sink)

@@ -1,4 +1,4 @@
-"""Entries read where huge pages may be: one entry tells all of a huge page."""
+"""Read entries where huge pages may be: one entry tells about all of a huge page."""
 
 from libc.stdint cimport uint64_t
 
@@ -9,6 +9,6 @@ from fastpagemap._kernel.sinks cimport sink_t
 # Read the entries of some pages, and find huge pages among them.
 cdef ssize_t read_with_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink,
                             uint64_t pages) noexcept nogil
-# Read what a region of huge pages needs: an entry for each one that is whole.
+# Answer for a region of huge pages, by one entry for each whole huge page.
 cdef ssize_t read_huge_region(int fd, const cursor_t *cursor, const plan_t *plan, sink_t *sink,
                               const abi.page_region *region) noexcept nogil

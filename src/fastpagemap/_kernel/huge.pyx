@@ -1,4 +1,4 @@
-"""Entries read where huge pages may be: one entry tells all of a huge page."""
+"""Read entries where huge pages may be: one entry tells about all of a huge page."""
 
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint16_t, uint64_t
@@ -13,17 +13,17 @@ from fastpagemap._kernel.scan cimport REGIONS, scan_once
 from fastpagemap._kernel.sinks cimport put_state, put_states, sink_t
 
 cdef enum:
-    # The most huge pages that one scan is asked about.
+    # Huge pages that one scan is asked about, at most.
     MAX_HUGE_BLOCKS = 512
 
-# Bytes and pages that the smallest huge page spans: a page table full of entries.
+# The smallest huge page spans as many pages as a page table has entries.
 cdef uint64_t PAGES_PER_HUGE_PAGE = (<uint64_t> 1 << PAGE_SHIFT) >> 3
 cdef uint64_t HUGE_PAGE_BYTES = PAGES_PER_HUGE_PAGE << PAGE_SHIFT
 
 
 cdef ssize_t may_be_huge(int fd, const cursor_t *cursor, uint64_t block, const uint64_t *entries,
                          const uint16_t *states, size_t first, size_t count) noexcept nogil:
-    """Return whether a block, `first` of some pages that were read, is mapped as a huge page."""
+    """Return whether a huge page is mapped at `block`, page `first` of those read."""
     cdef uint64_t frames = (<uint64_t> 1 << abi.PM_PFRAME_BITS) - 1, frame
     cdef size_t last = first + PAGES_PER_HUGE_PAGE - 1
     cdef abi.page_region region
@@ -31,7 +31,7 @@ cdef ssize_t may_be_huge(int fd, const cursor_t *cursor, uint64_t block, const u
     if not states[first] & PRESENT or block == cursor.not_huge:
         return 0
     frame = entries[first] & frames
-    # Who may see frame numbers need not ask: a huge page's are aligned, and follow each other.
+    # Visible frame numbers spare a scan: those of a huge page are aligned and consecutive.
     if frame & (PAGES_PER_HUGE_PAGE - 1):
         return 0
     if last < count and (not states[last] & PRESENT or (
@@ -45,7 +45,7 @@ cdef ssize_t may_be_huge(int fd, const cursor_t *cursor, uint64_t block, const u
 
 cdef ssize_t find_huge(int fd, const cursor_t *cursor, const uint64_t *entries,
                        const uint16_t *states, size_t count) noexcept nogil:
-    """Return which of the pages read at the cursor is the first one of a huge page, or `count`."""
+    """Return the first of the pages read at the cursor where a huge page begins, or `count`."""
     cdef uint64_t block = (cursor.at + HUGE_PAGE_BYTES - 1) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
     cdef size_t first = (block - cursor.at) >> PAGE_SHIFT
     cdef ssize_t got
@@ -125,7 +125,7 @@ cdef ssize_t read_huge_ahead(int fd, cursor_t *cursor, const plan_t *plan, sink_
 
 cdef ssize_t read_part_of_huge(int fd, cursor_t *cursor, const plan_t *plan,
                                sink_t *sink) noexcept nogil:
-    """Read what is left of a huge page where the cursor stands, up to its end or the span's."""
+    """Read the rest of the huge page at the cursor, up to its end or the span's."""
     cdef abi.page_region region
     cdef abi.scan_arg arg
     cdef uint64_t edge = min(cursor.end, (cursor.at // HUGE_PAGE_BYTES + 1) * HUGE_PAGE_BYTES)
@@ -145,7 +145,7 @@ cdef ssize_t read_part_of_huge(int fd, cursor_t *cursor, const plan_t *plan,
 
 
 cdef ssize_t read_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink) noexcept nogil:
-    """Put the huge pages into the sink that follow each other where the cursor stands."""
+    """Put the consecutive huge pages that begin at the cursor into the sink."""
     cdef abi.page_region[REGIONS] regions
     cdef abi.scan_arg arg
     cdef uint64_t block = cursor.at, left = (cursor.end - block) // HUGE_PAGE_BYTES
@@ -176,7 +176,7 @@ cdef ssize_t read_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
 
 cdef ssize_t put_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink, uint64_t end,
                       uint64_t categories) noexcept nogil:
-    """Put whole huge pages up to `end` into the sink, by as few of their entries as tell all."""
+    """Put whole huge pages up to `end` into the sink, by one entry each if that tells all."""
     cdef uint16_t extra = state_of_categories(categories | abi.PAGE_IS_PRESENT) & ~PRESENT
     cdef uint64_t entry
     cdef uint16_t state
@@ -187,7 +187,7 @@ cdef ssize_t put_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink
                             plan.present_state | extra, sink)
         else:
             got = read_batch(fd, cursor.at, 1, sink, plan.present_state | extra, &entry, &state)
-            # it may have been split, or emptied, since it was scanned
+            # Since the scan it may have been split or emptied.
             if got >= 0 and not state & PRESENT:
                 return 0
             if got >= 0 and put_state(sink, cursor.at, cursor.at + HUGE_PAGE_BYTES, state) < 0:
@@ -200,7 +200,7 @@ cdef ssize_t put_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink
 
 cdef ssize_t read_huge_region(int fd, const cursor_t *cursor, const plan_t *plan, sink_t *sink,
                               const abi.page_region *region) noexcept nogil:
-    """Read what a region of huge pages needs: an entry for each one that is whole."""
+    """Answer for a region of huge pages, by one entry for each whole huge page."""
     cdef uint16_t state = plan.present_state | (
         state_of_categories(region.categories) & <uint16_t> (HUGE | ZERO))
     cdef uint64_t edge = (region.start + HUGE_PAGE_BYTES - 1) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES

@@ -1,9 +1,9 @@
-"""Which pages of a file of shared memory are swapped out: cachestat, SEEK_DATA, mincore.
+"""Which pages of a shared memory file are swapped out: cachestat, SEEK_DATA, mincore.
 
-`fd` is the file, opened for this alone (its position is used); `unresolved` the pages asked about,
-a byte each, `page` the number in the file of the first. A page that is resolved leaves
-`unresolved`, and enters `swapped` if it is swapped out. Nothing is mapped readable, so nothing can
-fault.
+`fd` is the file, opened for this alone, because its position is moved. `unresolved` holds a byte
+for each page, 1 where it is asked about; `page` is the first page's number in the file. A resolved
+page becomes 0 in `unresolved`, and 1 in `swapped` if it is swapped out. Nothing is mapped readable,
+so nothing can fault.
 """
 
 from libc.errno cimport EINTR, ENXIO, EPERM, errno
@@ -18,11 +18,11 @@ import os
 from .failures import failure
 
 cdef enum:
-    # A range that is neither all swapped nor all not is asked about again in so many parts...
+    # A range with swapped and other pages is asked about again in so many parts...
     PARTS_PER_RANGE = 8
-    # ...and one that is no longer than this page by page.
+    # ...or page by page, if it has at most so many pages.
     MAX_SINGLE_PAGES = 16
-    # Pages looked at in one mapping, for mincore.
+    # Pages that are mapped at a time for mincore.
     MINCORE_PAGES = 4096
 
 TMPFS_MAGIC = abi.TMPFS_MAGIC
@@ -44,9 +44,9 @@ cdef int count_evicted(int fd, uint64_t page, size_t count,
 
 cdef ssize_t resolve_range(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
                            size_t count) noexcept nogil:
-    """Resolve pages that are all unresolved; return how many are swapped.
+    """Resolve a range in which all pages are unresolved; return how many are swapped.
 
-    A range is resolved only when one call says the same of all its pages: what is reported was true
+    The range is resolved only by a call that says the same of all its pages. So the answer was true
     of each page when the kernel looked at it, whatever others do to the file meanwhile.
     """
     cdef abi.cachestat_t found
@@ -65,7 +65,7 @@ cdef ssize_t resolve_range(int fd, uint64_t page, uint8_t *unresolved, uint8_t *
 
 cdef ssize_t resolve_parts(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
                            size_t count) noexcept nogil:
-    """Resolve a mixed range part by part."""
+    """Resolve a range with swapped and other pages, part by part."""
     cdef size_t part = (count + PARTS_PER_RANGE - 1) // PARTS_PER_RANGE, done = 0
     cdef ssize_t got, total = 0
     if count <= MAX_SINGLE_PAGES:
@@ -82,7 +82,7 @@ cdef ssize_t resolve_parts(int fd, uint64_t page, uint8_t *unresolved, uint8_t *
 
 cdef ssize_t resolve_by_data(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
                              size_t count) noexcept nogil:
-    """Resolve a range where some pages are swapped and the others, it seems, holes."""
+    """Resolve a range where none is in the page cache: others than the swapped are holes."""
     cdef uint64_t at = page, end = page + count, data, hole
     cdef abi.cachestat_t found
     cdef ssize_t got, total = 0
@@ -92,7 +92,7 @@ cdef ssize_t resolve_by_data(int fd, uint64_t page, uint8_t *unresolved, uint8_t
             return got
         memset(unresolved + (at - page), 0, data - at)
         if data < hole:
-            # most likely all swapped; if others have been at it meanwhile, look closer
+            # Most likely all are swapped, unless others changed the file meanwhile.
             got = count_evicted(fd, data, hole - data, &found)
             if got < 0:
                 return got
@@ -112,7 +112,7 @@ cdef ssize_t resolve_by_data(int fd, uint64_t page, uint8_t *unresolved, uint8_t
 
 cdef int next_data(int fd, uint64_t page, uint64_t end,
                    uint64_t *data, uint64_t *hole) noexcept nogil:
-    """Find the next pages with data, before `end`; both are `end` where there are none."""
+    """Find the next run of pages with data before `end`: `data` to `hole`, or both `end`."""
     cdef off_t at = abi.lseek(fd, page * PAGE_SIZE, abi.SEEK_DATA)
     data[0] = hole[0] = end
     if at < 0:
@@ -128,14 +128,14 @@ cdef int next_data(int fd, uint64_t page, uint64_t end,
             return -errno
         data[0] = end
         return 0
-    # the last page of a file may be there in part
+    # The file may end within its last page.
     hole[0] = min(end, (<uint64_t> at + PAGE_SIZE - 1) // PAGE_SIZE)
     return 0
 
 
 cdef ssize_t resolve_runs(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
                           size_t count) noexcept nogil:
-    """Resolve each run of unresolved pages by itself."""
+    """Resolve each run of unresolved pages on its own."""
     cdef size_t at = 0, stop
     cdef uint8_t *found
     cdef ssize_t got, total = 0
@@ -157,7 +157,7 @@ cdef ssize_t resolve_runs(int fd, uint64_t page, uint8_t *unresolved, uint8_t *s
 # ---- before cachestat --------------------------------------------------------------------------
 
 cdef int pages_in_core(int fd, uint64_t page, size_t count, uint8_t *vector) noexcept nogil:
-    """Ask mincore about pages of the file, at most MINCORE_PAGES, by mapping them, out of reach."""
+    """Ask mincore about at most MINCORE_PAGES of the file, mapped without access."""
     cdef void *area = abi.mmap(NULL, count * PAGE_SIZE, abi.PROT_NONE, abi.MAP_SHARED, fd,
                                page * PAGE_SIZE)
     cdef int problem = 0
@@ -171,13 +171,13 @@ cdef int pages_in_core(int fd, uint64_t page, size_t count, uint8_t *vector) noe
 
 cdef ssize_t resolve_by_core(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
                              size_t count, uint64_t file_pages) noexcept nogil:
-    """Resolve unresolved pages by the recipe of pagemap.rst: data, but not in core, is swapped."""
+    """Resolve pages by the recipe of pagemap.rst: data that is not in core is swapped."""
     cdef uint8_t[MINCORE_PAGES] core
     cdef uint64_t at = page, end = page + count, data = page, hole = page, i
     cdef size_t part
     cdef ssize_t total = 0
     cdef int problem
-    # to those who may not ask, mincore says that everything is in core: also what cannot be
+    # To those without permission mincore calls everything in core, even a page beyond the file.
     problem = pages_in_core(fd, file_pages, 1, core)
     if problem < 0:
         return problem
@@ -206,7 +206,7 @@ cdef ssize_t resolve_by_core(int fd, uint64_t page, uint8_t *unresolved, uint8_t
 # ---- for Python --------------------------------------------------------------------------------
 
 def by_cachestat(int fd, object path, uint64_t page, uint8_t[::1] unresolved, uint8_t[::1] swapped):
-    """Resolve exactly; return how many pages were found swapped. Linux 6.5 and later."""
+    """Resolve pages exactly (Linux 6.5); return how many were found swapped."""
     cdef ssize_t got
     with nogil:
         got = resolve_runs(fd, page, &unresolved[0], &swapped[0], unresolved.shape[0])
@@ -216,7 +216,7 @@ def by_cachestat(int fd, object path, uint64_t page, uint8_t[::1] unresolved, ui
 
 
 def by_mincore(int fd, object path, uint64_t page, uint8_t[::1] unresolved, uint8_t[::1] swapped):
-    """Resolve but for the swap cache: a page with a copy there is taken for not swapped."""
+    """Resolve pages, but take a swapped page with a copy in the swap cache for not swapped."""
     cdef ssize_t got
     cdef uint64_t file_pages = (os.fstat(fd).st_size + PAGE_SIZE - 1) // PAGE_SIZE
     with nogil:
@@ -228,7 +228,7 @@ def by_mincore(int fd, object path, uint64_t page, uint8_t[::1] unresolved, uint
 
 
 def file_system(int fd):
-    """Return the magic number of the file system that a file is on, however it is mounted."""
+    """Return the magic number of a file's file system, however that is mounted."""
     cdef abi.statfs_t found
     if abi.fstatfs(fd, &found) < 0:
         raise failure(errno, "fstatfs")
@@ -236,7 +236,7 @@ def file_system(int fd):
 
 
 def swap_in_use():
-    """Return whether anything at all is swapped out on this machine."""
+    """Return whether anything is swapped out on this machine."""
     cdef abi.sysinfo_t found
     if abi.sysinfo(&found) < 0:
         raise failure(errno, "sysinfo")

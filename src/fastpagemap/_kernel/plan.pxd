@@ -16,18 +16,18 @@ ctypedef struct match_t:
     uint64_t bits
     uint64_t value
 
-# How pages are told apart. Which plan is right depends on what is asked, and what is mapped.
+# How to tell pages apart. The right plan depends on the questions and on what is mapped.
 ctypedef struct plan_t:
-    bint scan               # False: by their entries alone
-    uint64_t anyof          # a scan asks for the pages with any of these categories...
-    uint64_t returns        # ...and for these categories of each
-    bint complement         # or for those not present, where that is cheaper
+    bint scan               # whether to scan at all, or only to read entries
+    uint64_t anyof          # a scan reports the pages with any of these categories...
+    uint64_t returns        # ...and these categories of each
+    bint complement         # whether it may report the pages not present, if that is cheaper
     match_t[MAX_VERIFIED] verified  # pages whose entries have to be read
-    int verifies
-    uint16_t present_state  # what every present page is, besides
-    uint16_t scanned        # HUGE, ZERO: asked of a scan also where entries are read
-    bint one_entry          # whether the first entry of a huge page says all of it
-    bint unseen             # whether nobody has looked yet at what is mapped
+    int verifies            # how many of `verified` are in use
+    uint16_t present_state  # states that every present page has
+    uint16_t scanned        # HUGE, ZERO: scanned for even where entries are read
+    bint one_entry          # whether the first entry of a huge page tells about all of it
+    bint unseen             # whether the caller does not know the mappings
 
 ctypedef enum mode_t:
     READ            # read the entries
@@ -36,22 +36,22 @@ ctypedef enum mode_t:
 
 # Where a walk stands, and how it goes on.
 ctypedef struct cursor_t:
-    int maps                # /proc/PID/maps, to see that what is not reported is there: or -1
+    int maps                # /proc/PID/maps, to check that unreported pages are mapped; or -1
     uint64_t at
     uint64_t end
     mode_t mode
     pace_t pace
     uint64_t read_pages     # how many entries to read before a scan is tried again
-    uint64_t huge_blocks    # how many huge pages to look at next, if the next one is huge
+    uint64_t huge_blocks    # how many huge pages the next scan for them may report
     bint huge_seen          # whether the last scan found huge pages alone
-    uint64_t not_huge       # the block that is known not to be mapped as a huge page
+    uint64_t not_huge       # an address where no huge page begins, as a scan has shown
 
 cdef class Plan:
     cdef plan_t plan
 
 
 cdef inline uint16_t state_of_categories(uint64_t categories) noexcept nogil:
-    """Return the state that a scan tells. Swap entries are among SWAPPED that are no swap."""
+    """Return the state that a scan shows. SWAPPED includes swap entries that are no swap."""
     cdef inline uint16_t state = 0
     if categories & abi.PAGE_IS_PRESENT:
         state = PRESENT

@@ -4,7 +4,7 @@ from libc.stdint cimport uint16_t, uint64_t
 
 
 cdef class Plan:
-    """How pages are told apart; see `plan_t`, and the engine's table of questions."""
+    """How to tell pages apart; see `plan_t`, and the engine's table of questions."""
 
     def __cinit__(self, *, bint scan, uint64_t anyof=0, uint64_t returns=0, bint complement=False,
                   tuple verified=(), uint16_t present_state=0, uint16_t scanned=0,

@@ -1,4 +1,4 @@
-"""/proc/PID/maps asked for one mapping, without the GIL."""
+"""Ask /proc/PID/maps about one mapping, without the GIL."""
 
 from libc.stdint cimport uint64_t
 
@@ -7,5 +7,5 @@ from fastpagemap._kernel cimport abi
 # PROCMAP_QUERY (Linux 6.11): 0, or -errno, -ENOENT where there is no such mapping.
 cdef int query_mapping(int maps, abi.procmap_query *query) noexcept nogil
 
-# Whether all of a span is mapped now, and by anonymous memory if that is asked for.
+# Whether all of a span is mapped now; with `anonymous`, whether by anonymous memory alone.
 cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noexcept nogil

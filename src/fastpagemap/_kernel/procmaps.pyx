@@ -1,4 +1,4 @@
-"""/proc/PID/maps: read whole, parsed, or asked for one address."""
+"""/proc/PID/maps: read whole, parsed, or queried for one address."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
@@ -14,10 +14,12 @@ import os
 from .failures import failure
 
 cdef enum:
-    # Bytes for the longest name of an anonymous mapping, [anon:...]; what does not fit is none.
+    # The longest name of an anonymous mapping, [anon:...], fits.
     MAX_NAME_BYTES = 128
+    # The kernel's sequence files give at most so many bytes a read.
+    SEQ_READ_BYTES = 4096
 
-# as CPython has them: for building one object in place
+# CPython's own, to build a tuple in place.
 cdef extern from "Python.h":
     ctypedef object (*allocfunc)(type, Py_ssize_t)
     void *PyType_GetSlot(type, int)
@@ -27,10 +29,10 @@ cdef extern from "Python.h":
 
 
 cdef ssize_t read_some(int fd, char *text, size_t size, size_t capacity) noexcept nogil:
-    """Read on, until the file ends (then 0) or little capacity is left; return what was read."""
+    """Read until the file ends or SEQ_READ_BYTES no longer fit; return how many bytes."""
     cdef size_t done = size
     cdef ssize_t got
-    while capacity - done >= 4096:  # the most that the kernel's sequence files give at a time
+    while capacity - done >= SEQ_READ_BYTES:
         got = abi.read(fd, text + done, capacity - done)
         if got > 0:
             done += got
@@ -42,7 +44,7 @@ cdef ssize_t read_some(int fd, char *text, size_t size, size_t capacity) noexcep
 
 
 cdef inline uint64_t number(const char **at, int base) noexcept nogil:
-    """Read an unsigned number and the one character behind it, but never the end of the line."""
+    """Read an unsigned number and the character behind it, unless that ends the line."""
     cdef uint64_t value = 0
     cdef int digit
     while at[0][0] != c'\n':
@@ -59,14 +61,14 @@ cdef inline uint64_t number(const char **at, int base) noexcept nogil:
 
 
 def read_all(int fd, object path):
-    """Return the whole of a file that can only be read from its beginning on."""
+    """Return the content of a file that can only be read from its beginning."""
     cdef size_t size = 0, capacity = 0
     cdef ssize_t got = -1
     cdef char *text = NULL
     cdef char *grown
     try:
         while got:
-            if capacity - size < 4096:
+            if capacity - size < SEQ_READ_BYTES:
                 capacity = max(4 * capacity, <size_t> 16384)
                 grown = <char *> PyMem_Realloc(text, capacity)
                 if grown is NULL:
@@ -77,12 +79,13 @@ def read_all(int fd, object path):
             if got < 0:
                 raise failure(-got, path)
             size += got
-        # One copy: the limited API cannot shrink a bytes object.
+        # Copied once: the limited API cannot shrink a bytes object.
         return PyBytes_FromStringAndSize(text, size)
     finally:
         PyMem_Free(text)
 
 
+# The four characters of maps, by the flags of PROCMAP_QUERY: read 1, write 2, execute 4, shared 8.
 cdef list RIGHTS = [r + w + x + s for s in "ps" for x in "-x" for w in "-w" for r in "-r"]
 
 
@@ -92,10 +95,10 @@ cdef inline int put(object row, Py_ssize_t index, object value) except -1:
 
 
 def parse_maps(bytes text, type row_type, object fsdecode):
-    """Parse /proc/PID/maps: a list of one `row_type`, a tuple, for each line's seven fields.
+    """Parse /proc/PID/maps into a list of `row_type`, a tuple of a line's seven fields.
 
-    Between two reads of the file the process may merge or grow a mapping, which then shows twice:
-    what came later is kept, and what it overlaps is cut back to where it starts.
+    If the process merges or grows a mapping between two reads of the file, the text shows it twice.
+    The later line is kept, and the earlier one is cut back to where the later one starts.
     """
     cdef const char *begin = text
     cdef const char *at = begin
@@ -106,7 +109,7 @@ def parse_maps(bytes text, type row_type, object fsdecode):
     cdef object device = 0, last_stop = 0
     cdef allocfunc alloc = <allocfunc> PyType_GetSlot(row_type, Py_tp_alloc)
     cdef list rows = []
-    # what repeats from line to line is made once
+    # One object for each path: many lines have the same one.
     cdef dict paths = {}
     while at < end:
         line = <const char *> memchr(at, c'\n', end - at)
@@ -136,7 +139,7 @@ def parse_maps(bytes text, type row_type, object fsdecode):
                 path = paths[raw] = fsdecode(raw)
         if start < last:
             cut_back(rows, start)
-        # as tuple.__new__(row_type, ...) does, without a first tuple that is copied
+        # What tuple.__new__(row_type, ...) does, without another tuple to copy from.
         row = alloc(row_type, 7)
         if start != last:
             last_stop = start
@@ -148,7 +151,7 @@ def parse_maps(bytes text, type row_type, object fsdecode):
         put(row, 4, device)
         put(row, 5, inode)
         put(row, 6, path)
-        # ints and a str make no cycle: the collector would only find that out, 20,000 times
+        # Ints and a str make no cycle: the collector need not look at each of 20,000 rows.
         PyObject_GC_UnTrack(<PyObject *> row)
         rows.append(row)
         last = stop
@@ -157,7 +160,7 @@ def parse_maps(bytes text, type row_type, object fsdecode):
 
 
 cdef int cut_back(list rows, uint64_t start) except -1:
-    """Let no row reach beyond `start`."""
+    """Cut or remove the last rows so that none reaches beyond `start`."""
     while rows and rows[len(rows) - 1][1] > start:
         row = rows.pop()
         if row[0] < start:
@@ -174,7 +177,7 @@ cdef int query_mapping(int maps, abi.procmap_query *query) noexcept nogil:
 
 
 cdef bint is_anonymous(const abi.procmap_query *query, const char *name) noexcept nogil:
-    """Return whether no file is behind a mapping, nor the kernel itself, as behind [vdso]."""
+    """Return whether a mapping has no file, and is none of the kernel's own, such as [vdso]."""
     if query.inode or query.dev_major or query.dev_minor:
         return False
     return (query.vma_name_size == 0 or strcmp(name, b"[heap]") == 0
@@ -182,10 +185,10 @@ cdef bint is_anonymous(const abi.procmap_query *query, const char *name) noexcep
 
 
 cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noexcept nogil:
-    """Return whether a span is all mapped: to be asked afterwards, as it may have been unmapped.
+    """Return whether all of a span is mapped; to be called after a scan, not before.
 
-    A scan for pages that are not present does not report what is not mapped, nor what is mapped
-    and not walked: those who have not seen what is mapped have to ask for `anonymous`.
+    A scan for pages that are not present reports neither unmapped pages nor pages of mappings that
+    the kernel does not walk. A caller that does not know the mappings must ask for `anonymous`.
     """
     cdef abi.procmap_query query
     cdef char[MAX_NAME_BYTES] name
@@ -203,10 +206,10 @@ cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noex
 
 def query(int fd, object path, uint64_t start, uint64_t end, bint files, type row_type,
           object fsdecode):
-    """Return the first mapping, or if `files` the first one of a file, that reaches into a span.
+    """Return the first mapping that overlaps a span, or with `files` the first one of a file.
 
-    `fd` is an open /proc/PID/maps. Returns None where there is none; raises OSError with ENOTTY
-    where the kernel has no PROCMAP_QUERY (before Linux 6.11).
+    `fd` is an open /proc/PID/maps. Returns None if there is none. Raises OSError with ENOTTY
+    before Linux 6.11, which has no PROCMAP_QUERY.
     """
     cdef abi.procmap_query query
     cdef char[4096] name
@@ -219,7 +222,7 @@ def query(int fd, object path, uint64_t start, uint64_t end, bint files, type ro
     with nogil:
         problem = query_mapping(fd, &query)
         if problem == 0 and query.vma_start < end:
-            # once more for its name, which costs more than all the rest
+            # Only now for its name, which costs more than the rest.
             query.vma_name_addr = <uint64_t> &name[0]
             query.vma_name_size = sizeof(name)
             problem = query_mapping(fd, &query)

@@ -1,4 +1,4 @@
-"""/proc/PID/pagemap read without the GIL, from the kernel into the caller's memory."""
+"""Read /proc/PID/pagemap without the GIL, from the kernel into the caller's memory."""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, ESRCH, errno
@@ -14,9 +14,9 @@ from .failures import failure
 PAGE_SIZE = abi.sysconf(abi._SC_PAGESIZE)
 
 cdef enum:
-    # Bytes a pread: the kernel gains nothing from more, and drops its lock in between anyway.
+    # The kernel gains nothing from larger reads, and drops its lock in between anyway.
     MAX_PREAD_BYTES = 256 * 1024
-    # Pages between two looks for a pending signal: 50 ms of touched memory.
+    # Pages between two checks for a pending signal: 50 ms of touched memory.
     SIGNAL_CHECK_PAGES = 1 << 21
 
 PAGE_SHIFT = PAGE_SIZE.bit_length() - 1
@@ -39,8 +39,8 @@ cdef ssize_t read_entries(int fd, uint64_t start, uint64_t *entries, size_t coun
             return -errno
     if done == size:
         return count
-    # Nothing more to read: either the address space ends here, or the process is gone. The page
-    # at address 0 is inside every address space, mapped or not.
+    # At the end of the file the address space ends, or the process is gone. The entry of address 0
+    # tells which: every address space has it, mapped or not.
     while True:
         got = abi.pread(fd, &first, sizeof(first), 0)
         if got > 0:
@@ -55,8 +55,8 @@ cdef ssize_t read_entries(int fd, uint64_t start, uint64_t *entries, size_t coun
 cdef bint sees_soft_dirty() noexcept nogil:
     """Find out whether this kernel keeps soft-dirty bits; False where that cannot be tried.
 
-    A page of a new mapping that was just written has the bit where it exists. Nothing is cleared:
-    that would be global to the process, and disturb whoever tracks it.
+    A page that was just written, in a new mapping, has the bit where it exists. Nothing is cleared:
+    clearing affects the whole process, and disturbs whoever tracks it.
     """
     cdef uint64_t entry = 0
     cdef size_t size = <size_t> 1 << PAGE_SHIFT
@@ -78,8 +78,8 @@ cdef bint sees_soft_dirty() noexcept nogil:
 cdef int check_alive(int fd, object path) except -1:
     """Raise ProcessLookupError if the process has gone meanwhile.
 
-    While its memory is torn down a scan finds less and less of it, and does not say why. Reading
-    does: what was scanned before the process could still be read from was scanned in whole.
+    A scan finds less and less while the memory is torn down, and reports no error. Reading does: if
+    it succeeds after a scan, the scan saw all of the memory.
     """
     cdef ssize_t got
     cdef uint64_t entry
@@ -98,7 +98,7 @@ def soft_dirty():
 
 
 def read(int fd, object path, uint64_t start, uint64_t[::1] entries):
-    """Read one entry a page from `start` on, as many as `entries` holds."""
+    """Read one entry a page from `start` on, until `entries` is full."""
     cdef size_t count = entries.shape[0], done = 0, batch
     cdef ssize_t got
     while done < count:

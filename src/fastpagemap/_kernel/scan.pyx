@@ -1,4 +1,4 @@
-"""PAGEMAP_SCAN: asked for ranges that hold the process's memory lock for a moment only."""
+"""PAGEMAP_SCAN, in ranges so short that each holds the process's memory lock for a moment only."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
@@ -14,8 +14,8 @@ from fastpagemap._kernel.sinks cimport append, found_t
 from .failures import failure
 
 cdef enum:
-    # The most pages a call looks at: under 1 ms at the worst, at 3 ns for each page that is touched
-    # and does not match. Those that match cost more, and are limited for themselves.
+    # Pages that a call looks at, at most. A touched page that does not match costs 3 ns, so a call
+    # takes under 1 ms. Pages that match cost more: MAX_MATCHES limits them.
     MAX_PAGES = 1 << 17
     MIN_PAGES = 512
     MAX_MATCHES = 1 << 11
@@ -23,7 +23,7 @@ cdef enum:
     # pages take more.
     HOLE_SEEN_PAGES = 1 << 15
     HOLE_TIME_NS = 2_000
-    # Pages to look at for the end of a hole. Each GiB costs 10 ns where no page table is.
+    # Pages that a search for the end of a hole looks at: 10 ns a GiB where no page table is.
     FIRST_HOLE_PAGES = 1 << 18
     MAX_HOLE_PAGES = 1 << 26
     # A call that took less than QUICK_TIME_NS may look at more pages next time; one that took over
@@ -31,13 +31,13 @@ cdef enum:
     # entries are read.
     QUICK_TIME_NS = 10_000
     SLOW_TIME_NS = 25_000
-    # ns that a call takes in which nothing is looked at, where the limits above are right.
+    # What a call over nothing takes on a machine for which these limits are right.
     CALL_TIME_NS = 300
 
 
 cdef ssize_t scan_once(int fd, abi.scan_arg *arg, abi.page_region *regions,
                        int capacity) noexcept nogil:
-    """Scan `arg.start` to `arg.end`, move `arg.start` as far as it came; return the regions."""
+    """Scan `arg.start` to `arg.end`, and move `arg.start` to where the scan ended."""
     cdef uint64_t began = arg.start, last
     cdef int got
     arg.size = sizeof(arg[0])
@@ -49,7 +49,7 @@ cdef ssize_t scan_once(int fd, abi.scan_arg *arg, abi.page_region *regions,
             break
         if errno != EINTR:
             return -errno
-    # walk_end can fall short of what was found
+    # walk_end can lie before the end of the last region found.
     last = regions[got - 1].end if got else 0
     arg.start = max(arg.walk_end, last)
     if arg.start <= began and arg.end > began:
@@ -81,8 +81,8 @@ cdef uint64_t measure_slowness(int fd) noexcept nogil:
 cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took) noexcept nogil:
     """Choose how many pages the next call looks at, by how long the last one took."""
     if took > SLOW_TIME_NS and not pace.slowness:
-        # The machine may be slow, and not the call. Each walk measures that for itself, where it
-        # matters: one noisy call decides nothing.
+        # The machine may be slow rather than this call. Each walk measures that once, at its first
+        # slow call, so that one noisy call decides nothing.
         pace.slowness = measure_slowness(fd)
     took //= max(pace.slowness, <uint64_t> 1)
     pace.likely_hole = took < HOLE_TIME_NS and pages >= HOLE_SEEN_PAGES
@@ -93,14 +93,14 @@ cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took) noexce
 
 
 cdef uint64_t match_limit(const pace_t *pace, bint cheap) noexcept nogil:
-    """Return how many pages a call may find; `cheap`: most that match have no page table."""
+    """Return how many pages a call may find; `cheap`: a page that matches costs little."""
     return HOLE_SEEN_PAGES if cheap and pace.pages >= HOLE_SEEN_PAGES else MAX_MATCHES
 
 
 cdef ssize_t count_unpopulated(int fd, uint64_t start, uint64_t end, pace_t *pace) noexcept nogil:
-    """Return how many pages from `start` on are neither present nor swapped, at most some.
+    """Return how many pages from `start` on are neither present nor swapped, up to a limit.
 
-    The scan stops at the first that is: the lock is held for the empty ones alone.
+    The scan stops at the first page that is either: the lock is held for the empty pages alone.
     """
     cdef abi.page_region region
     cdef abi.scan_arg arg
@@ -130,7 +130,7 @@ cdef ssize_t count_unpopulated(int fd, uint64_t start, uint64_t end, pace_t *pac
 
 cdef ssize_t scan_next(int fd, uint64_t *at, uint64_t end, pace_t *pace, const abi.scan_arg *asked,
                        abi.page_region *regions, int capacity) noexcept nogil:
-    """Scan some pages from `at` on, and move it; return how many regions."""
+    """Scan some pages from `at` on, and move it; return how many regions were found."""
     cdef abi.scan_arg arg = asked[0]
     cdef uint64_t pages = min((end - at[0]) >> PAGE_SHIFT, pace.pages), began
     cdef ssize_t count
@@ -139,7 +139,7 @@ cdef ssize_t scan_next(int fd, uint64_t *at, uint64_t end, pace_t *pace, const a
         count = count_unpopulated(fd, at[0], end, pace)
         if count < 0:
             return count
-        # what is not there is told at no cost, however much it is
+        # Pages without a page table cost nothing, however many match.
         if count > 0:
             pages = count
             arg.max_pages = 0
@@ -156,7 +156,7 @@ cdef ssize_t scan_next(int fd, uint64_t *at, uint64_t end, pace_t *pace, const a
 
 cdef ssize_t collect(int fd, uint64_t *at, uint64_t end, pace_t *pace, const abi.scan_arg *asked,
                      found_t *found) noexcept nogil:
-    """Collect the regions of a span from `at` on, for some time or to its end."""
+    """Collect the regions of a span from `at` on, for TIME_SLICE_NS or to its end."""
     cdef abi.page_region[REGIONS] regions
     cdef uint64_t began = now()
     cdef ssize_t count
@@ -173,7 +173,7 @@ cdef ssize_t collect(int fd, uint64_t *at, uint64_t end, pace_t *pace, const abi
 
 def regions(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
             uint64_t mask, uint64_t anyof, uint64_t inverted, uint64_t returns):
-    """Return the regions of some spans, as bytes: `struct page_region`s, sorted and merged."""
+    """Return the regions of some spans as bytes of `struct page_region`, sorted and merged."""
     cdef abi.scan_arg asked
     cdef found_t found
     cdef pace_t pace
@@ -205,7 +205,7 @@ def regions(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1]
 
 cdef ssize_t find_populated(int fd, uint64_t *at, uint64_t end, uint64_t step, pace_t *pace,
                             found_t *found) noexcept nogil:
-    """Find blocks of pages that are not all empty, for some time or to the span's end."""
+    """Find blocks with a page present or swapped, for TIME_SLICE_NS or to the span's end."""
     cdef abi.page_region block
     cdef uint64_t began = now()
     cdef ssize_t count
@@ -228,9 +228,9 @@ cdef ssize_t find_populated(int fd, uint64_t *at, uint64_t end, uint64_t step, p
 
 def populated(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
               uint64_t pages):
-    """Return where anything is present or swapped in some spans, as bytes, like `regions`.
+    """Return where pages of some spans are present or swapped, as bytes like those of `regions`.
 
-    Each begins with a page that is, and goes on to where a block of so many pages has none.
+    Each range begins with such a page, and ends where a block of `pages` has none.
     """
     cdef found_t found
     cdef pace_t pace

@@ -1,7 +1,7 @@
 """Sinks: where a walk puts what it finds out about pages.
 
-A sink wants answers, entries, or both. An answer is given for every page whose state matches:
-`(state & bits) == value`.
+A sink asks questions, or wants entries, states or runs of states. A page answers a question with
+yes if its state matches: `(state & bits) == value`.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
@@ -12,7 +12,7 @@ cdef enum:
     # More than there are questions.
     MAX_ASKED = 16
 
-# One question, and where its answers go. NULL: not wanted there. Counts are added to.
+# One question, and where its answers go: NULL where they are not wanted. A count is added to.
 ctypedef struct asked_t:
     uint16_t bits
     uint16_t value
@@ -26,13 +26,13 @@ ctypedef struct found_t:
     size_t capacity
 
 ctypedef struct sink_t:
-    uint64_t origin         # the address that the first element of masks and entries is for
+    uint64_t origin         # the address of the first element of masks, entries and states
     asked_t[MAX_ASKED] asked
     int answers
     uint64_t *entries       # one a page, from `origin` on
-    uint16_t *states        # likewise
+    uint16_t *states        # one a page, from `origin` on
     found_t *runs           # runs of pages of the same state, never 0
-    uint64_t barrier        # no run is continued over this address: a mapping begins there
+    uint64_t barrier        # no run crosses this address: a mapping begins there
 
 cdef int reserve(found_t *found, size_t more) noexcept nogil
 cdef int append(found_t *found, const abi.page_region *regions, int count,
@@ -53,5 +53,5 @@ cdef class Sink:
     cdef Py_buffer[MAX_ASKED] views
     cdef int held
     cdef uint64_t[MAX_ASKED] totals
-    cdef tuple kept         # what the pointers are into
+    cdef tuple kept         # the arrays that the pointers point into
     cdef int count_for_itself(self) except -1

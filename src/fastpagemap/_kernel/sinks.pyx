@@ -1,4 +1,4 @@
-"""Sinks: masks, counts, runs of states and entries, filled while a walk goes on."""
+"""Sinks: masks, counts, states, runs of states and entries, filled during a walk."""
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -12,7 +12,7 @@ from fastpagemap._kernel.decoding cimport BATCH_PAGES, USER_STATE, decode_states
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 
 cdef enum:
-    # What a growing array begins with.
+    # Regions that a growing array begins with.
     FIRST_CAPACITY = 512
 
 
@@ -23,7 +23,7 @@ cdef inline uint8_t matches(const asked_t *asked, uint64_t state) noexcept nogil
 # ---- growing arrays ----------------------------------------------------------------------------
 
 cdef int reserve(found_t *found, size_t more) noexcept nogil:
-    """Make sure that so many more regions fit."""
+    """Make sure that `more` regions fit."""
     cdef size_t capacity = max(2 * found.capacity, found.count + more + FIRST_CAPACITY)
     cdef void *grown
     if found.count + more <= found.capacity:
@@ -38,7 +38,7 @@ cdef int reserve(found_t *found, size_t more) noexcept nogil:
 
 cdef int append(found_t *found, const abi.page_region *regions, int count,
                 uint64_t barrier) noexcept nogil:
-    """Append regions. One that continues the last one joins it, but not over the barrier."""
+    """Append regions. A region that continues the last one joins it, unless at the barrier."""
     cdef abi.page_region *last
     cdef int i
     if reserve(found, count) < 0:
@@ -102,14 +102,14 @@ cdef void answer(const asked_t *asked, size_t first, const uint16_t *states,
         for i in range(count):
             mask[i] = (states[i] & bits) == value
     if asked.count is not NULL:
-        # a batch is too short for 16 bits to overflow
+        # 16 bits cannot overflow within a batch.
         for i in range(count):
             total += <uint16_t> ((states[i] & bits) == value)
         asked.count[0] += total
 
 
 cdef size_t run_end(const uint16_t *states, size_t first, size_t count) noexcept nogil:
-    """Return where another state begins: four pages are compared at a time."""
+    """Return where another state begins; compare four pages at a time."""
     cdef uint64_t wanted = states[first] * <uint64_t> 0x0001000100010001, four
     cdef size_t at = first + 1
     while at + 4 <= count:
@@ -150,7 +150,7 @@ cdef void put_mask(const asked_t *asked, size_t first, uint64_t start, size_t pa
         if matches(asked, regions[i].categories) != others:
             at = (regions[i].start - start) >> shift
             length = (regions[i].end - regions[i].start) >> shift
-            if length == 1:  # by far the most where there are many
+            if length == 1:  # by far the most, if there are many regions
                 mask[at] = not others
             else:
                 memset(mask + at, not others, length)
@@ -210,13 +210,13 @@ cdef class Sink:
     questions : tuple of (int, int)
         For each question `bits` and `value`: pages with ``(state & bits) == value`` are in it.
     origin : int
-        The address that the first element of the masks is for.
+        The address of the first element of `masks`, `states` and `entries`.
     masks : tuple of arrays of bytes, optional
         One for each question, one byte a page, all of one length.
     runs : bool, optional
         Whether runs of states are wanted.
     states, entries : arrays of uint16 and uint64, optional
-        Where the state and the entry of every page go.
+        Get the state and the entry of every page.
     """
 
     def __cinit__(self, tuple questions, uint64_t origin=0, tuple masks=(), bint runs=False,
@@ -253,31 +253,31 @@ cdef class Sink:
             PyBuffer_Release(&self.views[self.held])
 
     cdef int count_for_itself(self) except -1:
-        """Count into the sink again, after it was directed elsewhere."""
+        """Count into the sink's own totals again."""
         cdef int i
         for i in range(self.sink.answers):
             self.sink.asked[i].count = &self.totals[i]
         return 0
 
     def counts(self):
-        """Return how many pages were in each question since the last call."""
+        """Return how many pages answered yes to each question since the last call."""
         cdef int i
         found = [self.totals[i] for i in range(self.sink.answers)]
         memset(self.totals, 0, sizeof(self.totals))
         return found
 
     def runs(self):
-        """Return the runs found, as bytes: start, end and state, 64 bits each."""
+        """Return the runs as bytes: start, end and state, 64 bits each."""
         return PyBytes_FromStringAndSize(<char *> self.found.regions,
                                          self.found.count * sizeof(abi.page_region))
 
     def clear(self, uint64_t start, uint64_t end):
-        """Say of a span that nothing is there."""
+        """Put a span without any page, of state 0."""
         if put_state(&self.sink, start, end, 0) < 0:
             raise MemoryError
 
     def put(self, uint64_t start, const uint16_t[::1] states, bint begins):
-        """Take the states of pages; `begins`: a mapping begins there."""
+        """Put the states of pages; `begins`: a mapping begins at `start`."""
         cdef size_t done = 0, count = states.shape[0], part
         cdef int problem = 0
         if begins:
@@ -291,7 +291,7 @@ cdef class Sink:
             raise MemoryError
 
     def put_entries(self, uint64_t start, const uint64_t[::1] entries):
-        """Take the entries of pages, from wherever they are."""
+        """Put the entries of pages, from any source."""
         cdef size_t done = 0, count = entries.shape[0], part
         cdef uint16_t[BATCH_PAGES] states
         cdef int problem = 0
@@ -306,7 +306,7 @@ cdef class Sink:
 
 
 def mask(const uint64_t[::1] entries, uint8_t[::1] mask, uint16_t bits, uint16_t value):
-    """Answer one question about each of `entries` into `mask`, which is as long."""
+    """Answer one question about each entry into a mask of the same length."""
     cdef size_t done = 0, count = entries.shape[0], part
     cdef uint16_t[BATCH_PAGES] states
     cdef asked_t asked

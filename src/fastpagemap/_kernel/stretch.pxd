@@ -1,4 +1,4 @@
-"""The walk over one stretch of address space, by one plan."""
+"""Walk over one stretch of address space by one plan."""
 
 from libc.stdint cimport uint64_t
 
@@ -7,4 +7,5 @@ from fastpagemap._kernel.sinks cimport sink_t
 
 cdef void set_cursor(cursor_t *cursor, const plan_t *plan, int maps, uint64_t at,
                      uint64_t end) noexcept nogil
+# Answer for pages from the cursor on, for TIME_SLICE_NS or to its end.
 cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink) noexcept nogil

@@ -1,8 +1,8 @@
-"""The walk over one stretch of address space: by a scan, by entries, or not at all.
+"""Walk over one stretch of address space: by scans, by entries, or past a hole.
 
-A scan (PAGEMAP_SCAN) costs 3 ns for a page that does not match what is asked for, three times as
-much for one that does, and nothing where no page table is. An entry costs 15 to 26 ns where a page
-is present, and one entry tells all of a huge page.
+A scan (PAGEMAP_SCAN) costs 3 ns for a page that does not match, three times as much for one that
+does, and nothing where no page table is. The entry of a present page costs 15 to 26 ns. One entry
+tells about all of a huge page.
 """
 
 from libc.errno cimport EIO, ENOMEM
@@ -22,12 +22,12 @@ from fastpagemap._kernel.scan cimport (FIRST_PAGES, REGIONS, TIME_SLICE_NS, adap
 from fastpagemap._kernel.sinks cimport put_regions, put_states, sink_t
 
 cdef enum:
-    # Entries to read, where reading is the better way, between two tries at scanning.
+    # Where reading is cheaper: entries to read before a scan is tried again.
     FIRST_READ_PAGES = 1 << 14
     MAX_READ_PAGES = 1 << 18
-    # Pages between two whose entries are needed that cost less to read than a further read does.
+    # Reading the entries of so many pages in a gap costs less than another read.
     MAX_READ_GAP_PAGES = 32
-    # What a read costs beside the entries, in pages of which there are none.
+    # What a read costs beside its entries, in entries of empty pages.
     READ_COST_PAGES = 256
 
 
@@ -36,7 +36,7 @@ cdef inline bint matches(const match_t *match, uint64_t categories) noexcept nog
 
 
 cdef inline bint must_read(const plan_t *plan, uint64_t categories) noexcept nogil:
-    """Return whether the entries of such pages have to be read."""
+    """Return whether the entries of pages with these categories have to be read."""
     cdef int i
     for i in range(plan.verifies):
         if matches(&plan.verified[i], categories):
@@ -52,7 +52,7 @@ cdef inline bint is_huge(const plan_t *plan, const abi.page_region *region) noex
 
 cdef void add_scanned(uint64_t at, uint16_t *states, size_t count,
                       const abi.page_region *regions, int regions_count) noexcept nogil:
-    """Add to the states of present pages what only a scan tells."""
+    """Add HUGE and ZERO, which only a scan tells, to the states of present pages."""
     cdef uint64_t end = at + (<uint64_t> count << PAGE_SHIFT), low, high
     cdef uint16_t extra
     cdef int i
@@ -65,7 +65,7 @@ cdef void add_scanned(uint64_t at, uint16_t *states, size_t count,
 
 cdef ssize_t read_regions(int fd, const plan_t *plan, sink_t *sink,
                           const abi.page_region *regions, int count) noexcept nogil:
-    """Read the entries of regions that lie close together, with all between them."""
+    """Read the entries of regions that lie close together, and of the pages in between."""
     cdef uint64_t[BATCH_PAGES] scratch
     cdef uint16_t[BATCH_PAGES] states
     cdef uint64_t at = regions[0].start, end = regions[count - 1].end
@@ -86,7 +86,7 @@ cdef ssize_t read_regions(int fd, const plan_t *plan, sink_t *sink,
 
 cdef int next_to_read(const plan_t *plan, const abi.page_region *regions, int first,
                       int count) noexcept nogil:
-    """Return the first of the regions, from `first` on, whose entries have to be read."""
+    """Return the first region, from `first` on, whose entries have to be read."""
     if not plan.verifies:
         return count
     while first < count and not must_read(plan, regions[first].categories):
@@ -107,14 +107,14 @@ cdef inline void to_states(const plan_t *plan, abi.page_region *regions, int cou
 
 cdef ssize_t put_scanned(int fd, const cursor_t *cursor, const plan_t *plan, sink_t *sink,
                          abi.page_region *regions, int count, uint64_t reached) noexcept nogil:
-    """Answer for all pages up to `reached`; return what reading cost, as so many pages' entries."""
+    """Answer for all pages up to `reached`; return what reading cost, counted in entries."""
     cdef uint16_t rest = PRESENT | plan.present_state if cursor.mode == COMPLEMENT else 0
     cdef uint64_t at = cursor.at, end
     cdef ssize_t read = 0, got
     cdef int done = 0, first = next_to_read(plan, regions, 0, count), last, further
     cdef bint huge
     while first < count:
-        # those that lie close together are read together
+        # Regions that lie close together are read together.
         last = first
         further = next_to_read(plan, regions, last + 1, count)
         while (further < count and not is_huge(plan, &regions[last])
@@ -223,7 +223,7 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
 
 
 cdef ssize_t skip_hole(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink) noexcept nogil:
-    """Answer for the pages ahead that are not populated."""
+    """Answer for the unpopulated pages ahead."""
     cdef ssize_t pages = count_unpopulated(fd, cursor.at, cursor.end, &cursor.pace)
     cdef uint64_t end
     if pages == -EIO:
@@ -252,7 +252,7 @@ cdef void set_cursor(cursor_t *cursor, const plan_t *plan, int maps, uint64_t at
 
 
 cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink) noexcept nogil:
-    """Answer for pages from where the cursor stands, for some time or to its end."""
+    """Answer for pages from the cursor on, for TIME_SLICE_NS or to its end."""
     cdef uint64_t began = now(), left
     cdef ssize_t got
     while cursor.at < cursor.end:

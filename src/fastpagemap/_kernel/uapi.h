@@ -1,4 +1,4 @@
-/* The kernel ABI this package needs, where the system's headers are too old or never had it. */
+/* The kernel ABI that this package needs: the system's headers may be too old for it. */
 #ifndef FASTPAGEMAP_UAPI_H
 #define FASTPAGEMAP_UAPI_H
 

@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 cdef class Userfaultfd:
     cdef int fd                 # -1: closed
-    cdef int owner              # the process whose memory it is of
+    cdef int owner              # the process whose memory is tracked
     cdef uint64_t start, end    # what is registered
 
     cdef void release(self) noexcept

@@ -12,14 +12,14 @@ from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from .failures import failure
 
 cdef enum:
-    # Requests made at most where a span is refused: memory that is all gone is not searched long.
+    # Requests for a span of which parts are refused: a limit for memory that is all gone.
     MAX_REQUESTS = 1 << 14
 
 WP_ASYNC = abi.UFFD_FEATURE_WP_ASYNC
 
 
 cdef int open_userfaultfd(uint64_t features, uint64_t *offered) noexcept nogil:
-    """Return a descriptor for faults of user mode alone, which needs no privilege (Linux 5.11)."""
+    """Open a descriptor for faults in user mode only, which needs no privilege (Linux 5.11)."""
     cdef abi.uffdio_api api
     cdef int fd = abi.syscall(
         abi.SYS_userfaultfd, O_CLOEXEC | abi.UFFD_USER_MODE_ONLY), problem
@@ -37,7 +37,7 @@ cdef int open_userfaultfd(uint64_t features, uint64_t *offered) noexcept nogil:
 
 
 def features():
-    """Return the features that the kernel offers this user, as a number; 0 for none."""
+    """Return the features that the kernel offers this user, as bits; 0 for none."""
     cdef uint64_t offered = 0
     cdef int fd = open_userfaultfd(0, &offered)
     if fd < 0:
@@ -47,9 +47,9 @@ def features():
 
 
 cdef class Userfaultfd:
-    """A descriptor that write-protects without anyone waiting; EINVAL before Linux 6.7.
+    """A descriptor that write-protects pages asynchronously; EINVAL before Linux 6.7.
 
-    It is closed with the last reference, whoever collects it, and by `close`.
+    `close` closes it; so does the end of the last reference.
     """
 
     def __cinit__(self):
@@ -65,7 +65,7 @@ cdef class Userfaultfd:
         self.release()
 
     def register(self, uint64_t start, uint64_t end):
-        """Have the memory of a span write-protected on demand."""
+        """Register a span, so that its pages can be write-protected."""
         cdef abi.uffdio_register wanted
         cdef int got, fd = self.fd, problem
         memset(&wanted, 0, sizeof(wanted))
@@ -80,7 +80,7 @@ cdef class Userfaultfd:
         self.start, self.end = start, end
 
     def close(self):
-        """Let go of the memory, every write protection with it; twice is once."""
+        """Unregister the memory, which lifts all write protection; a second call does nothing."""
         self.release()
 
     @property
@@ -94,8 +94,8 @@ cdef class Userfaultfd:
             return
         self.fd = -1
         with nogil:
-            # A child has a descriptor of its parent's memory, which is the parent's to let go. And
-            # closing alone does not do it: that the last one does, which a child may have.
+            # Only the owner unregisters: a child's descriptor is of its parent's memory. Closing
+            # alone does not lift the protection while a child holds the descriptor open.
             if self.owner == getpid() and self.start < self.end:
                 request_all(fd, unregister_once, self.start, self.end)
             close(fd)
@@ -125,14 +125,14 @@ cdef int lift_once(int fd, uint64_t start, uint64_t end) noexcept nogil:
 
 
 cdef void request_all(int fd, request_t request, uint64_t start, uint64_t end) noexcept nogil:
-    """Do a request for a span; where part of it is refused, mapped anew, for all the rest."""
+    """Make a request for a span; if a part is refused, because mapped anew, for the rest."""
     cdef int left = MAX_REQUESTS
     request_halves(fd, request, start, end, &left)
 
 
 cdef void request_halves(int fd, request_t request, uint64_t start, uint64_t end,
                          int *left) noexcept nogil:
-    """Do it by halves of whole huge pages, so that those are not cut."""
+    """Make a request for a span or, if refused, for its halves, cut between huge pages."""
     cdef uint64_t half = <uint64_t> 1 << PAGE_SHIFT
     left[0] -= 1
     if left[0] < 0 or request(fd, start, end) >= 0 or end - start <= half:

@@ -1,4 +1,4 @@
-"""The walk over what is mapped, segment by segment, into a sink."""
+"""Walk over segments of mapped memory, and put their pages into a sink."""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport ENOMEM
@@ -16,28 +16,28 @@ from fastpagemap._kernel.stretch cimport advance, set_cursor
 from .failures import failure
 
 cdef enum:
-    # Pages between small mappings that cost less to read than a further read does.
+    # Reading the entries of so many pages between two mappings costs less than another read.
     MAX_MAPPING_GAP_PAGES = 128
-    # Mappings of fewer pages are read, and together: finding out how to scan would cost more.
+    # Smaller mappings are read together: to find out how to scan them would cost more.
     SMALL_MAPPING_PAGES = 512
-    # More than there are kinds of memory.
+    # More than there are backings.
     MAX_PLANS = 16
-    # Of a kind: the segment is a part of its mapping.
+    # A bit of a segment's kind: the segment is only a part of its mapping.
     CLIPPED = 128
 
-# Segments of address space, sorted and apart, and how far the walk over them has come.
+# Segments of address space, sorted and disjoint, and how far the walk has come.
 ctypedef struct segments_t:
     const uint64_t *starts
     const uint64_t *ends
-    const uint8_t *kinds                # which plan each one has
-    const int64_t *rows                 # which column of `counts` each one has
-    uint64_t *counts                    # one row of so many for each question; or NULL
+    const uint8_t *kinds                # the number of each one's plan, perhaps with CLIPPED
+    const int64_t *rows                 # the column of `counts` for each one
+    uint64_t *counts                    # a row of `row_length` for each question; or NULL
     size_t row_length
     size_t count
     size_t done
     const plan_t *plans[MAX_PLANS]
-    bint goes_on                        # whether the first one continues what was walked before
-    bint under_way                      # whether the cursor stands in the next one
+    bint goes_on                        # whether the first one continues the mapping before it
+    bint under_way                      # whether the cursor stands within segment `done`
 
 
 cdef inline size_t pages_of(const segments_t *segments, size_t number) noexcept nogil:
@@ -49,12 +49,12 @@ cdef inline const plan_t *plan_of(const segments_t *segments, size_t number) noe
 
 
 cdef inline bint is_small(const segments_t *segments, size_t number) noexcept nogil:
-    """Return whether a segment is all of a mapping too small for a huge page."""
+    """Return whether a segment is a whole mapping, too small for a huge page."""
     return pages_of(segments, number) < SMALL_MAPPING_PAGES and not segments.kinds[number] & CLIPPED
 
 
 cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcept nogil:
-    """Direct the sink to a segment."""
+    """Let the sink count for a segment, and begin no run before it."""
     cdef int i
     if number or not segments.goes_on:
         sink.barrier = segments.starts[number]
@@ -66,7 +66,7 @@ cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcep
 
 cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t last,
                           sink_t *sink) noexcept nogil:
-    """Read small segments with all that lies between, and tell them apart afterwards."""
+    """Read small segments together with the gaps between them, then put each by itself."""
     cdef uint64_t[BATCH_PAGES] entries
     cdef uint16_t[BATCH_PAGES] states
     cdef uint64_t at = segments.starts[first]
@@ -96,7 +96,7 @@ cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t las
 
 cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
                        sink_t *sink) noexcept nogil:
-    """Walk over segments for some time, or to their end."""
+    """Walk over segments for TIME_SLICE_NS, or to their end."""
     cdef uint64_t began = now()
     cdef size_t first, last
     cdef ssize_t got
@@ -135,25 +135,25 @@ SMALL_PAGES = SMALL_MAPPING_PAGES
 def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
          const uint8_t[::1] kinds, tuple plans, Sink sink,
          const int64_t[::1] rows=None, uint64_t[:, ::1] counts=None, bint goes_on=False):
-    """Walk over segments, sorted and apart, and put what is found into a sink.
+    """Walk over segments, sorted and disjoint, and put their pages into a sink.
 
     Parameters
     ----------
     fd, maps : int
         Open /proc/PID/pagemap and maps.
     path : str
-        For messages.
+        Names the process in error messages.
     starts, ends : array of uint64
         The segments.
     kinds : array of uint8
-        Which of the plans is right for each; with CLIPPED_FLAG where it is a part of a mapping.
+        The number of each segment's plan; with CLIPPED_FLAG if it is only a part of its mapping.
     plans : tuple of Plan
     sink : Sink
     rows, counts : arrays, optional
-        To count each segment by itself: ``counts[i, rows[j]]`` grows by how many pages of segment j
-        are in question i.
+        To count each segment by itself: ``counts[i, rows[j]]`` grows by the pages of segment j
+        that answer question i with yes.
     goes_on : bool, optional
-        Whether the first segment is of the same mapping as what the sink had last.
+        Whether the first segment continues the mapping whose pages the sink got last.
     """
     cdef segments_t segments
     cdef cursor_t cursor

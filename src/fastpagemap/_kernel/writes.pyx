@@ -1,4 +1,4 @@
-"""PAGEMAP_SCAN of one's own memory under userfaultfd: looked at and protected again at once.
+"""PAGEMAP_SCAN of this process's memory under userfaultfd: report and protect pages in one step.
 
 A write whose page was protected again, but not reported, would be lost. So when a signal or memory
 that is not tracked any more comes in between, the protection of those pages is lifted: they count
@@ -22,23 +22,23 @@ from fastpagemap._kernel.uffd cimport Userfaultfd
 from .failures import failure
 
 cdef enum:
-    # Pages a call looks at, at first and in whole: a huge page is not to be cut by a range.
+    # Ranges begin and end at multiples of so many pages, so that they cut no huge page.
     ALIGNMENT_PAGES = 1 << 14
-    # At most, while calls are quick: about 1 ms, if all of a sudden they are small pages.
+    # Pages a call looks at, at most: about 1 ms, if they turn out to be small pages.
     MAX_STEP_PAGES = 1 << 17
-    # ns
+    # A call that took less may look at more pages next time.
     QUICK_TIME_NS = 100_000
 
 ctypedef struct sweep_t:
     int fd
     uint64_t at
     uint64_t end
-    uint64_t alignment          # bytes
-    uint64_t step           # bytes to look at next
+    uint64_t alignment      # of the ranges, in bytes
+    uint64_t step           # bytes that the next call looks at
     abi.scan_arg asked
-    uint8_t *mask           # of the page at `at`, or none is wanted
-    bint zeroed             # whether it is all 0 already
-    found_t *found          # or these
+    uint8_t *mask           # from the page at `at` on; NULL if not wanted
+    bint zeroed             # whether the mask is all 0 already
+    found_t *found          # regions; NULL if not wanted
 
 
 cdef void begin(sweep_t *sweep, int fd, uint64_t start, uint64_t end, bint protect) noexcept nogil:
@@ -55,7 +55,7 @@ cdef void begin(sweep_t *sweep, int fd, uint64_t start, uint64_t end, bint prote
 
 cdef void put(sweep_t *sweep, uint64_t reached, const abi.page_region *regions,
               int count) noexcept nogil:
-    """Tell what was found, up to `reached`."""
+    """Put the regions found into the mask or the list, and move on to `reached`."""
     cdef size_t page
     cdef int i, shift = PAGE_SHIFT
     if sweep.found is not NULL:
@@ -65,7 +65,7 @@ cdef void put(sweep_t *sweep, uint64_t reached, const abi.page_region *regions,
             memset(sweep.mask, 0, (reached - sweep.at) >> shift)
         for i in range(count):
             page = (regions[i].start - sweep.at) >> shift
-            if regions[i].end - regions[i].start == <uint64_t> 1 << shift:  # by far the most
+            if regions[i].end - regions[i].start == <uint64_t> 1 << shift:  # by far the most are
                 sweep.mask[page] = 1
             else:
                 memset(sweep.mask + page, 1, (regions[i].end - regions[i].start) >> shift)
@@ -73,10 +73,18 @@ cdef void put(sweep_t *sweep, uint64_t reached, const abi.page_region *regions,
     sweep.at = reached
 
 
-cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
-    """Sweep from where it stands, for some time or to its end.
+cdef int count_filled(const abi.page_region *regions) noexcept nogil:
+    """Return how many regions a call has found before it failed: the kernel does not say."""
+    cdef int i = 0
+    while i < REGIONS and regions[i].end:
+        i += 1
+    return i
 
-    On an error, all that was protected before it is wanted all the same.
+
+cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
+    """Sweep on, for TIME_SLICE_NS or to the end.
+
+    On an error, the pages protected before it are reported all the same.
     """
     cdef abi.page_region[REGIONS] regions
     cdef abi.scan_arg arg
@@ -86,7 +94,7 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
     cdef int i
     memset(regions, 0, sizeof(regions))
     while sweep.at < sweep.end and last - began < TIME_SLICE_NS:
-        # before it is asked: what a call finds is protected again, and must not be lost
+        # Before the call: pages that it protects again must not be lost.
         if sweep.found is not NULL and reserve(sweep.found, REGIONS) < 0:
             return -ENOMEM
         arg = sweep.asked
@@ -94,18 +102,14 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
         arg.end = min(sweep.end, (sweep.at + sweep.step) // sweep.alignment * sweep.alignment)
         count = scan_once(sweep.fd, &arg, regions if wanted else NULL, REGIONS if wanted else 0)
         if count == -EIO:
-            # a huge page that is larger than the range is left out
+            # A huge page that is larger than the range is passed over.
             if arg.end >= sweep.end:
                 return -EINVAL
             sweep.alignment *= 8
             sweep.step = max(sweep.step, sweep.alignment)
             continue
         if count < 0:
-            # the kernel has filled in what it found until then, but does not say how much
-            i = 0
-            while i < REGIONS and regions[i].end:
-                i += 1
-            put(sweep, arg.end, regions, i)
+            put(sweep, arg.end, regions, count_filled(regions))
             return count
         put(sweep, arg.start, regions, count)
         if wanted:
@@ -123,7 +127,7 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
 
 cdef void lift_marked(Userfaultfd watch, uint64_t start, const uint8_t *mask,
                       uint64_t pages) noexcept nogil:
-    """Have the pages of a mask count as written again."""
+    """Make the pages of a mask count as written again."""
     cdef uint64_t first = 0, last
     while first < pages:
         if not mask[first]:
@@ -137,14 +141,14 @@ cdef void lift_marked(Userfaultfd watch, uint64_t start, const uint8_t *mask,
 
 
 cdef void lift_found(Userfaultfd watch, const found_t *found) noexcept nogil:
-    """Have the pages of regions count as written again."""
+    """Make the pages of regions count as written again."""
     cdef size_t i
     for i in range(found.count):
         watch.lift(found.regions[i].start, found.regions[i].end)
 
 
 cdef int run(sweep_t *sweep, object path) except -1:
-    """Sweep to the end; a signal's handler may come in between."""
+    """Sweep to the end; signal handlers run in between."""
     cdef ssize_t got
     while sweep.at < sweep.end:
         with nogil:
@@ -179,7 +183,7 @@ cdef bint each_anonymous_writable(int maps, uint64_t start, uint64_t end) noexce
 
 
 def is_anonymous_writable(int maps, uint64_t start, uint64_t end):
-    """Return whether a span is known to be private memory without a file, writable, no gaps."""
+    """Return whether a span is known to be all writable anonymous memory; never before 6.11."""
     cdef bint answer
     with nogil:
         answer = each_anonymous_writable(maps, start, end)
@@ -196,9 +200,9 @@ def protect(int fd, object path, uint64_t start, uint64_t end):
 
 def written(int fd, Userfaultfd watch, object path, uint64_t start, uint8_t[::1] mask,
             bint reset, bint zeroed):
-    """Fill the mask of the pages from `start` on that were written since they were protected.
+    """Fill the mask of pages from `start` on: 1 if written since they were protected.
 
-    `zeroed`: it is all 0 already. EPERM: part of them is not registered (any more).
+    `zeroed`: the mask is all 0 already. EPERM: part of the pages is not registered (any more).
     """
     cdef sweep_t sweep
     cdef uint8_t *first = &mask[0] if mask.shape[0] else NULL
@@ -216,9 +220,9 @@ def written(int fd, Userfaultfd watch, object path, uint64_t start, uint8_t[::1]
 
 def regions(int fd, Userfaultfd watch, object path, uint64_t start, uint64_t end, tuple asked,
             bint reset):
-    """Return the regions of a span, as bytes: `struct page_region`s, sorted and merged.
+    """Return the regions of a span as bytes of `struct page_region`, sorted and merged.
 
-    `asked`: mask, anyof, inverted, returns. With `reset`, what is asked for is protected again.
+    `asked`: mask, anyof, inverted, returns. `reset` protects the pages of these regions again.
     """
     cdef sweep_t sweep
     cdef found_t found
