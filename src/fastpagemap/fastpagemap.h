@@ -1,7 +1,7 @@
 /* The C level of fastpagemap, for C and C++: the counterpart of core.pxd.
  *
- * core.pxd, in the same directory, says what the functions do and promise to threads, forked children
- * and signal handlers. Nothing has to be linked:
+ * core.pxd, in the same directory, says what the functions do, and what they promise to threads,
+ * forked children and signal handlers. Nothing has to be linked:
  *
  *     const fastpagemap_api *fpm = fastpagemap_import();      (holding the GIL; NULL: exception set)
  *     ssize_t present = fpm->count_pages(fd, -1, start, count, FASTPAGEMAP_PRESENT);

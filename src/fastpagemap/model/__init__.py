@@ -1,1 +1,1 @@
-"""What things are: entries, mappings, spans, runs, errors. No I/O."""
+"""The types of everything else: entries, mappings, spans, runs, errors. No I/O."""

@@ -29,13 +29,13 @@ ENTRY_DTYPE = np.dtype(
     {
         "names": ["value", "flags"],
         "formats": ["=u8", "=u2"],
-        # the flags are bits 48-63: the last two bytes, or the first
+        # The flags are bits 48-63: the last two bytes, or the first two on big-endian machines.
         "offsets": [0, 6 if sys.byteorder == "little" else 0],
         "itemsize": 8,
     }
 )
-"""One entry as the kernel gives it: ``value`` (u64) and ``flags`` (u16, its bits 48-63), in the
-same 8 bytes."""
+"""One entry as the kernel gives it, in 8 bytes: ``value`` (u64), and ``flags`` (u16), which are
+bits 48-63 of ``value``."""
 
 PAGE_DTYPE = np.dtype(
     [
@@ -52,11 +52,11 @@ PAGE_DTYPE = np.dtype(
     ],
     align=True,
 )
-"""One entry decoded, exactly as its bits say."""
+"""One entry decoded: a field for each of its bits and numbers."""
 
 
 class UInt64Flag(enum.IntFlag):
-    """Flags that go with uint64 arrays: numpy takes the members of a plain IntFlag for int64."""
+    """Flags for uint64 arrays: numpy would take the members of a plain IntFlag for int64."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Take part in ufuncs as uint64."""
@@ -81,7 +81,7 @@ class Flag(UInt64Flag):
 
 
 class Category(UInt64Flag):
-    """What PAGEMAP_SCAN tells of a page, by the kernel's names (``PAGE_IS_*``).
+    """The categories of a page that PAGEMAP_SCAN knows, by the kernel's names (``PAGE_IS_*``).
 
     Source: include/uapi/linux/fs.h, Documentation/admin-guide/mm/pagemap.rst.
     """
@@ -118,9 +118,9 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
     Parameters
     ----------
     entries : array_like
-        Of ``ENTRY_DTYPE`` or 64-bit integers, any shape, from anywhere: a live process, or a file
-        saved from /proc/PID/pagemap (``np.fromfile(path, fastpagemap.ENTRY_DTYPE)``). Entries of
-        the other byte order are converted.
+        Of ``ENTRY_DTYPE`` or 64-bit integers, of any shape. They may come from a live process, or
+        from a file saved from /proc/PID/pagemap (``np.fromfile(path, fastpagemap.ENTRY_DTYPE)``).
+        Entries of the other byte order are converted.
     out : ndarray, optional
         Of ``PAGE_DTYPE``, C-contiguous, writable and of the same shape.
 
@@ -128,10 +128,9 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
     -------
     ndarray
         Of ``PAGE_DTYPE``, shaped like `entries`: ``pfn`` (0 unless present), ``swap_type`` and
-        ``swap_offset`` (0 unless bit 62 is set), and the flag bits as bools, exactly as the bits
-        say: here ``swapped`` is bit 62 alone, which guard regions, markers and migration entries
-        carry too. Frame numbers and swap locations read 0 unless whoever opened pagemap had
-        CAP_SYS_ADMIN.
+        ``swap_offset`` (0 unless bit 62 is set), and the flag bits as bools. Here ``swapped`` is
+        bit 62 alone, which guard regions, markers and migration entries have too. Frame numbers
+        and swap locations are 0 unless the process that opened pagemap had CAP_SYS_ADMIN.
 
     Raises
     ------
@@ -151,7 +150,7 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
 def output(
     out: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> npt.NDArray[Any]:
-    """Return the array to fill: `out`, if it is what is needed, or a new one."""
+    """Return the array to fill: `out` if it fits, or a new one for None."""
     if out is None:
         return np.empty(shape, dtype)
     fits = isinstance(out, np.ndarray) and out.dtype == dtype and out.shape == shape
@@ -161,7 +160,7 @@ def output(
 
 
 def _described(out: Any) -> str:
-    """Describe what was given as `out`."""
+    """Describe the value given as `out`."""
     if not isinstance(out, np.ndarray):
         return f"of type {type(out).__name__}"
     flags = out.flags

@@ -4,7 +4,7 @@ __all__ = ["SnapshotError", "UnsupportedError"]
 
 
 class UnsupportedError(OSError):
-    """What was asked is something this kernel, or this user, cannot answer.
+    """This kernel cannot answer the question, or this user may not ask it.
 
     The message says what is missing and what would provide it. ``errno`` is ``EOPNOTSUPP``
     unless the kernel gave a number of its own.
@@ -12,4 +12,4 @@ class UnsupportedError(OSError):
 
 
 class SnapshotError(ValueError):
-    """A file is no snapshot that can be read; the message says why, and what to do."""
+    """A file cannot be read as a snapshot; the message says why, and what to do."""

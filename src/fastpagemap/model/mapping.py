@@ -6,10 +6,10 @@ from .entry import PAGE_SIZE
 
 __all__ = ["KERNEL_HALF", "Mapping"]
 
-# [heap], [stack] and [anon:NAME] are memory like any other; these are not
+# Unlike [heap], [stack] and [anon:NAME], these are not ordinary memory.
 _SPECIAL = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]", "[vectors]", "[sigpage]", "[timens")
 KERNEL_HALF = 1 << 63
-"""Where the kernel's half of the address space begins."""
+"""The address where the kernel's half of the address space begins."""
 
 
 class Mapping(NamedTuple):
@@ -22,15 +22,15 @@ class Mapping(NamedTuple):
     permissions : str
         Four characters as in maps: ``rwxp``, ``s`` in the last place for shared.
     offset : int
-        Where in the file the mapping starts, in bytes.
+        Offset in the file where the mapping starts, in bytes.
     device : int
-        The device of the file, as in ``os.stat(path).st_dev``; 0 if there is no file. On
-        overlayfs and btrfs the kernel shows another one here than in ``st_dev``.
+        The device of the file, as in ``os.stat(path).st_dev``; 0 if there is no file. For files
+        on overlayfs and btrfs the kernel shows another device here than in ``st_dev``.
     inode : int
         The file's inode, 0 if there is no file.
     path : str
-        As in maps, decoded with ``os.fsdecode``: a file's path, with `` (deleted)`` behind it once
-        it is unlinked, a name in brackets (``[heap]``, ``[anon:NAME]``), or empty.
+        As in maps, decoded with ``os.fsdecode``: a file's path (with `` (deleted)`` after it once
+        it is unlinked), a name in brackets (``[heap]``, ``[anon:NAME]``), or empty.
     """
 
     start: int
@@ -48,7 +48,7 @@ class Mapping(NamedTuple):
 
     @property
     def shared(self) -> bool:
-        """Whether it was mapped MAP_SHARED: writes reach the file and everyone who maps it."""
+        """Whether it was mapped MAP_SHARED: writes reach the file and all who map it."""
         return self.permissions[3] == "s"
 
     @property
@@ -58,9 +58,9 @@ class Mapping(NamedTuple):
 
     @property
     def anonymous(self) -> bool:
-        """Whether no file is behind it, nor the kernel itself, as behind ``[vdso]``.
+        """Whether it has no file, and is none of the kernel's own, such as ``[vdso]``.
 
         Shared anonymous memory has a file of the kernel's own (``/dev/zero (deleted)``).
         """
-        # a SysV segment may have the inode 0, but it has a device
+        # A SysV segment may have inode 0, but it has a device.
         return not (self.inode or self.device or self.path.startswith(_SPECIAL))

@@ -1,4 +1,4 @@
-"""The questions about a page, each by the bits of the page's state that answer it. Pure: no I/O."""
+"""The questions about a page, and the bits of its state that answer each. Pure: no I/O."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ __all__ = ["MARKER", "QUESTIONS", "Match", "States", "mask", "matching"]
 
 States = npt.NDArray[np.uint16]
 
-# States that no user sees: a swap entry that is no swap, and write protection by userfaultfd.
+# Internal states: a swap entry that is no swap, and write protection by userfaultfd.
 MARKER = 1 << 10
 _UFFD_WP = 1 << 11
 
@@ -41,7 +41,7 @@ QUESTIONS = {
     "soft_dirty": _has(State.SOFT_DIRTY),
     "uffd_wp": _has(_UFFD_WP),
     "guard": _has(State.GUARD),
-    # the huge zero page is none
+    # The huge zero page does not count as one.
     "huge": Match(int(State.HUGE | State.ZERO), int(State.HUGE)),
 }
 
@@ -49,7 +49,7 @@ QUESTIONS = {
 def mask(
     entries: npt.NDArray[Any], question: str, out: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Answer one question for each of some entries."""
+    """Return which entries answer a question with yes."""
     flat = values(entries)
     out = output(out, flat.shape, np.dtype(bool))
     sinks.mask(flat, out.view(np.uint8), *QUESTIONS[question])
@@ -57,7 +57,7 @@ def mask(
 
 
 def matching(states: States, question: str) -> npt.NDArray[np.bool_]:
-    """Answer one question for each of some states."""
+    """Return which states answer a question with yes."""
     bits, value = QUESTIONS[question]
     found: npt.NDArray[np.bool_] = (states & np.uint16(bits)) == np.uint16(value)
     return found

@@ -1,4 +1,4 @@
-"""The states of pages, and runs of pages in one state: arrays alone, no I/O."""
+"""The states of pages, and runs of pages in one state. Pure: no I/O."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -34,13 +34,14 @@ Runs = npt.NDArray[np.void]
 
 
 class State(UInt64Flag):
-    """What is known of a page: the masks of ``PageMap``, and what only a scan tells, as flags.
+    """What is known of a page, as flags.
 
-    PRESENT, SWAPPED, UNKNOWN, SHARED, EXCLUSIVE and SOFT_DIRTY mean what the masks of those names
-    do. SWAPPED_SHARED is the part of SWAPPED that is in the file of shared memory. HUGE (mapped as
-    part of a huge page) and ZERO (the zero page or, with HUGE, the huge zero page) are the
-    categories HUGE and PFNZERO of PAGEMAP_SCAN, set on present pages, and on none where there is no
-    such call (before Linux 6.7). GUARD is a guard region, told since Linux 6.15.
+    PRESENT, SWAPPED, UNKNOWN, SHARED, EXCLUSIVE and SOFT_DIRTY mean what the masks of ``PageMap``
+    with those names do. SWAPPED_SHARED is set, beside SWAPPED, on swapped pages of shared memory.
+    HUGE is set on present pages that are mapped as part of a huge page. ZERO is set on present
+    pages that map the zero page or, with HUGE, the huge zero page. HUGE and ZERO come from
+    PAGEMAP_SCAN (HUGE and PFNZERO): before Linux 6.7 no page has them. GUARD is a guard region,
+    known since Linux 6.15.
     """
 
     PRESENT = 1 << 0
@@ -69,7 +70,7 @@ def runs_of(starts: Any, ends: Any, states: Any) -> Runs:
 
 
 def in_spans(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDArray[np.bool_]:
-    """Return which addresses lie in any of the spans, which are sorted and disjoint."""
+    """Return which addresses lie in any of some spans, sorted and disjoint."""
     if not len(starts):
         return np.zeros(len(addresses), bool)
     at = np.searchsorted(starts, addresses, "right")
@@ -111,14 +112,14 @@ def join_equal(runs: Runs, borders: Addresses) -> Runs:
 
 
 def bounds(spans: Iterable[Any]) -> Spans:
-    """Return the starts and the ends of mappings, or of other objects that have both."""
+    """Return the starts and the ends of mappings, or of other objects with both."""
     some = list(spans)
     starts = np.array([span.start for span in some], np.uint64)
     return starts, np.array([span.end for span in some], np.uint64)
 
 
 def edges_of(*addresses: Addresses) -> Addresses:
-    """Return all addresses of some arrays, sorted, each one once.
+    """Return all addresses of some arrays, sorted, without duplicates.
 
     A stable sort merges arrays that are sorted already; np.unique hashes them first, which took
     160 times as long for two million (numpy 2.4).
@@ -128,7 +129,7 @@ def edges_of(*addresses: Addresses) -> Addresses:
 
 
 def union(starts: Addresses, ends: Addresses) -> Spans:
-    """Return the union of spans: sorted and disjoint."""
+    """Return the union of spans, as sorted and disjoint spans."""
     some = ends > starts
     order = np.argsort(starts[some], kind="stable")
     starts, ends = starts[some][order], np.maximum.accumulate(ends[some][order])

@@ -1,4 +1,4 @@
-"""Spans of pages: checked addresses, and the span that covers an object's memory."""
+"""Spans of pages: check addresses, and find the span that covers an object's memory."""
 
 import operator
 from typing import Any
@@ -17,27 +17,27 @@ def span(buffer: Any) -> tuple[int, int]:
     Parameters
     ----------
     buffer : object
-        Anything with the buffer protocol (bytes, bytearray, memoryview, mmap, array.array, ctypes
+        An object with the buffer protocol (bytes, bytearray, memoryview, mmap, array.array, ctypes
         arrays, pyarrow buffers, numpy arrays of any strides and dtype), with
-        ``__array_interface__``, or with ``__dlpack__`` (torch and jax tensors on the CPU, also
-        those that require a gradient); or that holds such memory as its ``buf``
-        (``multiprocessing.shared_memory.SharedMemory``). Read-only ones too.
+        ``__array_interface__``, with ``__dlpack__`` (torch and jax tensors on the CPU, also those
+        that require a gradient), or with a memoryview as its ``buf``
+        (``multiprocessing.shared_memory.SharedMemory``). It may be read-only.
 
     Returns
     -------
     start, end : int
         Addresses in bytes, as ``PageMap``'s methods take them. Other objects may have memory on
-        the first and the last page, too. An object without a byte gives an empty span.
+        the first and the last page, too. An object of no bytes gives an empty span.
 
     Raises
     ------
     TypeError
-        The object has no memory to ask about, or it is on another device.
+        The object has no memory to ask about, or its memory is on another device.
 
     Notes
     -----
-    Keep the object alive: the addresses are those of its memory, and do not hold it. Nothing is
-    copied, and no library imported.
+    Keep the object alive: the addresses do not hold its memory. Nothing is copied, and no library
+    is imported.
 
     Source: https://docs.python.org/3/c-api/buffer.html,
     https://numpy.org/doc/stable/reference/arrays.interface.html, https://dmlc.github.io/dlpack.
@@ -70,7 +70,7 @@ def _extent(buffer: Any) -> tuple[int, int]:
 
 
 def _dlpack(tensor: Any) -> Any:
-    """Return the capsule of a tensor; one that requires a gradient gives it detached alone."""
+    """Return the capsule of a tensor; if it requires a gradient, of the detached tensor."""
     try:
         return _capsule(tensor)
     except (BufferError, RuntimeError):
@@ -80,7 +80,7 @@ def _dlpack(tensor: Any) -> Any:
 
 
 def _capsule(tensor: Any) -> Any:
-    """Return the capsule, in the newer form if the exporter knows it."""
+    """Return the capsule, in the newer form if the object supports that."""
     try:
         return tensor.__dlpack__(max_version=(1, 0))
     except TypeError:
@@ -104,12 +104,12 @@ def _interface_extent(interface: dict[str, Any]) -> tuple[int, int]:
 
 
 def checked(start: Any, end: Any, size: int = PAGE_SIZE) -> tuple[int, int, int]:
-    """Return start, end and how many pages lie between, or say what is wrong with the addresses.
+    """Return start, end and the number of pages; raise if the addresses are wrong.
 
     Raises
     ------
     TypeError
-        An address is no integer.
+        An address is not an integer.
     ValueError
         An address is not page-aligned, negative or above 2**64, or `end` is below `start`.
     """
@@ -120,7 +120,7 @@ def checked(start: Any, end: Any, size: int = PAGE_SIZE) -> tuple[int, int, int]
 
 
 def _wrong(start: int, end: int, size: int) -> str:
-    """Say what is wrong with a pair of addresses."""
+    """Return the message for a wrong pair of addresses."""
     for name, address in (("start", start), ("end", end)):
         if not 0 <= address <= 1 << 64:
             return f"{name} {address:#x} is no address: 0 to 2**64 is"

@@ -1,1 +1,1 @@
-"""One /proc/PID held open: its mappings, its files, and what may be asked of it."""
+"""One /proc/PID held open: its mappings, its files, and what this user may ask of it."""

@@ -1,4 +1,4 @@
-"""What is behind a mapping: shared memory, huge pages of hugetlbfs, or something else."""
+"""What backs a mapping: shared memory, huge pages of hugetlbfs, or something else."""
 
 import contextlib
 import functools
@@ -10,15 +10,15 @@ from .process import Process
 
 __all__ = ["Backings", "kernel_tmpfs"]
 
-# devtmpfs is a tmpfs that the kernel fills
+# The kernel fills devtmpfs, which is a tmpfs otherwise.
 _TMPFS = (b"tmpfs", b"devtmpfs")
-# the kernel's own files that are no shared memory, though on no mounted file system
+# Names of the kernel's own files on no mounted file system that are not shared memory.
 _OTHER_FILES = ("/anon_hugepage", "/[aio]", "anon_inode:")
 
 
 @functools.cache
 def kernel_tmpfs() -> int:
-    """Return the device of the tmpfs that no one mounts: memfd, SysV and MAP_ANONYMOUS files."""
+    """Return the device of the kernel's own tmpfs: memfd, SysV and MAP_ANONYMOUS files."""
     fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
     try:
         return os.fstat(fd).st_dev
@@ -28,10 +28,10 @@ def kernel_tmpfs() -> int:
 
 @functools.cache
 def _kernel_hugetlbfs() -> frozenset[int]:
-    """Return the devices of the hugetlbfs that no one mounts: one for each size of pages."""
+    """Return the devices of the kernel's own hugetlbfs: one for each page size."""
     found = set()
     sizes: list[str] = []
-    with contextlib.suppress(FileNotFoundError):  # not compiled in
+    with contextlib.suppress(FileNotFoundError):  # a kernel without hugetlb
         sizes = os.listdir("/sys/kernel/mm/hugepages")
     for name in sizes:
         size = int(name.removeprefix("hugepages-").removesuffix("kB")) * 1024
@@ -46,19 +46,18 @@ def _kernel_hugetlbfs() -> frozenset[int]:
 
 
 class Backings:
-    """What is behind the mappings of one process.
+    """What backs the mappings of one process.
 
-    What is found out is kept, so that a call on many mappings finds it out once: to be made anew
-    for every call from outside, as it goes stale.
+    It caches what it finds: make a new one for each public call, because that goes stale.
     """
 
     def __init__(self, process: Process) -> None:
         self.files = Files(process)
-        # by device: whether its files are shared memory; None: cannot be known
+        # By device: whether its files are shared memory; None if that cannot be known.
         self._shmem: dict[int, bool | None] = {0: False, kernel_tmpfs(): True}
 
     def is_shmem(self, mapping: Mapping) -> bool | None:
-        """Return whether a mapping is of shared memory, any tmpfs; None: cannot be known."""
+        """Return whether a mapping is of shared memory (any tmpfs); None if it cannot be known."""
         try:
             shmem = self._shmem[mapping.device]
         except KeyError:
@@ -68,12 +67,12 @@ class Backings:
         return shmem
 
     def _classify_device(self, device: int) -> bool | None:
-        """Find out about the files of a device."""
+        """Find out whether the files of a device are shared memory; None if not known."""
         if os.major(device):  # a file system on a block device
             self._shmem[device] = False
         else:
             for mount in self.files.mounts:
-                # an overlay's files are those of any of its layers
+                # A file of an overlay is in one of its layers, of any file system.
                 shmem = None if mount.kind == b"overlay" else mount.kind in _TMPFS
                 self._shmem.setdefault(mount.device, shmem)
         return self._shmem.setdefault(device, None)

@@ -1,4 +1,4 @@
-"""What this kernel and this user may ask."""
+"""What this kernel can answer, and what this user may ask."""
 
 import dataclasses
 import errno
@@ -45,27 +45,29 @@ _NEEDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Capabilities:
-    """What a kernel and a user may ask of a process; printed, a table that says what is missing.
+    """What the kernel can answer about a process, and what this user may ask.
+
+    ``print`` shows a table that says what each missing capability needs.
 
     Attributes
     ----------
     page_size : int
         Bytes per page.
     soft_dirty : bool
-        Whether the kernel keeps soft-dirty bits: written and read back, not read from a
-        configuration.
+        Whether the kernel keeps soft-dirty bits: probed by a write, not read from a configuration.
     scan : bool
-        Whether there is PAGEMAP_SCAN.
+        Whether the kernel has PAGEMAP_SCAN.
     categories : Category
-        The categories it accepts; without SOFT_DIRTY where there is no such bit.
+        The categories that PAGEMAP_SCAN accepts; without SOFT_DIRTY if the kernel keeps no such
+        bits.
     procmap_query : bool
-        Whether single mappings can be looked up.
+        Whether the kernel looks up single mappings (PROCMAP_QUERY).
     cachestat : bool
-        Whether swapped shared memory is told exactly, swap cache included.
+        Whether swapped shared memory is found exactly, swap cache included.
     pfn : bool
-        Whether frame numbers and swap locations are visible.
+        Whether this user sees frame numbers and swap locations.
     map_files : bool or None
-        Whether mapped files can be opened through the mapping; None if no file is mapped.
+        Whether this user can open mapped files through the mapping; None if no file is mapped.
     userfaultfd_wp_async : bool
         Whether this process may track its own writes.
     """
@@ -86,7 +88,7 @@ class Capabilities:
 
 
 def _described(name: str, value: bool | int | Category | None) -> str:
-    """Return the text of a value in the table."""
+    """Return the text of one value in the table."""
     if isinstance(value, Category):
         return " ".join(str(category.name) for category in value) or "none"
     if value is False:
@@ -97,12 +99,16 @@ def _described(name: str, value: bool | int | Category | None) -> str:
 
 
 def capabilities(process: Any = None) -> Capabilities:
-    """Find out what this kernel and this user may ask of a process.
+    """Find out what the kernel can answer about a process, and what this user may ask.
 
     Parameters
     ----------
     process : int or object, optional
         As for ``PageMap``; this process by default.
+
+    Returns
+    -------
+    Capabilities
 
     Raises
     ------
@@ -111,8 +117,8 @@ def capabilities(process: Any = None) -> Capabilities:
 
     Notes
     -----
-    What the kernel can do is probed once; what this user may do, at each call. Nothing is cleared
-    or changed by it, so that no one's tracking is disturbed.
+    The kernel is probed once, the permissions of this user at each call. Nothing is cleared or
+    changed, so no one's tracking is disturbed.
     """
     held = Process(None if process is None else pid_of(process))
     return capabilities_of(held, mappings(held))
@@ -145,13 +151,13 @@ def _procmap_query(process: Process) -> bool:
 
 @functools.cache
 def _cachestat() -> bool:
-    """Return whether cachestat works, tried on a page of an own memfd."""
+    """Return whether cachestat works, probed on a page of a memfd."""
     fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
     try:
         page = np.ones(1, np.uint8)
         pagecache.by_cachestat(fd, "memfd", 0, page, page.copy())
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: forbidden to this process
+        if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: forbidden, as by seccomp
             raise
         return False
     finally:
@@ -160,7 +166,7 @@ def _cachestat() -> bool:
 
 
 def _pfn() -> bool:
-    """Return whether frame numbers are visible, tried on an own page that is present."""
+    """Return whether frame numbers are visible, probed on a present page of this process."""
     with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page[0] = 1
         held = Process()
@@ -187,8 +193,8 @@ def _map_files(process: Process, current: Iterable[Mapping]) -> bool | None:
 def soft_dirty() -> bool:
     """Return whether this kernel keeps soft-dirty bits.
 
-    Probed, not read from a configuration: a page of a new mapping that was just written has the
-    bit where it exists. Nothing is cleared, so nobody's tracking is disturbed.
+    Probed, not read from a configuration: a page that was just written, in a new mapping, has the
+    bit where it exists. Nothing is cleared, so no one's tracking is disturbed.
     """
     return reading.soft_dirty()
 
@@ -205,10 +211,10 @@ def need_soft_dirty() -> None:
 
 @functools.cache
 def categories() -> Category:
-    """Return the categories that PAGEMAP_SCAN accepts; none where the kernel has no such call.
+    """Return the categories that PAGEMAP_SCAN accepts; none if the kernel has no such call.
 
-    Asked one by one, as newer kernels know more. SOFT_DIRTY is among them only if there is such a
-    bit: the kernel accepts it all the same.
+    Each is probed, because newer kernels know more. SOFT_DIRTY is left out if the kernel keeps no
+    soft-dirty bits, although it accepts the category even then.
     """
     accepted = Category(0)
     with mmap.mmap(-1, entry.PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
@@ -231,10 +237,10 @@ def categories() -> Category:
 
 @functools.cache
 def one_entry_tells() -> bool:
-    """Return whether the first entry of a huge page tells ``exclusive`` of all of it.
+    """Return whether the first entry of a huge page tells ``exclusive`` for all of it.
 
-    Since Linux 6.15 the flags of all its entries are those of the page at which a read begins
-    (fs/proc/task_mmu.c, pagemap_pmd_range). Before, each page had its own.
+    Since Linux 6.15 all its entries have the flags of the page where the read begins
+    (fs/proc/task_mmu.c, pagemap_pmd_range). Before, each page had its own flags.
     """
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return found is not None and (int(found[1]), int(found[2])) >= (6, 15)

@@ -1,4 +1,4 @@
-"""The file behind a mapping: its file system, and the ways to open it."""
+"""The file that backs a mapping: its file system, and the ways to open it."""
 
 import contextlib
 import errno
@@ -29,7 +29,7 @@ class Mount(NamedTuple):
 
 
 def _unescape(text: bytes) -> bytes:
-    """Decode the octal escapes that mountinfo has for blanks and backslashes."""
+    """Decode mountinfo's octal escapes of blanks and backslashes."""
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
 
 
@@ -44,7 +44,7 @@ class Files:
 
     @functools.cached_property
     def mounts(self) -> list[Mount]:
-        """The mounts of this process and of the other one."""
+        """The mounts of this process and of the one that is read."""
         with open("/proc/self/mountinfo", "rb") as file:
             text = file.read()
         with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ class Files:
         return _open_same(name, self.process.directory, mapping)
 
     def _by_process_descriptor(self, mapping: Mapping) -> int:
-        """Open the file through one of the process's own descriptors."""
+        """Open the file through a descriptor of the process that is read."""
         descriptor = self._process_descriptors.get((mapping.device, mapping.inode, mapping.path))
         if descriptor is None:
             raise FileNotFoundError(errno.ENOENT, "no descriptor of it", mapping.path)

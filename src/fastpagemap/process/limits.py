@@ -1,4 +1,4 @@
-"""How much memory may be used."""
+"""How much memory a result may use."""
 
 __all__ = ["affordable"]
 
@@ -6,7 +6,8 @@ __all__ = ["affordable"]
 def affordable(count: int, itemsize: int) -> None:
     """Raise MemoryError if a result would not fit into the memory that is free now.
 
-    A large array is allocated without being there; filling it would have the kernel kill someone.
+    The kernel grants a large array at once, but not its pages: if they run out while it is filled,
+    the kernel kills a process.
     """
     size = count * itemsize
     if size < 1 << 26:

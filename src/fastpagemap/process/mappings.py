@@ -9,7 +9,7 @@ from .process import Process
 
 __all__ = ["mappings", "parse_maps", "within"]
 
-# Queries for single mappings that cost less than reading and parsing all of maps.
+# More queries for single mappings would cost more than to read and parse all of maps.
 _MAX_QUERIES = 64
 
 
@@ -19,7 +19,7 @@ def mappings(process: Process) -> list[Mapping]:
 
 
 def parse_maps(process: Process, text: bytes) -> list[Mapping]:
-    """Parse lines as /proc/PID/maps has them, each with its newline."""
+    """Parse lines of /proc/PID/maps, each with its newline."""
     found = procmaps.parse_maps(text, Mapping, os.fsdecode)
     if b"\\012" in text:
         for index, mapping in enumerate(found):
@@ -32,7 +32,7 @@ def within(process: Process, start: int, end: int, *, files: bool = False) -> li
     """Return the mappings, or only those of files, that overlap a span, in address order.
 
     Up to 64 are queried one by one (Linux 6.11), at a cost that does not grow with the number of
-    mappings that the process has. ``[vsyscall]``, in the kernel's half, is never among them.
+    mappings of the process. ``[vsyscall]``, in the kernel's half, is never among them.
     """
     found: list[Mapping] = []
     at = start
@@ -63,10 +63,10 @@ def within(process: Process, start: int, end: int, *, files: bool = False) -> li
 
 
 def _path_with_newline(process: Process, mapping: Mapping) -> str:
-    r"""Return the path of a mapping for which maps has ``\012``, the kernel's escape of a newline.
+    r"""Return the path of a mapping that maps shows with ``\012``, the kernel's newline escape.
 
     A file name with a backslash and these three digits looks the same. The link in map_files tells
-    the two apart, where it may be read; otherwise a newline is assumed, which is far more likely.
+    the two apart, if this user may read it. If not, a newline is assumed, which is far more likely.
     """
     try:
         return os.fsdecode(process.readlink(f"map_files/{mapping.start:x}-{mapping.end:x}"))

@@ -1,4 +1,4 @@
-"""A process, held by its directory in /proc: everything about it is read through here."""
+"""A process, held by its directory in /proc: all reads about it go through here."""
 
 import contextlib
 import errno
@@ -51,18 +51,18 @@ def pid_of(process: Any) -> int:
 class Process:
     """/proc/PID, opened once.
 
-    The descriptors stay with the process they were opened for: a reused pid is never read by
-    mistake, and after an exec the pagemap and the maps that were opened before are at their end.
+    The descriptors stay with the process they were opened for. So a reused pid is never read by
+    mistake, and after an exec the old pagemap and maps read as empty.
 
-    They are closed when the last reference goes, so that a thread in the middle of a call never
-    reads from a descriptor that another one has closed, and a third one got anew.
+    The descriptors are closed with the last reference. So no thread reads, in the middle of a call,
+    from a number that another thread has closed and a third one has got for another file.
     """
 
     __slots__ = ("directory", "maps", "owner", "pagemap", "path", "pid")
 
     def __init__(self, pid: int | None = None) -> None:
         self.directory = self.pagemap = self.maps = -1
-        # whose descriptors these are: a forked child inherits them, and they still show the parent
+        # The process that opened them: a forked child inherits them, and they show the parent.
         self.owner = os.getpid()
         self.pid = self.owner if pid is None else pid
         self.path = f"/proc/{self.pid}"
@@ -96,7 +96,7 @@ class Process:
         raise TypeError("a process's descriptors cannot be copied or pickled: open it anew")
 
     def gone(self) -> ProcessLookupError:
-        """Return the exception that says that there is no such process any more."""
+        """Return the exception for a process that is gone."""
         return ProcessLookupError(
             errno.ESRCH,
             "no such process, or one without memory: it exited, called exec, is a zombie or a "
@@ -125,11 +125,11 @@ class Process:
             os.close(fd)
 
     def readlink(self, name: str) -> bytes:
-        """Return where a link below /proc/PID points to."""
+        """Return the target of a link below /proc/PID."""
         return os.readlink(os.fsencode(name), dir_fd=self.directory)
 
     def uid(self) -> int:
-        """Return the real user id: who started it, also where it runs as another user (set-uid)."""
+        """Return the real user id: who started it, even if it runs as another user (set-uid)."""
         with self.outlived():
             found = re.search(rb"^Uid:\t(\d+)", self.read_own("status"), re.MULTILINE)
         if found is None:
@@ -137,17 +137,17 @@ class Process:
         return int(found[1])
 
     def read_own(self, name: str) -> bytes:
-        """Return a file's content that is about the memory that ``pagemap`` was opened for."""
+        """Return a file's content, if it is still about the memory that ``pagemap`` shows."""
         text = self.read(name)
-        # after an exec the directory shows the new program's, the pagemap nothing any more
+        # After an exec the directory shows the new program, and the pagemap reads as empty.
         self.check_alive()
         return text
 
     def write_own(self, name: str, content: bytes) -> None:
-        """Write to a file that changes the memory that ``pagemap`` was opened for."""
+        """Write to a file, if it is still about the memory that ``pagemap`` shows."""
         fd = self.open(name, os.O_WRONLY)
         try:
-            # after an exec the file is of the new program
+            # After an exec the file is the new program's.
             self.check_alive()
             os.write(fd, content)
         finally:
@@ -155,7 +155,7 @@ class Process:
 
     @contextlib.contextmanager
     def outlived(self) -> Iterator[None]:
-        """Turn whatever fails in here, if the process is gone, into ProcessLookupError."""
+        """Turn an OSError in the block into ProcessLookupError if the process is gone."""
         try:
             yield
         except OSError:
@@ -163,7 +163,7 @@ class Process:
             raise
 
     def read_entries(self, start: int, entries: npt.NDArray[np.uint64]) -> None:
-        """Read one pagemap entry a page, from `start` on, as many as fit."""
+        """Read one pagemap entry a page, from `start` on, until `entries` is full."""
         reading.read(self.pagemap, self.path, start, entries)
 
     def check_alive(self) -> None:

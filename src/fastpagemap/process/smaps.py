@@ -1,4 +1,4 @@
-"""/proc/PID/smaps: what the kernel itself sums up, mapping by mapping."""
+"""/proc/PID/smaps: the kernel's own sums for each mapping."""
 
 import re
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ Fields = dict[str, bytes]
 
 
 def smaps(process: Process, *names: str) -> Iterator[tuple[Mapping, Fields]]:
-    """Yield each mapping, in address order, with the text of its fields of some names.
+    """Yield each mapping, in address order, with the text of the named fields.
 
-    The text is what stands behind the colon: ``b"12 kB"``, ``b"rd wr mr"``. A field that this
-    kernel does not have is absent. The file is read whole, before the first one is yielded.
+    The text is what follows the colon: ``b"12 kB"``, ``b"rd wr mr"``. A field that this kernel does
+    not have is absent. The whole file is read before the first mapping is yielded.
     """
     wanted = "|".join(map(re.escape, names)).encode()
     # A newline to search for, in place of ^: three times as fast.
@@ -36,7 +36,7 @@ def smaps(process: Process, *names: str) -> Iterator[tuple[Mapping, Fields]]:
 
 
 def smaps_at(process: Process, address: int, *names: str) -> Fields:
-    """Return the fields of the mapping at an address; none where nothing is mapped."""
+    """Return the fields of the mapping at an address; none if nothing is mapped there."""
     for mapping, fields in smaps(process, *names):
         if mapping.start <= address < mapping.end:
             return fields
@@ -44,7 +44,7 @@ def smaps_at(process: Process, address: int, *names: str) -> Fields:
 
 
 def size_of(text: bytes) -> int:
-    """Return the bytes that a field's text stands for: ``b"12 kB"`` is 12288."""
+    """Return the size in bytes that a field's text gives: ``b"12 kB"`` is 12288."""
     number, unit = text.split()
     if unit != b"kB":
         raise ValueError(f"a size in kB is needed, not {text!r}")
