@@ -173,21 +173,19 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
     cdef uint16_t[BATCH] states
     cdef uint64_t *entries
     cdef uint64_t stop = cursor.at + (pages << PAGE_SHIFT), block
-    cdef size_t count, first
+    cdef size_t count, first, batch = BATCH
     cdef ssize_t got
-    if not plan.scanned:
-        got = read_span(fd, cursor.at, stop, plan.present_state, sink)
-        cursor.at = stop
-        return got
     if cursor.at % HUGE_SIZE:
         got = read_part_of_huge(fd, cursor, plan, sink)
         if got < 0:
             return got
     while cursor.at < stop:
-        count = min(<size_t> BATCH, (stop - cursor.at) >> PAGE_SHIFT)
+        count = min(batch, (stop - cursor.at) >> PAGE_SHIFT)
         got = read_batch(fd, cursor.at, count, sink, plan.present_state, scratch, states)
         if got < 0:
             return got
+        # what lies behind a huge page is read twice: the less, the more huge pages there are
+        batch = min(<size_t> BATCH, 2 * batch)
         entries = &scratch[0]
         if sink.entries is not NULL:
             entries = sink.entries + ((cursor.at - sink.origin) >> PAGE_SHIFT)
@@ -199,6 +197,7 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
                 return got
             if got:
                 count = first
+                batch = HUGE_PAGES
                 break
             block += HUGE_SIZE
         if plan.scanned & ZERO:
@@ -501,8 +500,19 @@ cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink)
     cdef ssize_t got
     while cursor.at < cursor.end:
         left = (cursor.end - cursor.at) >> PAGE_SHIFT
-        if cursor.mode == READ:
-            got = read_some(fd, cursor, plan, sink, min(left, cursor.read_pages))
+        if not plan.anyof and plan.scan:
+            # nothing is asked that a page table could tell
+            got = put_regions(sink, cursor.at, cursor.end, 0, NULL, 0)
+            cursor.at = cursor.end
+        elif cursor.mode == READ:
+            left = min(left, cursor.read_pages)
+            if plan.scanned:
+                got = read_some(fd, cursor, plan, sink, left)
+            else:
+                # from here, and not from there: two such frames are more than the core promises
+                got = read_span(fd, cursor.at, cursor.at + (left << PAGE_SHIFT),
+                                plan.present_state, sink)
+                cursor.at += left << PAGE_SHIFT
             cursor.read_pages = min(<uint64_t> MAX_READ_PAGES, 2 * cursor.read_pages)
             if plan.scan:
                 cursor.mode = DIRECT
@@ -575,6 +585,9 @@ cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t las
     cdef uint16_t *own
     cdef size_t number, pages
     cdef ssize_t got
+    if sink.entries is not NULL:
+        # those between are of no mapping, and 0
+        return read_span(fd, at, segments.ends[last], 0, sink)
     got = read_entries(fd, at, entries, (segments.ends[last] - at) >> PAGE_SHIFT)
     if got < 0:
         return got
@@ -603,7 +616,7 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
     cdef ssize_t got
     while segments.done < segments.count and now() - began < TIME_SLICE:
         first = last = segments.done
-        if not segments.under_way and is_small(segments, first) and sink.entries is NULL:
+        if not segments.under_way and is_small(segments, first):
             while (last + 1 < segments.count and is_small(segments, last + 1)
                     and segments.starts[last + 1] - segments.ends[last]
                     <= <uint64_t> MAX_MAPPING_GAP << PAGE_SHIFT
