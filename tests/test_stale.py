@@ -10,6 +10,8 @@ import pytest
 
 import backed
 import fastpagemap as fpm
+import fastpagemap.engine.pages as entries_of
+import linux
 import memory
 import oracle_files
 import runas
@@ -95,6 +97,39 @@ def test_pages_that_are_resolved_later(happen, kind):
         happen(made)
         said = Said(pages.swapped.tolist(), pages.unknown.tolist())
     honest(said, expected(MIXED))
+
+
+@pytest.mark.parametrize("first", ["private", "shared"])
+def test_pages_of_a_mapping_that_came_while_they_were_read(monkeypatch, first):
+    """The file of the newcomer says nothing of entries that may be older."""
+    real = entries_of.read
+
+    def read(process, start, entries):
+        if first == "shared":
+            made.map(backed.FILE_SHARED, fd=made.fd)
+        real(process, start, entries)
+        if first == "private":
+            made.map(backed.FILE_SHARED, fd=made.fd)
+
+    monkeypatch.setattr(entries_of, "read", read)
+    with painted("memfd") as (made, pm, _):
+        cover(made)
+        pages = pm.read(made.start, made.end)
+        assert not pages.swapped.any()
+        assert (pages.unknown == ~pages.present).all()
+
+
+def test_a_mapping_that_grew_beyond_what_a_file_can_be():
+    """Mremap does not mind; no file has anything there."""
+    beyond, pages = 8, 1024
+    with painted("memfd"), backed.memfd(pages) as made, fpm.PageMap() as pm:
+        made.map(backed.FILE_SHARED, fd=made.fd, offset=(1 << 63) // PAGE - 2, last=1)
+        made.unmap(1, pages)
+        linux.call("mremap", made.start, PAGE, pages * PAGE, 0)
+        part = fpm.Mapping(made.at(beyond), made.end, "rw-s", 0, 0, 0, "")
+        assert not pm.swapped(part.start, part.end).any()
+        assert not pm.usage([part], fields=["swapped"])["swapped"].any()
+        assert not len(pm.states([part]))
 
 
 def test_pages_that_are_resolved_when_the_process_is_gone():

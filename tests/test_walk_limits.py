@@ -94,3 +94,12 @@ def test_parts_of_huge_pages():
             (run,) = pm.states([part])
             assert run["state"] & fpm.State.HUGE
             assert (run["start"], run["end"]) == (part.start, part.end)
+
+
+def test_what_no_page_table_tells_is_not_looked_for():
+    """Of terabytes reserved, where anything is swapped: the file alone would know."""
+    mask = np.ones(1024, np.uint8)
+    with open("/dev/zero", "rb") as file:  # which cannot be scanned
+        before = (file.fileno(), -1, "", *segments((0, len(mask) * PAGE)))
+        walk(*before, (Plan(scan=True),), Sink((PRESENT,), 0, (mask,)))
+    assert not mask.any()

@@ -140,7 +140,6 @@ class PageMap:
         start, end, count = checked(start, end)
         process = self._process()
         entries = self._output(out, count, entry.ENTRY_DTYPE)
-        masks.read(process, start, entries.view(np.uint64))
         return Pages(process, start, end, entries)
 
     def masks(self, start: int, end: int) -> Masks:

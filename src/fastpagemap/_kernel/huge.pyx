@@ -67,23 +67,27 @@ cdef ssize_t read_with_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t
     cdef uint16_t[BATCH_PAGES] states
     cdef uint64_t *entries
     cdef uint64_t stop = cursor.at + (pages << PAGE_SHIFT)
-    cdef size_t count
+    cdef size_t count, batch = BATCH_PAGES
     cdef ssize_t got
     if cursor.at % HUGE_PAGE_BYTES:
         got = read_part_of_huge(fd, cursor, plan, sink)
         if got < 0:
             return got
     while cursor.at < stop:
-        count = min(<size_t> BATCH_PAGES, (stop - cursor.at) >> PAGE_SHIFT)
+        count = min(batch, (stop - cursor.at) >> PAGE_SHIFT)
         got = read_batch(fd, cursor.at, count, sink, plan.present_state, scratch, states)
         if got < 0:
             return got
+        # What lies behind a huge page is read twice: less of it, the more huge pages there are.
+        batch = min(<size_t> BATCH_PAGES, 2 * batch)
         entries = &scratch[0]
         if sink.entries is not NULL:
             entries = sink.entries + ((cursor.at - sink.origin) >> PAGE_SHIFT)
         got = find_huge(fd, cursor, entries, states, count)
         if got < 0:
             return got
+        if <size_t> got < count:
+            batch = min(<size_t> BATCH_PAGES, PAGES_PER_HUGE_PAGE)
         got = put_small(fd, cursor, plan, sink, states, got)
         if got == 0:
             got = read_huge_ahead(fd, cursor, plan, sink, stop)

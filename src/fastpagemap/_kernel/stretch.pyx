@@ -257,7 +257,11 @@ cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink)
     cdef ssize_t got
     while cursor.at < cursor.end:
         left = (cursor.end - cursor.at) >> PAGE_SHIFT
-        if cursor.mode == READ:
+        if not plan.anyof and plan.scan:
+            # Nothing is asked that a page table could tell.
+            got = put_regions(sink, cursor.at, cursor.end, 0, NULL, 0)
+            cursor.at = cursor.end
+        elif cursor.mode == READ:
             got = read_some(fd, cursor, plan, sink, min(left, cursor.read_pages))
             cursor.read_pages = min(<uint64_t> MAX_READ_PAGES, 2 * cursor.read_pages)
             if plan.scan:

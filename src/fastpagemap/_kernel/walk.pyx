@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
 from fastpagemap._kernel.decoding cimport BATCH_PAGES, ZERO, decode_states
-from fastpagemap._kernel.entries cimport add_to_present, mark_zero
+from fastpagemap._kernel.entries cimport add_to_present, mark_zero, read_span
 from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive, read_entries
 from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
@@ -74,6 +74,9 @@ cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t las
     cdef uint16_t *own
     cdef size_t number, pages
     cdef ssize_t got
+    if sink.entries is not NULL:
+        # Those in the gaps are of no mapping, and 0.
+        return read_span(fd, at, segments.ends[last], 0, sink)
     got = read_entries(fd, at, entries, (segments.ends[last] - at) >> PAGE_SHIFT)
     if got < 0:
         return got
@@ -102,7 +105,7 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
     cdef ssize_t got
     while segments.done < segments.count and now() - began < TIME_SLICE_NS:
         first = last = segments.done
-        if not segments.under_way and is_small(segments, first) and sink.entries is NULL:
+        if not segments.under_way and is_small(segments, first):
             while (last + 1 < segments.count and is_small(segments, last + 1)
                     and segments.starts[last + 1] - segments.ends[last]
                     <= <uint64_t> MAX_MAPPING_GAP_PAGES << PAGE_SHIFT

@@ -16,6 +16,7 @@ from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE, Category
 from ..model.questions import States
 from ..process.capabilities import categories, soft_dirty
+from ..process.mappings import within
 from ..process.process import Process
 from .survey import RESOLVED, Segments, Spans
 from .table import Backing
@@ -25,6 +26,8 @@ __all__ = ["fill", "fill_states", "read"]
 
 Mask = npt.NDArray[np.bool_]
 
+# spans of fewer pages are read: to look up what is mapped there would cost more
+_FEW_PAGES = 2048
 # the end of all addresses
 _END = 1 << 64
 
@@ -57,9 +60,9 @@ def fill_states(
 
 
 def _fill(process: Process, start: int, end: int, questions: frozenset[str], sink: Sink) -> None:
-    small = end - start < SMALL_PAGES * PAGE_SIZE
+    small = end - start < _FEW_PAGES * PAGE_SIZE and not _needs_backing(questions)
     resolving = not questions.isdisjoint(RESOLVED) and pagecache.swap_in_use()
-    if small and not resolving and not _needs_backing(questions):
+    if small and not (resolving and any(m.device for m in within(process, start, end))):
         read_small(process.pagemap, process.path, start, end, sink)
         return
 

@@ -13,6 +13,7 @@ from ..model.mapping import Mapping
 from ..model.questions import mask
 from ..process.capabilities import need_soft_dirty
 from ..process.process import Process
+from .masks import read
 from .shmem import SharedMemory, unresolved_question
 from .survey import RESOLVED, Segments, survey
 from .walk import pages_of
@@ -86,7 +87,11 @@ class Pages:
         self.entries = entries
         # what is shared memory is found out now: it may be mapped no more when it is asked for
         self._memory = SharedMemory(process)
+        before = self._survey()
+        read(process, start, entries.view(np.uint64))
         self._segments = self._survey()
+        # the entries are of a mapping that was there before and after
+        self._unsure = np.array([m not in before.mappings for m in self._segments.mappings], bool)
 
     def __len__(self) -> int:
         """Return the number of pages."""
@@ -157,14 +162,15 @@ class Pages:
     def _resolved(self) -> tuple[Mask, Mask]:
         swapped = mask(self.entries, "swapped")
         unknown = np.zeros(len(self), bool)
-        shared = self._segments.part(self._segments.resolved)
+        resolved = self._segments.resolved
+        shared, unsure = self._segments.part(resolved), self._unsure[resolved]
         for start, part, mapping in self._parts(shared):
             self._mark_unresolved(mapping, part, unknown)
             self._memory.resolve_swapped(mapping, start, swapped[part], unknown[part])
         # what was said is not of these pages if something else is there by now
         changed = np.ones(len(shared), bool)
         with contextlib.suppress(OSError):
-            changed = shared.changed(self._memory.process)
+            changed = shared.changed(self._memory.process) | unsure
         for _, part, mapping in self._parts(shared.part(changed)):
             mask(self.entries[part], "swapped", swapped[part])
             self._mark_unresolved(mapping, part, unknown)

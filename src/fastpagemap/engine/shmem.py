@@ -31,6 +31,8 @@ Mask = npt.NDArray[np.bool_]
 WINDOW_PAGES = 1 << 18
 # Pages of a window of which at least one must be populated, or in the file.
 _BLOCK_PAGES = 512
+# No file is larger.
+_FILE_END = (1 << 63) - 1
 
 
 def unresolved_question(mapping: Mapping) -> str:
@@ -60,6 +62,9 @@ class SharedMemory:
 
         Where it is False, neither the page table nor the file has any page: nothing is to resolve.
         """
+        if end - start < _BLOCK_PAGES * PAGE_SIZE:  # to find out would cost more
+            yield start, end, True
+            return
         window = WINDOW_PAGES * PAGE_SIZE
         with self._next_data(mapping) as next_data:
             if next_data is None or not categories():
@@ -160,8 +165,11 @@ def _resolve_by_file(
 
 def _next_data(fd: int, mapping: Mapping, address: int) -> int:
     """Return the first address from one on that shows data of the file, or the mapping's end."""
+    where = mapping.offset + address - mapping.start
+    if where >= _FILE_END:  # mremap may let a mapping grow beyond it
+        return mapping.end
     try:
-        at = os.lseek(fd, mapping.offset + address - mapping.start, os.SEEK_DATA)
+        at = os.lseek(fd, where, os.SEEK_DATA)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
