@@ -4,8 +4,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-# Before all else, as a compiled module would fail with an error that explains nothing. The pages of
-# a 64-bit process are too many for the sizes and indices of a 32-bit one.
+# First of all: a compiled module would fail with an error that explains nothing. A 32-bit process
+# cannot count the pages of a 64-bit one.
 if sys.platform != "linux":
     raise ImportError(f"fastpagemap needs Linux and its /proc/PID/pagemap: this is {sys.platform}")
 if sys.maxsize < 2**32:
@@ -63,12 +63,12 @@ def _picture() -> ModuleType:
     return picture
 
 
-# Only this module stands above `report`, so it alone may import it for those below.
+# Only this module stands above `report`, so only it may import `report` for lower layers.
 hooks.provide(notebook=_notebook, picture=_picture)
 
 
 def __getattr__(name: str) -> Any:
-    # Few need these, and importing them would take a third as long again.
+    # Few programs need these, and importing them takes a third as long again.
     if name == "Snapshot":
         from .snapshot.snapshot import Snapshot
 

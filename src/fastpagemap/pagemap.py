@@ -1,4 +1,4 @@
-"""PageMap: thin, over the rooms below."""
+"""PageMap: each method hands its question to the engine below."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ class PageMap:
     ----------
     process : int or object, optional
         A pid, or any object with a ``.pid`` (``psutil.Process``, ``subprocess.Popen``,
-        ``multiprocessing.Process``). This process by default; then, after a fork, the child in
-        the child.
+        ``multiprocessing.Process``). This process by default; then a forked child's copy of the
+        object shows the child.
 
     Raises
     ------
     ProcessLookupError
-        There is no such process, or it has no memory: a zombie, a kernel thread. Every method
+        There is no such process, or it has no memory (a zombie, a kernel thread). Every method
         raises it once the process has exited or called exec.
     PermissionError
-        The process may not be read: it is another user's and CAP_SYS_PTRACE is missing.
+        This user may not read the process: it is another user's, and CAP_SYS_PTRACE is missing.
     ValueError, TypeError
         `process` is no pid and has none.
 
     Notes
     -----
-    All methods take page-aligned addresses in bytes, `start` inclusive and `end` exclusive, and
-    give one element a page, in address order; pages outside every mapping are False. They never
-    fault a page in and change nothing. One object may be used from many threads at once; the GIL is
-    released while the kernel works.
+    All methods take page-aligned addresses in bytes, `start` inclusive and `end` exclusive. Masks
+    have one element a page, in address order; pages outside every mapping are False. No method but
+    `clear_soft_dirty` changes anything, and none faults a page in. Many threads may use one object
+    at once; the GIL is released while the kernel works.
 
     Source: /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
     """
@@ -84,7 +84,7 @@ class PageMap:
         return f"<PageMap: {state}>"
 
     def _repr_html_(self) -> str | None:
-        """Return the usage of the process, for notebooks; none, if it has ended."""
+        """Return a table of the process's usage, for notebooks; None if it has ended."""
         try:
             process = self._process()
             name = os.fsdecode(process.read_own("comm").removesuffix(b"\n"))
@@ -96,7 +96,7 @@ class PageMap:
         return html
 
     def close(self) -> None:
-        """Let go of the process; calls under way in other threads end as if it were open still."""
+        """Let go of the process; calls under way in other threads still finish."""
         self._held = None
 
     @property
@@ -106,7 +106,7 @@ class PageMap:
 
     @property
     def uid(self) -> int:
-        """The user who started the process, by its number: its real user id, as in its status."""
+        """The real user id of the process: the number of the user who started it."""
         return self._process().uid()
 
     def _process(self) -> Process:
@@ -123,14 +123,18 @@ class PageMap:
         return mappings(self._process())
 
     def read(self, start: int, end: int, *, out: npt.NDArray[np.void] | None = None) -> Pages:
-        """Return the entries of a span as the kernel gives them: each page's bits of one instant.
+        """Return the entries of a span as the kernel gives them; a page's bits are of one instant.
 
         Parameters
         ----------
         start, end : int
             The span.
         out : ndarray of ENTRY_DTYPE, optional
-            Filled and used for the result: no array is allocated.
+            Filled, and used for the result in place of a new array.
+
+        Returns
+        -------
+        Pages
 
         Raises
         ------
@@ -144,6 +148,15 @@ class PageMap:
 
     def masks(self, start: int, end: int) -> Masks:
         """Return the masks `swapped`, `soft_dirty`, `shared` and `unknown` of a span, in one pass.
+
+        Parameters
+        ----------
+        start, end : int
+            The span.
+
+        Returns
+        -------
+        Masks
 
         Raises
         ------
@@ -160,35 +173,35 @@ class PageMap:
     def present(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages are mapped in RAM (bit 63).
 
-        PROT_NONE and MADV_FREE'd pages are, as long as they have not been taken away.
+        PROT_NONE and MADV_FREE'd pages are present until the kernel has reclaimed them.
         """
         return self._mask("present", start, end, out)
 
     def swapped(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages are known to be swapped out.
 
-        A page is, when the page table holds a swap entry for it (bit 62, and no guard region,
-        marker, migration or poison entry, as far as this user may see), or, for shared memory
-        (MAP_SHARED anonymous, memfd, SysV, any tmpfs, mapped shared or private), when the file's
-        page cache does: the page table forgets such a page. Per mapping the sum equals ``Swap:``
-        in smaps.
+        A page is swapped if the page table holds a swap entry for it (bit 62, but no guard region,
+        marker, migration or poison entry, as far as this user may see). The page table forgets a
+        swapped page of shared memory (MAP_SHARED anonymous, memfd, SysV, any tmpfs, mapped shared
+        or private): such a page is swapped if the file's page cache holds a swap entry for it. The
+        sum for each mapping equals ``Swap:`` in smaps.
 
         Notes
         -----
-        Shared memory is looked up in its file: through /proc/PID/map_files (CAP_SYS_ADMIN or
-        CAP_CHECKPOINT_RESTORE), else /proc/PID/fd or its path. With cachestat (Linux 6.5) the
-        answer is exact. Before, SEEK_DATA and mincore are asked: a page that is swapped out, but
-        still has a copy in the swap cache, is taken for not swapped. Where the file cannot be
-        opened, or asked, smaps decides if none or all of a mapping's pages are swapped; what is
-        left is in `unknown`.
+        Shared memory is looked up in its file, opened through /proc/PID/map_files (CAP_SYS_ADMIN or
+        CAP_CHECKPOINT_RESTORE), else through /proc/PID/fd or by its path. With cachestat (Linux
+        6.5) the answer is exact. Before, SEEK_DATA and mincore are asked: they take a swapped page
+        with a copy in the swap cache for not swapped. If the file cannot be opened or asked, smaps
+        tells whether none or all of a mapping's pages are swapped. All other pages are in
+        `unknown`.
         """
         return self._mask("swapped", start, end, out)
 
     def unknown(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages of shared memory are not present, and may or may not be swapped.
 
-        The page table reads the same for both; what the file behind the mapping does not tell
-        either is here, and never guessed.
+        The page table reads the same for both. A page is unknown if the file behind the mapping
+        does not tell either; nothing is guessed.
         """
         return self._mask("unknown", start, end, out)
 
@@ -202,14 +215,14 @@ class PageMap:
     def exclusive(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages are present and mapped exactly once (bit 56, Linux 4.2 and later).
 
-        Once, not by one process: a page that one process maps twice is not exclusive. Every page
-        of a huge page mapped as a whole takes the first one's count, and kernels with
-        CONFIG_NO_PAGE_MAPCOUNT only estimate it.
+        A page that one process maps twice is not exclusive. If a huge page is mapped as a whole,
+        all its pages have the first one's count. Kernels with CONFIG_NO_PAGE_MAPCOUNT only estimate
+        the count.
         """
         return self._mask("exclusive", start, end, out)
 
     def soft_dirty(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
-        """Return which pages were written since soft-dirty was cleared, or mapped since (bit 55).
+        """Return which pages were written, or newly mapped, since soft-dirty was cleared (bit 55).
 
         Raises
         ------
@@ -218,21 +231,27 @@ class PageMap:
 
         Notes
         -----
-        What it cannot tell, seen on Linux 5.10, 6.1, 6.12, 6.18 and 7.3:
+        Some answers are wrong, as seen on Linux 5.10, 6.1, 6.12, 6.18 and 7.3.
 
-        - Clean, though it was written: a page of a file, or of shared memory, that was written
-          and then evicted or swapped out, also when it has come back (a private page keeps its
-          bit in swap); a page that MADV_DONTNEED has emptied; a page of a file that was written by
-          write(2), or through another mapping of it.
-        - Dirty, though it was not: every page of a new mapping, touched or not, and of an old one
-          that the kernel merges with a new neighbour; a page that mremap has moved; all of a
-          transparent huge page, if one of its pages was written or they were collapsed into it
-          (MADV_NOHUGEPAGE before the memory is first touched avoids that); every present page of
-          hugetlb, of which the kernel keeps no such bits.
+        These pages are clean, although they were written:
 
-        After fork a child has its parent's bits of private pages, and from then on its own; in
-        its shared mappings nothing is dirty. ``WriteTracker`` has none of that, for this process's
-        own memory.
+        - A page of a file, or of shared memory, that was written and then evicted or swapped out,
+          even after it has come back. A private page keeps its bit in swap.
+        - A page that MADV_DONTNEED has emptied.
+        - A page of a file that was written by write(2) or through another mapping.
+
+        These pages are dirty, although they were not written:
+
+        - Every page of a new mapping, touched or not, and of an old mapping that the kernel merges
+          with a new neighbour.
+        - A page that mremap has moved.
+        - All pages of a transparent huge page, if one of them was written, or if the kernel
+          collapsed small pages into it. MADV_NOHUGEPAGE before the first touch avoids that.
+        - Every present page of hugetlb, for which the kernel keeps no soft-dirty bits.
+
+        A forked child inherits its parent's bits of private pages, and has its own from then on; in
+        its shared mappings no page is dirty. ``WriteTracker`` makes no such errors about this
+        process's own writes.
 
         Source: Documentation/admin-guide/mm/soft-dirty.rst.
         """
@@ -240,16 +259,16 @@ class PageMap:
         return self._mask("soft_dirty", start, end, out)
 
     def clear_soft_dirty(self) -> None:
-        """Make all pages of the process clean: writes 4 to /proc/PID/clear_refs.
+        """Make all pages of the process clean: write 4 to /proc/PID/clear_refs.
 
-        For everyone who looks at the process: whoever else tracks it by soft-dirty (CRIU's
-        pre-dump) loses what was written until now. And not without cost to the process: each page
-        faults once when it is written next.
+        The bits are cleared for all observers: whoever else tracks the process by soft-dirty
+        (CRIU's pre-dump) loses the writes until now. The process pays one page fault for each page
+        at its next write.
 
         Raises
         ------
         UnsupportedError
-            This kernel keeps no soft-dirty bits; it would take the request and do nothing.
+            This kernel keeps no soft-dirty bits: it would accept the request and do nothing.
         PermissionError
             The process is another user's.
         """
@@ -266,22 +285,22 @@ class PageMap:
         inverted: int = 0,
         returns: int | None = None,
     ) -> npt.NDArray[np.void]:
-        """Return the runs of pages of a span whose categories match: PAGEMAP_SCAN's question.
+        """Return the runs of pages in a span whose categories match: PAGEMAP_SCAN's own question.
 
         Parameters
         ----------
         start, end : int
-            The span; the whole address space by default. What is not mapped has no regions, nor
-            have mappings that the kernel does not walk (device memory, ``[vvar]``).
+            The span; the whole address space by default. Unmapped pages are in no region, and
+            neither are mappings that the kernel does not walk (device memory, ``[vvar]``).
         mask : Category
-            Pages that have all of these match.
+            A page matches if it has all of these.
         anyof : Category
-            Pages that have any of these match; 0 for no such condition.
+            A page matches if it has any of these; 0 for no such condition.
         inverted : Category
-            Those of `mask` and `anyof` whose absence counts, in place of their presence.
+            Categories of `mask` and `anyof` that must be absent, not present.
         returns : Category, optional
-            The categories told of each region: pages that differ in no other are one region. All
-            that this kernel knows by default; FILE is what makes a scan slow.
+            The categories to return. Neighbours that differ only in others are one region. By
+            default all that this kernel knows; FILE makes a scan slow.
 
         Returns
         -------
@@ -292,14 +311,14 @@ class PageMap:
         Raises
         ------
         UnsupportedError
-            A category is unknown to this kernel, or (before Linux 6.7, which has no such call)
-            cannot be told from entries. SOFT_DIRTY: the kernel keeps no such bits.
+            This kernel does not know a category. Before Linux 6.7, which has no such call: entries
+            do not show it. SOFT_DIRTY: the kernel keeps no such bits.
 
         Notes
         -----
-        SWAPPED is what the kernel says: guard regions, markers and migration entries as well, but
-        no swapped pages of shared memory; `swapped` tells those. WRITTEN means nothing of pages
-        without WPALLOWED.
+        SWAPPED has the kernel's meaning. It includes guard regions, markers and migration entries,
+        but not the swapped pages of shared memory, which `swapped` finds. WRITTEN means nothing on
+        pages without WPALLOWED.
 
         Source: ioctl PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst.
         """
@@ -316,30 +335,30 @@ class PageMap:
         Parameters
         ----------
         mappings : iterable of Mapping, optional
-            All mappings of the process by default. One that is not there any more counts 0.
+            All mappings of the process by default. A mapping that is gone counts 0.
         fields : iterable of str, optional
-            The columns wanted, in their order; only what is asked for is paid for. By default all
-            that this kernel can fill.
+            The columns wanted, in their order. Fewer columns cost less. By default all that this
+            kernel can fill.
 
         Returns
         -------
         ndarray
-            Structured, all uint64, one row a mapping: ``start``, ``end``, ``size``, ``present``,
-            ``swapped``, ``swapped_shared`` (the part of ``swapped`` in shared memory),
-            ``unknown``, ``shared``, ``exclusive``, ``soft_dirty``, ``huge`` (mapped as huge
-            pages; the huge zero page is none).
+            Structured, one row for each mapping, all fields uint64, in bytes: ``start``, ``end``,
+            ``size``, ``present``, ``swapped``, ``swapped_shared`` (the part of ``swapped`` in
+            shared memory), ``unknown``, ``shared``, ``exclusive``, ``soft_dirty``, ``huge``
+            (mapped as huge pages, without the huge zero page).
 
         Raises
         ------
         UnsupportedError
-            A column asked for by name is one that this kernel cannot fill.
+            This kernel cannot fill a column that `fields` names.
         ValueError
             There is no such column.
         """
         return usage(self._process(), mappings, fields)
 
     def states(self, mappings: Iterable[Mapping] | None = None) -> Runs:
-        """Return the runs of pages in the same state: all that can be known, at once.
+        """Return the runs of pages in the same state: all that is known of each page, at once.
 
         Parameters
         ----------
@@ -349,27 +368,27 @@ class PageMap:
         Returns
         -------
         ndarray of RUN_DTYPE
-            ``start``, ``end`` and ``state``, a ``State``; never 0: what is not in it is nothing.
-            Sorted, without duplicates; a run never crosses a mapping's border, and neighbours in
-            the same mapping differ. Memory that is reserved, but never touched, costs nothing.
+            ``start``, ``end`` and ``state``, a ``State``. Pages in no run have the state 0. Sorted,
+            without duplicates. A run never crosses the edge of a mapping, and neighbours in the
+            same mapping differ. Memory that is reserved, but never touched, costs nothing.
 
         Notes
         -----
-        HUGE and ZERO are told by PAGEMAP_SCAN alone (Linux 6.7), GUARD since Linux 6.15, and
-        SOFT_DIRTY where the kernel keeps such bits: elsewhere no page has them. The process goes on
-        living meanwhile: the bits of one page are of one instant, but for HUGE and ZERO and, of
-        shared memory, whether it is swapped; different pages are of different instants.
+        HUGE and ZERO need PAGEMAP_SCAN (Linux 6.7), GUARD needs Linux 6.15, and SOFT_DIRTY a kernel
+        that keeps such bits: elsewhere no page has them. The process runs on meanwhile. The bits of
+        one page are of one instant, except HUGE, ZERO and whether a page of shared memory is
+        swapped. Different pages are of different instants.
 
         Source: ioctl PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst.
         """
         return states(self._process(), mappings)
 
     def snapshot(self) -> Snapshot:
-        """Return the mappings and the states of all pages, to be kept, saved and compared.
+        """Return the mappings and the states of all pages, to keep, save and compare.
 
-        The process goes on living meanwhile: mappings and pages are of different instants, and a
-        page that comes, goes or moves while it is looked at may be missed. If the process exits
-        or calls exec, there is no snapshot, but a ``ProcessLookupError``.
+        The process runs on meanwhile: mappings and pages are of different instants, and a page that
+        comes, goes or moves while it is looked at may be missed. If the process exits or calls
+        exec, ``ProcessLookupError`` is raised.
         """
         from .snapshot.snapshot import take
 
@@ -387,30 +406,29 @@ class PageMap:
         Parameters
         ----------
         addresses, sizes : array_like of int, 1-d
-            Where each allocation begins and how many bytes it has: in any order, of any size, on
-            the same pages or over one another.
+            The address and the size of each allocation, in bytes. In any order; allocations may
+            share pages and overlap.
         out : ndarray of RESIDENCY_DTYPE, optional
             Filled and returned.
 
         Returns
         -------
         ndarray of RESIDENCY_DTYPE
-            One row an allocation, all uint64, in bytes of the allocation itself: ``present``,
-            ``swapped``, ``shared``, ``exclusive``, each what the mask of that name says of the
-            pages it lies on. 100 bytes on a page that is present count 100. What is not mapped
-            (any more) counts in none.
+            One row for each allocation, all uint64: how many of its bytes lie on pages in the masks
+            ``present``, ``swapped``, ``shared`` and ``exclusive``. An allocation of 100 bytes on a
+            present page counts 100. Bytes that are not mapped (any more) count nowhere.
 
         Raises
         ------
         ValueError
-            The arrays are not of one dimension, not of integers, of unequal length, or there is a
-            negative number or an end beyond 2**64 - 1 in them.
+            The arrays are not one-dimensional, not of integers or not of equal length, or they
+            have a negative number or an end beyond 2**64 - 1.
 
         Notes
         -----
-        Each page is looked at once, however many allocations lie on it, and none that has no
-        allocation close to it. The cost is that of the four masks of the memory they lie on, and
-        some 20 ns an allocation. Memory needed: a byte for each page with anything in it.
+        Each page is looked at once, however many allocations lie on it. Pages without an allocation
+        close to them are not looked at. The cost is that of the four masks of this memory, plus
+        some 20 ns for each allocation. The memory needed is a byte for each populated page.
         """
         return residency(self._process(), addresses, sizes, out)
 

@@ -1,4 +1,4 @@
-"""The writes of this process itself, without soft-dirty: userfaultfd write protection."""
+"""Track the writes of this process without soft-dirty: userfaultfd write protection."""
 
 import errno
 import os
@@ -25,56 +25,58 @@ __all__ = ["WriteTracker"]
 
 Mask = npt.NDArray[np.bool_]
 
-# memory that the kernel shows: no one writes it
+# Memory that the kernel shows, and no process may write.
 _KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
-# what may be mapped of devices and of the kernel's own files, and have no struct page
+# Files of devices and of the kernel, whose pages may have no struct page.
 _DEVICES = ("/dev/", "/sys/", "/proc/", "anon_inode:", "socket:")
 
 
 class WriteTracker:
-    """Which pages of a span this process has written; of its own memory, without privileges.
+    """Track which pages of a span of its own memory this process writes, without privileges.
 
-    Every page is write-protected, and the kernel lifts that by itself when one is first written:
-    by any thread, or by a system call into it. The writer is not stopped and notices nothing but
-    one fault a page.
+    Every page is write-protected. The kernel itself lifts the protection of a page when a thread,
+    or a system call, first writes it. The writer does not wait: it pays one fault a page.
 
     Parameters
     ----------
     start, end : int
-        The span: mapped without gaps, and writable. ``WriteTracker(*span(array))`` for an array;
-        others may have memory on its first and last page.
+        The span, in bytes: page-aligned, mapped without gaps, and writable.
+        ``WriteTracker(*span(array))`` tracks an array; other objects may have memory on its first
+        and last page.
 
     Raises
     ------
     UnsupportedError
-        Linux is older than 6.7, or userfaultfd is not allowed, or not on this memory.
+        Linux is older than 6.7, this process may not use userfaultfd, or userfaultfd does not
+        support this memory.
     ValueError
         The span is not all mapped, not writable, or begins or ends within a hugetlb page.
     OSError
         EBUSY: part of it is tracked already, here or by another user of userfaultfd. EMFILE: four
         descriptors are needed. ENOMEM: the edges would make more mappings than vm.max_map_count.
     MemoryError
-        The page tables for memory not touched yet would not fit.
+        The page tables for untouched memory would not fit into free memory.
 
     Notes
     -----
-    Tracked until it is closed, or collected; the memory is then as it was before. Memory that is
-    unmapped, mapped anew or moved meanwhile is tracked no more, and `written` says so. A child
-    after fork has a copy of the memory that is not tracked, and needs a tracker of its own. Many
-    threads may ask one tracker, while others write; each page written is told to one of them.
+    Tracking ends when the tracker is closed or collected; the memory is then as it was before.
+    Memory that is unmapped, mapped anew or moved meanwhile is no longer tracked, and `written`
+    raises. A forked child's copy of the memory is not tracked; the child needs a tracker of its
+    own. Many threads may ask one tracker while others write; each written page is reported to one
+    of them.
 
-    Of memory never touched before, some kernels (6.18.15; not 6.12, 6.18.44, 7.3) tell a page once
-    as written that was only read.
+    Some kernels (6.18.15; not 6.12, 6.18.44, 7.3) report an untouched page once as written when it
+    is only read.
 
-    Pages that MADV_DONTNEED has emptied count as written: their content has changed. The first
-    write to a transparent huge page has the kernel map it as small pages from then on, and only the
-    page written is told; MADV_COLLAPSE makes it huge again once tracking is over. A page of hugetlb
-    is written as a whole. Not told are writes through another mapping of the same shared memory,
-    and those of devices to pages that were pinned before (io_uring's registered buffers, O_DIRECT
-    on its way, RDMA).
+    Pages that MADV_DONTNEED has emptied count as written: their content has changed. At the first
+    write to a transparent huge page the kernel maps it as small pages, and only the written one is
+    reported; MADV_COLLAPSE makes it huge again once tracking is over. A hugetlb page is written as
+    a whole. Two kinds of writes are not reported: those through another mapping of the same shared
+    memory, and those of devices to pages pinned before (io_uring's registered buffers, O_DIRECT
+    under way, RDMA).
 
-    Memory never touched gets page tables by it, which remain until it is unmapped: 8 bytes a page,
-    2 MiB for each GiB of 4 KiB pages.
+    Untouched memory gets page tables, which remain until it is unmapped: 8 bytes a page, so 2 MiB
+    for each GiB of 4 KiB pages.
 
     Source: Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst, UFFD_FEATURE_WP_ASYNC and
     PM_SCAN_WP_MATCHING.
@@ -83,7 +85,7 @@ class WriteTracker:
     def __init__(self, start: int, end: int) -> None:
         self._watch: uffd.Userfaultfd | None = None
         self.start, self.end, self._count = checked(start, end)
-        # a signal's handler may ask, too, in the middle of an answer
+        # Reentrant: a signal handler may ask during an answer.
         self._lock = threading.RLock()
         self._owner = os.getpid()
         self._process: Process | None = Process()
@@ -106,7 +108,7 @@ class WriteTracker:
         writes.protect(process.pagemap, process.path, self.start, self.end)
 
     def _refusal(self, process: Process, error: OSError) -> Exception:
-        """Return the exception for a span that the kernel does not take."""
+        """Return the exception for a span that the kernel refuses to track."""
         where = f"{self.start:#x}-{self.end:#x}"
         if error.errno == errno.EBUSY:
             return OSError(
@@ -157,8 +159,8 @@ class WriteTracker:
         return self._count
 
     def close(self) -> None:
-        """Stop tracking; twice is once."""
-        if self._owner != os.getpid():  # its lock may have been held when it was forked
+        """Stop tracking; a second call does nothing."""
+        if self._owner != os.getpid():  # a fork may have copied the lock as held
             self._release()
             return
         with self._lock:
@@ -170,7 +172,7 @@ class WriteTracker:
             watch.close()
 
     def _held(self) -> tuple[Process, uffd.Userfaultfd]:
-        """Return what to ask, or raise ValueError if nothing is tracked by it here."""
+        """Return the process and the userfaultfd; ValueError if closed or of another process."""
         process, watch = self._process, self._watch
         if process is None or watch is None:
             raise ValueError("this WriteTracker is closed")
@@ -182,13 +184,13 @@ class WriteTracker:
         return process, watch
 
     def _check_mapped(self, process: Process) -> None:
-        """Raise ValueError if part of the span is not mapped any more: a scan passes over it."""
+        """Raise ValueError if part of the span is unmapped by now: a scan passes over that."""
         if not writes.is_all_mapped(process.maps, self.start, self.end):
             _check(process, self.start, self.end, writable=False)
 
     def _lost(self, error: Exception) -> OSError:
-        """Return the exception for a span of which part is refused now."""
-        self._held()  # a signal's handler may have closed it
+        """Return the exception for a span that is no longer tracked in part."""
+        self._held()  # a signal handler may have closed it
         return OSError(
             errno.EFAULT,
             f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
@@ -196,16 +198,16 @@ class WriteTracker:
         )
 
     def written(self, *, reset: bool = True, out: Mask | None = None) -> Mask:
-        """Return which pages were written since they were last reset, or tracking began.
+        """Return which pages were written since their last reset, or since tracking began.
 
         Parameters
         ----------
         reset : bool, optional
-            Protect those pages again. That is done for each page at the instant at which it is
-            looked at: a write is in this answer or in the next one; one that is under way just then
-            (its fault taken, its byte not yet there) may be in both.
+            Protect those pages again, each at the instant when it is looked at. So each write is in
+            this answer or in the next one. A write under way just then (its fault taken, its byte
+            not yet stored) may be in both.
         out : ndarray of bool, optional
-            Filled and returned.
+            Filled and returned; one element a page.
 
         Returns
         -------
@@ -221,14 +223,15 @@ class WriteTracker:
 
         Notes
         -----
-        Where it raises, a signal's exception included, nothing is lost: what was reset already
-        counts as written again. What was written in the rest of a span of which part is gone, is
-        told by ``PageMap().regions(start, end, mask=Category.WPALLOWED | Category.WRITTEN)``.
+        An exception, even a signal handler's, loses no write: pages that were reset already count
+        as written again. If part of a span is gone,
+        ``PageMap().regions(start, end, mask=Category.WPALLOWED | Category.WRITTEN)`` finds the
+        writes to the rest.
         """
         zeroed = out is None
         if out is None:
             affordable(self._count, 1)
-            # not np.empty: where nothing was written the result's own pages are not touched
+            # Zeroed memory is not touched where nothing was written; np.empty's would be.
             out = np.zeros(self._count, bool)
         out = entry.output(out, (self._count,), np.dtype(bool))
         self._held()
@@ -253,16 +256,16 @@ class WriteTracker:
         inverted: int = 0,
         returns: int | None = Category.WRITTEN,
     ) -> npt.NDArray[np.void]:
-        """Return the regions written, or those of other categories, as ``PageMap.regions`` does.
+        """Return the written regions, or those of other categories, as ``PageMap.regions`` does.
 
-        It costs no memory for what was not written: the better way for large spans.
+        Pages that were not written cost no memory, so this suits large spans.
 
         Parameters
         ----------
         reset : bool, optional
-            Protect the pages of these regions again, as `written` does; only looked at by default.
+            Protect the pages of these regions again, as `written` does. Not by default.
         mask, anyof, inverted, returns : Category, optional
-            As for ``PageMap.regions``. WRITTEN means what it says here. None `returns` all.
+            As for ``PageMap.regions``. Here WRITTEN is exact. `returns` of None returns all.
 
         Returns
         -------
@@ -272,10 +275,10 @@ class WriteTracker:
         Raises
         ------
         ValueError
-            As for `written`; or pages would be reset that are not told to be written: `mask` and
-            `returns` must have WRITTEN, and `inverted` must not.
+            As for `written`. Or a reset would lose writes: with `reset`, `mask` and `returns` must
+            have WRITTEN, and `inverted` must not.
         UnsupportedError
-            A category is asked for that this kernel does not tell.
+            This kernel does not know a category.
         OSError
             As for `written`.
         """
@@ -298,7 +301,7 @@ class WriteTracker:
 
 
 def _opened() -> uffd.Userfaultfd:
-    """Return a userfaultfd that protects asynchronously."""
+    """Open a userfaultfd that protects asynchronously."""
     try:
         return uffd.Userfaultfd()
     except OSError as error:
@@ -314,7 +317,7 @@ def _opened() -> uffd.Userfaultfd:
 
 
 def _check(process: Process, start: int, end: int, *, writable: bool = True) -> None:
-    """Raise ValueError unless a span is mapped without gaps, and may be written."""
+    """Raise ValueError unless a span is mapped without gaps, and writable."""
     at = start
     for mapping in within(process, start, end):
         if mapping.start > at:
@@ -340,7 +343,7 @@ def _check_writable(process: Process, mapping: Mapping) -> None:
 
 
 def _flags(process: Process, mapping: Mapping) -> list[bytes]:
-    """Return the kernel's flags of a mapping, two letters each, as smaps has them."""
+    """Return the kernel's flags of a mapping, two letters each, from smaps."""
     return smaps_at(process, mapping.start, "VmFlags")["VmFlags"].split()
 
 
@@ -353,6 +356,6 @@ def _check_tables(process: Process, count: int) -> None:
 
 
 def _page_size(process: Process, address: int) -> int:
-    """Return the size of the pages of the mapping at an address, as smaps has it."""
+    """Return the page size of the mapping at an address, in bytes, from smaps."""
     fields = smaps_at(process, address, "KernelPageSize")
     return size_of(fields["KernelPageSize"]) if fields else PAGE_SIZE

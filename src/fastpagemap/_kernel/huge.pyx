@@ -78,7 +78,7 @@ cdef ssize_t read_with_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t
         got = read_batch(fd, cursor.at, count, sink, plan.present_state, scratch, states)
         if got < 0:
             return got
-        # What lies behind a huge page is read twice: less of it, the more huge pages there are.
+        # Entries behind a huge page are read twice, so the batches are short where there are many.
         batch = min(<size_t> BATCH_PAGES, 2 * batch)
         entries = &scratch[0]
         if sink.entries is not NULL:

@@ -215,6 +215,8 @@ cdef ssize_t read_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
     """Answer for some pages by their entries."""
     cdef uint64_t stop = cursor.at + (pages << PAGE_SHIFT)
     cdef ssize_t got
+    # read_with_huge does not call read_span for this: each has 40 KiB of stack, and the C level
+    # promises to need less than 80.
     if plan.scanned:
         return read_with_huge(fd, cursor, plan, sink, pages)
     got = read_span(fd, cursor.at, stop, plan.present_state, sink)
@@ -258,7 +260,7 @@ cdef ssize_t advance(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink)
     while cursor.at < cursor.end:
         left = (cursor.end - cursor.at) >> PAGE_SHIFT
         if not plan.anyof and plan.scan:
-            # Nothing is asked that a page table could tell.
+            # No question depends on the page table.
             got = put_regions(sink, cursor.at, cursor.end, 0, NULL, 0)
             cursor.at = cursor.end
         elif cursor.mode == READ:

@@ -75,7 +75,7 @@ cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t las
     cdef size_t number, pages
     cdef ssize_t got
     if sink.entries is not NULL:
-        # Those in the gaps are of no mapping, and 0.
+        # The gaps are in no mapping: their entries are 0.
         return read_span(fd, at, segments.ends[last], 0, sink)
     got = read_entries(fd, at, entries, (segments.ends[last] - at) >> PAGE_SHIFT)
     if got < 0:

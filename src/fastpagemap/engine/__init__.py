@@ -1,1 +1,1 @@
-"""How questions about pages are answered."""
+"""How questions about pages are answered: survey what is mapped, then walk over it."""

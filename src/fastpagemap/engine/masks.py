@@ -1,4 +1,4 @@
-"""The masks and the entries of a span."""
+"""Fill the masks, the states and the entries of a span."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["fill", "fill_states", "read"]
 
 Mask = npt.NDArray[np.bool_]
 
-# spans of fewer pages are read: to look up what is mapped there would cost more
-_FEW_PAGES = 2048
-# the end of all addresses
+# Spans of fewer pages are read: to look up what is mapped there would cost more.
+_MIN_LOOKUP_PAGES = 2048
+# The end of the address space.
 _END = 1 << 64
 
 
 def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None:
-    """Fill the masks, by the questions they answer, of the pages of a span."""
+    """Fill the masks of a span's pages; each is keyed by the question it answers."""
     if not (RESOLVED.isdisjoint(masks) or pagecache.swap_in_use()):
-        # nothing is swapped, whatever it is
+        # Nothing on this machine is swapped.
         for name in RESOLVED & masks.keys():
             masks[name].fill(False)
         masks = {name: mask for name, mask in masks.items() if name not in RESOLVED}
@@ -43,7 +43,7 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
         process.check_alive()
         return
     if end == _END:
-        # 64 bits do not hold it; nothing is ever mapped there
+        # The end does not fit 64 bits. Nothing is ever mapped on the last page.
         for mask in masks.values():
             mask[-1] = False
         fill(process, start, end - PAGE_SIZE, {name: mask[:-1] for name, mask in masks.items()})
@@ -55,12 +55,12 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
 def fill_states(
     process: Process, start: int, end: int, questions: frozenset[str], states: States
 ) -> None:
-    """Fill in the states of the pages of a span, as far as the questions need them."""
+    """Fill the states of a span's pages, as far as the questions need them."""
     _fill(process, start, end, questions, Sink((), start, states=states))
 
 
 def _fill(process: Process, start: int, end: int, questions: frozenset[str], sink: Sink) -> None:
-    small = end - start < _FEW_PAGES * PAGE_SIZE and not _needs_backing(questions)
+    small = end - start < _MIN_LOOKUP_PAGES * PAGE_SIZE and not _needs_backing(questions)
     resolving = not questions.isdisjoint(RESOLVED) and pagecache.swap_in_use()
     if small and not (resolving and any(m.device for m in within(process, start, end))):
         read_small(process.pagemap, process.path, start, end, sink)
@@ -75,12 +75,12 @@ def _fill(process: Process, start: int, end: int, questions: frozenset[str], sin
 
 
 def _needs_backing(questions: frozenset[str]) -> bool:
-    """Return whether entries alone do not tell: of hugetlb the kernel keeps no soft-dirty bits."""
+    """Return whether a question needs more than entries: hugetlb pages have no soft-dirty bits."""
     return "huge" in questions or ("soft_dirty" in questions and soft_dirty())
 
 
 def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
-    """Yield the parts of the spans, sorted and apart, of which no segment is."""
+    """Yield the parts of the spans, sorted and disjoint, that no segment covers."""
     found = zip(segments.starts.tolist(), segments.ends.tolist(), strict=True)
     mapped = next(found, None)
     for span in spans:
@@ -96,14 +96,14 @@ def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def _populated_plan() -> Plan:
-    """Return the plan that reads all entries that are not 0."""
+    """Return the plan that reads every entry that is not 0."""
     told = (Category.PRESENT | Category.SWAPPED | Category.SOFT_DIRTY) & categories()
     verified = tuple((int(category), int(category)) for category in told)
     return Plan(scan=bool(told), anyof=int(told), returns=int(told), verified=verified)
 
 
 def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
-    """Read one entry a page, from `start` on; where a scan shows nothing, there is none to read."""
+    """Read one entry a page from `start` on; where a scan shows nothing, entries are 0."""
     if len(entries) < SMALL_PAGES:
         if len(entries):
             process.read_entries(start, entries)

@@ -1,4 +1,4 @@
-"""What PageMap returns: the masks of a span, and its entries."""
+"""What PageMap returns: the masks and the entries of a span."""
 
 import contextlib
 import functools
@@ -31,7 +31,7 @@ class Masks:
     start, end : int
         The span, addresses in bytes.
     swapped, shared, unknown : ndarray of bool
-        One element a page, each as ``PageMap``'s method of that name returns it.
+        One element a page, as ``PageMap``'s method of that name returns it.
     """
 
     __slots__ = ("_soft_dirty", "end", "shared", "start", "swapped", "unknown")
@@ -52,7 +52,7 @@ class Masks:
         return f"<Masks of {len(self)} pages, {self.start:#x}-{self.end:#x}>"
 
     def _repr_html_(self) -> str:
-        """Return how many pages are in each mask, for notebooks."""
+        """Return a table of how many pages are in each mask, for notebooks."""
         html: str = hooks.load("notebook").of_masks(self)
         return html
 
@@ -68,8 +68,9 @@ class Masks:
 class Pages:
     """The entries of a span as the kernel gave them, from ``PageMap.read``.
 
-    Everything else is computed from them when it is first asked for. `swapped` and `unknown` look
-    up, then, what has become of pages of shared memory, of which the entries do not tell.
+    All other attributes are computed from them on first use. Entries do not tell which pages of
+    shared memory are swapped: `swapped` and `unknown` ask the files behind the mappings, also on
+    first use.
 
     Attributes
     ----------
@@ -85,12 +86,12 @@ class Pages:
         self.start = start
         self.end = end
         self.entries = entries
-        # what is shared memory is found out now: it may be mapped no more when it is asked for
+        # Find shared memory now: it may be unmapped when `swapped` is first used.
         self._memory = SharedMemory(process)
         before = self._survey()
         read(process, start, entries.view(np.uint64))
         self._segments = self._survey()
-        # the entries are of a mapping that was there before and after
+        # Entries are of a segment's mapping only if it was there before and after.
         self._unsure = np.array([m not in before.mappings for m in self._segments.mappings], bool)
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ class Pages:
 
     @functools.cached_property
     def addresses(self) -> npt.NDArray[np.uint64]:
-        """Each page's address, uint64."""
+        """The address of each page, uint64."""
         count = np.arange(len(self), dtype=np.uint64)
         return count * np.uint64(entry.PAGE_SIZE) + np.uint64(self.start)
 
@@ -133,28 +134,29 @@ class Pages:
 
     @functools.cached_property
     def soft_dirty(self) -> Mask:
-        """The page was written since soft-dirty was cleared (bit 55, and nothing but it: once
-        cleared, hugetlb pages never have it again; ``PageMap.soft_dirty`` calls them all dirty).
+        """The page was written since soft-dirty was cleared (bit 55 alone).
 
-        Raises ``UnsupportedError`` on a kernel without soft-dirty bits.
+        Raises ``UnsupportedError`` on a kernel without soft-dirty bits. Hugetlb pages never have
+        the bit again once it is cleared; ``PageMap.soft_dirty`` calls them all dirty.
         """
         need_soft_dirty()
         return mask(self.entries, "soft_dirty")
 
     @property
     def swapped(self) -> Mask:
-        """As ``PageMap.swapped``; shared memory is looked up when this is first asked for."""
+        """As ``PageMap.swapped``; shared memory is looked up on first use."""
         return self._resolved[0]
 
     @property
     def unknown(self) -> Mask:
-        """As ``PageMap.unknown``; all of shared memory that is not present, if the process is gone
-        when this, or `swapped`, is first asked for.
+        """As ``PageMap.unknown``, on first use of this or of `swapped`.
+
+        If the process is gone by then, all pages of shared memory that are not present are unknown.
         """
         return self._resolved[1]
 
     def _survey(self) -> Segments:
-        """Return what is mapped of the span, by whom, and whose files know more of it."""
+        """Return the segments of the span, if any page on this machine is swapped."""
         spans = [(self.start, self.end)] if pagecache.swap_in_use() else []
         return survey(self._memory.backings, spans, RESOLVED)
 
@@ -167,7 +169,7 @@ class Pages:
         for start, part, mapping in self._parts(shared):
             self._mark_unresolved(mapping, part, unknown)
             self._memory.resolve_swapped(mapping, start, swapped[part], unknown[part])
-        # what was said is not of these pages if something else is there by now
+        # A file's answer is not about these pages if their mapping has changed meanwhile.
         changed = np.ones(len(shared), bool)
         with contextlib.suppress(OSError):
             changed = shared.changed(self._memory.process) | unsure
@@ -178,13 +180,13 @@ class Pages:
         return swapped, unknown
 
     def _parts(self, segments: Segments) -> Iterator[tuple[int, slice, Mapping]]:
-        """Yield where each segment begins, which of the pages it is, and whose they are."""
+        """Yield the start, the slice of pages and the mapping of each segment."""
         spans = zip(segments.starts.tolist(), segments.ends.tolist(), strict=True)
         for (start, end), mapping in zip(spans, segments.mappings, strict=True):
             yield start, pages_of(self.start, start, end), mapping
 
     def _mark_unresolved(self, mapping: Mapping, part: slice, unresolved: Mask) -> None:
-        """Mark the pages of a mapping of which the entries say nothing."""
+        """Mark the pages of a mapping that only its file can answer for."""
         mask(self.entries[part], unresolved_question(mapping), unresolved[part])
 
     @functools.cached_property
@@ -193,19 +195,21 @@ class Pages:
 
     @property
     def pfn(self) -> npt.NDArray[np.uint64]:
-        """Page frame numbers, uint64; 0 where not present, and for all without CAP_SYS_ADMIN."""
+        """Page frame numbers, uint64; 0 where not present, and everywhere without CAP_SYS_ADMIN."""
         return self._decoded["pfn"]
 
     @functools.cached_property
     def swap_type(self) -> npt.NDArray[np.uint64]:
-        """Swap types, uint64, as bits 0-4 say where bit 62 is set; 0 elsewhere, and without
-        CAP_SYS_ADMIN. Above the number of swap areas: a marker, no swap.
+        """Swap types, uint64: bits 0-4 where bit 62 is set; 0 elsewhere and without CAP_SYS_ADMIN.
+
+        A type above the number of swap areas is a marker, not swap.
         """
         return self._decoded["swap_type"].astype(np.uint64)
 
     @property
     def swap_offset(self) -> npt.NDArray[np.uint64]:
-        """Offsets in the swap area, uint64, where bit 62 is set; 0 elsewhere, and without
-        CAP_SYS_ADMIN.
+        """Offsets in the swap area, uint64, where bit 62 is set.
+
+        They are 0 elsewhere and without CAP_SYS_ADMIN.
         """
         return self._decoded["swap_offset"]

@@ -1,6 +1,6 @@
-"""Runs of pages of the same categories.
+"""Runs of pages of the same categories: PAGEMAP_SCAN's own question.
 
-PAGEMAP_SCAN's own question: asked of the kernel or, where it has no such call, of the entries.
+Before Linux 6.7, which has no such call, the entries answer it.
 """
 
 import errno
@@ -23,19 +23,19 @@ __all__ = ["known", "regions"]
 
 Regions = npt.NDArray[np.void]
 
-# the bit of an entry that tells it as well
+# The categories that entries show too, and in which bit.
 _FLAGS = {
     Category.PRESENT: Flag.PRESENT,
     Category.SWAPPED: Flag.SWAP,
     Category.FILE: Flag.FILE,
     Category.SOFT_DIRTY: Flag.SOFT_DIRTY,
 }
-# gaps between mappings below which they are scanned together
+# Mappings with a smaller gap between them are scanned together.
 _MAX_GAP_BYTES = 1 << 26
-# spans that are looked up mapping by mapping; in a larger one, all are likely to be
+# In a larger span all mappings are read: most are likely to be in it.
 _MAX_LOOKUP_BYTES = 1 << 40
-# entries looked at together
-_WINDOW = 1 << 16
+# Entries read at a time.
+_WINDOW_PAGES = 1 << 16
 
 
 def regions(
@@ -60,7 +60,7 @@ def regions(
 
 
 def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
-    """Return the categories to return, all for None; UnsupportedError if one asked is not told."""
+    """Return the categories to return, all for None; raise if this kernel lacks one asked for."""
     told = categories() or _told_by_entries()
     wanted = int(told) if returns is None else int(returns)
     asked = int(mask) | int(anyof) | int(inverted) | wanted
@@ -77,13 +77,13 @@ def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
 
 
 def _told_by_entries() -> Category:
-    """Return the categories that entries tell; bit 58 is 0 before Linux 6.15, guarded or not."""
+    """Return the categories that entries show: no GUARD, as bit 58 came after PAGEMAP_SCAN."""
     told = Category.PRESENT | Category.SWAPPED | Category.FILE
     return told | Category.SOFT_DIRTY if soft_dirty() else told
 
 
 def _clipped(process: Process, start: int, end: int) -> Iterator[tuple[int, int, Mapping]]:
-    """Yield what is mapped of a span, and by whom, without the kernel's gates."""
+    """Yield the mapped parts of a span and their mappings, outside the kernel's half."""
     found = mappings(process) if end - start > _MAX_LOOKUP_BYTES else within(process, start, end)
     for mapping in found:
         low, high = max(mapping.start, start), min(mapping.end, end)
@@ -94,7 +94,7 @@ def _clipped(process: Process, start: int, end: int) -> Iterator[tuple[int, int,
 def _areas(
     process: Process, start: int, end: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Return starts and ends of what to scan: all that is mapped, and no large gaps."""
+    """Return the starts and ends of areas to scan: all mappings, without large gaps."""
     areas: list[list[int]] = []
     for low, high, _ in _clipped(process, start, end):
         if areas and low - areas[-1][1] < _MAX_GAP_BYTES:
@@ -108,16 +108,16 @@ def _areas(
 def _from_entries(
     process: Process, start: int, end: int, asked: tuple[int, int, int, int]
 ) -> Regions:
-    """Answer from the entries of everything mapped, a window at a time."""
+    """Answer from the entries of all mapped pages, a window at a time."""
     found: list[Regions] = []
     backings = Backings(process)
     for low, high, mapping in _clipped(process, start, end):
         hugetlb = soft_dirty() and backings.is_hugetlb(mapping)
-        for at in range(low, high, _WINDOW * PAGE_SIZE):
-            stop = min(at + _WINDOW * PAGE_SIZE, high)
+        for at in range(low, high, _WINDOW_PAGES * PAGE_SIZE):
+            stop = min(at + _WINDOW_PAGES * PAGE_SIZE, high)
             words = np.empty((stop - at) // PAGE_SIZE, np.uint64)
             process.read_entries(at, words)
-            if hugetlb:  # the bit is never set there: a scan, where there is one, says it is
+            if hugetlb:  # as a scan does: entries of hugetlb pages never have the bit
                 words[(words & Flag.PRESENT) != 0] |= np.uint64(Flag.SOFT_DIRTY)
             found.append(_runs(at, words, *asked))
     return _merged(np.concatenate(found) if found else np.empty(0, REGION_DTYPE))
@@ -131,7 +131,7 @@ def _runs(
     inverted: int,
     returns: int,
 ) -> Regions:
-    """Return each page that matches, as a region, told as the ioctl tells it."""
+    """Return the pages that match as regions, as the ioctl would."""
     told = np.zeros(len(words), np.uint64)
     for category, flag in _FLAGS.items():
         told[(words & flag) != 0] |= np.uint64(category)

@@ -1,4 +1,4 @@
-"""How much of each of many allocations is in RAM, swapped, shared."""
+"""How much of each of many allocations is present, swapped, shared, exclusive."""
 
 import contextlib
 import operator
@@ -23,12 +23,12 @@ __all__ = ["RESIDENCY_DTYPE", "residency"]
 
 _COLUMNS = ("present", "swapped", "shared", "exclusive")
 RESIDENCY_DTYPE = np.dtype([(name, "=u8") for name in _COLUMNS])
-"""The row of an allocation, in bytes."""
+"""The row of an allocation: its bytes on pages of each mask."""
 
-_BLOCK = 1 << allocations.BLOCK_SHIFT
-# bytes looked at together
-_WINDOW = (1 << 18) * PAGE_SIZE
-# blocks between marked ones that cost less to look at than a further call does
+_BLOCK_BYTES = 1 << allocations.BLOCK_SHIFT
+# Memory whose states are filled at a time.
+_WINDOW_BYTES = (1 << 18) * PAGE_SIZE
+# To look at so many blocks between marked ones costs less than another call.
 _MAX_GAP_BLOCKS = 8
 _NO_BARRIERS = np.empty(0, np.uint64)
 
@@ -62,14 +62,14 @@ def residency(
 
 
 def _checked(values: Any, name: str) -> Addresses:
-    """Return addresses or sizes as contiguous uint64; say what is wrong with them."""
+    """Return addresses or sizes as contiguous uint64; raise ValueError if they are wrong."""
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"{name} of shape {array.shape}: one dimension is needed")
     if not array.size:
         return np.empty(0, np.uint64)
     if array.dtype.kind in "fO" and not isinstance(values, np.ndarray):
-        # numpy makes floats of ints of which some fit int64 alone and some uint64 alone
+        # numpy makes floats of ints if some do not fit int64, and others do not fit uint64.
         with contextlib.suppress(TypeError, OverflowError):
             array = np.fromiter(map(operator.index, values), np.uint64)
     if array.dtype.kind not in "ui":
@@ -83,19 +83,19 @@ def _checked(values: Any, name: str) -> Addresses:
 
 
 def _blocks_of(starts: Addresses, ends: Addresses) -> Spans:
-    """Return the whole blocks that some spans lie on, as spans that are sorted and apart."""
-    return union(starts // _BLOCK * _BLOCK, -(-ends // _BLOCK) * _BLOCK)
+    """Return the whole blocks that some spans lie on, as sorted and disjoint spans."""
+    return union(starts // _BLOCK_BYTES * _BLOCK_BYTES, -(-ends // _BLOCK_BYTES) * _BLOCK_BYTES)
 
 
 def _areas(process: Process) -> Spans:
-    """Return what is mapped, as areas of whole blocks that lie apart."""
+    """Return all mapped memory, as disjoint areas of whole blocks."""
     mapped = [mapping for mapping in mappings(process) if mapping.start < KERNEL_HALF]
     starts, ends = _blocks_of(*bounds(mapped))
     return np.ascontiguousarray(starts), np.ascontiguousarray(ends)
 
 
 def _marked(process: Process, where: Addresses, size: Addresses) -> Iterator[tuple[int, int]]:
-    """Yield the spans of mapped memory that any allocation lies on, or close to it."""
+    """Yield the spans of mapped memory with an allocation on them or close to them."""
     starts, ends = _areas(process)
     blocks = (ends - starts) >> np.uint64(allocations.BLOCK_SHIFT)
     words = (blocks + np.uint64(63)) >> np.uint64(6)
@@ -104,31 +104,32 @@ def _marked(process: Process, where: Addresses, size: Addresses) -> Iterator[tup
     allocations.mark(where, size, starts, ends, first, marked)
     for area, word, count in zip(starts.tolist(), first.tolist(), blocks.tolist(), strict=True):
         for low, high in allocations.runs(marked, word, count, _MAX_GAP_BLOCKS):
-            yield area + low * _BLOCK, area + high * _BLOCK
+            yield area + low * _BLOCK_BYTES, area + high * _BLOCK_BYTES
 
 
 def _populated(process: Process, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the windows of a span, whole blocks each; of a large one, those with anything in them.
+    """Yield the windows of a span, in whole blocks; of a large span, only those with any pages.
 
-    What is reserved and not touched would cost more to fill states for than to scan.
+    Memory that is reserved but untouched costs less to scan than to fill states for.
     """
-    if end - start <= _WINDOW or not categories():
+    if end - start <= _WINDOW_BYTES or not categories():
         yield from _windows(start, end)
         return
     first, last = np.array([[start], [end]], np.uint64)
     found = scan.populated(process.pagemap, process.path, first, last, allocations.BLOCK_PAGES)
     regions = np.frombuffer(found, REGION_DTYPE)
-    # of shared memory that is swapped out a scan knows nothing
+    # A scan does not report swapped pages of shared memory.
     shared = list(_in_files(process, start, end))
     lows = np.concatenate([regions["start"], np.array([low for low, _ in shared], np.uint64)])
     highs = np.concatenate([regions["end"], np.array([high for _, high in shared], np.uint64)])
-    lows, highs = close_gaps(*_blocks_of(lows, highs), (_MAX_GAP_BLOCKS + 1) * _BLOCK, _NO_BARRIERS)
+    gap = (_MAX_GAP_BLOCKS + 1) * _BLOCK_BYTES
+    lows, highs = close_gaps(*_blocks_of(lows, highs), gap, _NO_BARRIERS)
     for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
         yield from _windows(low, high)
 
 
 def _in_files(process: Process, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of shared memory in a span of which the page table or the file has pages."""
+    """Yield the parts of shared memory in a span with pages in the page table or the file."""
     memory = SharedMemory(process)
     segments = survey(memory.backings, [(start, end)], frozenset({"swapped"}))
     for number in np.flatnonzero(segments.resolved).tolist():
@@ -139,15 +140,15 @@ def _in_files(process: Process, start: int, end: int) -> Iterator[tuple[int, int
 
 
 def _windows(start: int, end: int) -> Iterator[tuple[int, int]]:
-    for at in range(start, end, _WINDOW):
-        yield at, min(at + _WINDOW, end)
+    for at in range(start, end, _WINDOW_BYTES):
+        yield at, min(at + _WINDOW_BYTES, end)
 
 
-# ---- what they are -----------------------------------------------------------------------------
+# ---- their blocks ------------------------------------------------------------------------------
 
 
 class _Extents:
-    """The blocks that have anything in them, by the spans that they are of, in address order."""
+    """Spans with any page in a mask, and their blocks, in address order."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[int, int, int]] = []
@@ -157,7 +158,7 @@ class _Extents:
         self._states = np.empty(0, np.uint16)
 
     def add(self, process: Process, start: int, end: int) -> None:
-        """Look at a span."""
+        """Fill the blocks of a span, and keep them if any page is in a mask."""
         pages = (end - start) // PAGE_SIZE
         if len(self._states) < pages:
             self._states = np.empty(pages, np.uint16)
@@ -173,7 +174,7 @@ class _Extents:
             self._count += count
 
     def arrays(self) -> tuple[Addresses, Addresses, Addresses, Addresses, Addresses]:
-        """Return starts, ends and first blocks of the spans, the blocks, and the sums of all."""
+        """Return starts, ends and first blocks of the spans, all blocks, and each mask's total."""
         starts, ends, first = np.array(self._spans, np.uint64).reshape(-1, 3).T
         empty = np.empty((0, 2 * allocations.MASK_COUNT), np.uint64)
         blocks = np.concatenate([empty, *self._blocks])

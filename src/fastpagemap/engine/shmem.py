@@ -1,7 +1,7 @@
 """Which pages of shared memory are swapped.
 
-The page table forgets a page of shared memory when it is swapped out: its entry reads like that of
-a page never touched. Only the file behind the mapping knows.
+The page table forgets a page of shared memory when it is swapped out: its entry then reads like
+that of a page never touched. Only the file behind the mapping knows.
 """
 
 import contextlib
@@ -27,27 +27,26 @@ __all__ = ["SharedMemory", "unresolved_question"]
 
 Mask = npt.NDArray[np.bool_]
 
-# Pages of shared memory to look at together.
+# Pages of shared memory that are resolved at a time.
 WINDOW_PAGES = 1 << 18
-# Pages of a window of which at least one must be populated, or in the file.
+# Blocks of so many pages without a populated one are not looked at.
 _BLOCK_PAGES = 512
 # No file is larger.
 _FILE_END = (1 << 63) - 1
 
 
 def unresolved_question(mapping: Mapping) -> str:
-    """Return which entries say nothing about a page: those that its file has to answer for.
+    """Return the question to which pages answer yes that only the mapping's file can resolve.
 
-    A private mapping's own copies have swap entries, and markers, of their own.
+    A private mapping's own copies have swap entries and markers, so their entries are not empty.
     """
     return "not_present" if mapping.shared else "empty"
 
 
 class SharedMemory:
-    """What the files behind one process's mappings tell of their pages.
+    """Finds swapped pages of one process's shared memory in the files behind its mappings.
 
-    What is found out is kept, so that a call on many mappings finds it out once: to be made anew
-    for every call from outside, as it goes stale.
+    It caches what it finds: make a new one for each public call, because that goes stale.
     """
 
     def __init__(self, process: Process, backings: Backings | None = None) -> None:
@@ -58,11 +57,11 @@ class SharedMemory:
     # ---- parts ----
 
     def parts(self, mapping: Mapping, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-        """Cut a part of a mapping into windows: start, end, and whether anything may be there.
+        """Cut a part of a mapping into windows: start, end, and whether any page may be there.
 
-        Where it is False, neither the page table nor the file has any page: nothing is to resolve.
+        In a window with False, neither the page table nor the file has a page to resolve.
         """
-        if end - start < _BLOCK_PAGES * PAGE_SIZE:  # to find out would cost more
+        if end - start < _BLOCK_PAGES * PAGE_SIZE:  # to look would cost more
             yield start, end, True
             return
         window = WINDOW_PAGES * PAGE_SIZE
@@ -84,7 +83,7 @@ class SharedMemory:
                 at = there + window
 
     def _populated(self, start: int, end: int) -> npt.NDArray[np.void]:
-        """Return the blocks of a span in which the page table has anything."""
+        """Return the parts of a span where the page table has pages, in blocks."""
         process = self.process
         starts, ends = np.array([[start], [end]], np.uint64)
         found = scan.populated(process.pagemap, process.path, starts, ends, _BLOCK_PAGES)
@@ -92,9 +91,9 @@ class SharedMemory:
 
     @contextlib.contextmanager
     def _next_data(self, mapping: Mapping) -> Iterator[Callable[[int], int] | None]:
-        """Give a function from an address to the first from there on of which the file has a page.
+        """Give a function that finds the first address, from one on, with a page in the file.
 
-        In RAM or in swap; None where there is no one to ask.
+        The page may be in RAM or in swap. Give None if no file can be asked.
         """
         with contextlib.closing(self.backings.files.descriptors(mapping)) as descriptors:
             for fd in descriptors:
@@ -106,7 +105,7 @@ class SharedMemory:
     # ---- pages ----
 
     def resolve(self, mapping: Mapping, start: int, states: States) -> None:
-        """Add to the states of some of a mapping's pages whether they are swapped, or unknown."""
+        """Add SWAPPED, SWAPPED_SHARED and UNKNOWN to the states of pages from `start` on."""
         unresolved = matching(states, unresolved_question(mapping))
         swapped = matching(states, "swapped")
         own = np.zeros_like(swapped) if mapping.shared else swapped.copy()
@@ -118,19 +117,19 @@ class SharedMemory:
     def resolve_swapped(
         self, mapping: Mapping, start: int, swapped: Mask, unresolved: Mask
     ) -> None:
-        """Look up which of the unresolved pages are swapped, in the best way there is.
+        """Find out which unresolved pages are swapped, from the file or else from smaps.
 
         Parameters
         ----------
         mapping : Mapping
-            Whose pages they are.
+            The mapping of all the pages.
         start : int
-            The address of the first.
+            The address of the first page.
         swapped : ndarray of bool
-            The pages known to be swapped, by their entries (some kernels have such entries for
-            shared memory too); those found swapped are added.
+            One element a page, True if its entry says that it is swapped (some kernels have such
+            entries for shared memory too). The pages found swapped are added.
         unresolved : ndarray of bool
-            The pages asked about. Those that stay in it cannot be known.
+            One element a page, True if it is asked about. It stays True if nothing tells.
         """
         unresolved &= ~swapped
         if not unresolved.any():
@@ -148,10 +147,10 @@ class SharedMemory:
 def _resolve_by_file(
     fd: int, mapping: Mapping, start: int, swapped: Mask, unresolved: Mask
 ) -> bool:
-    """Resolve by what the file tells; return whether it told."""
+    """Resolve pages by asking the file; return whether that worked."""
     kind = pagecache.file_system(fd)
     if kind == pagecache.OVERLAYFS_MAGIC:
-        return False  # the pages are those of a file in one of its layers
+        return False  # the pages belong to a file in one of its layers
     if kind != pagecache.TMPFS_MAGIC:
         unresolved.fill(False)
         return True
@@ -164,7 +163,7 @@ def _resolve_by_file(
 
 
 def _next_data(fd: int, mapping: Mapping, address: int) -> int:
-    """Return the first address from one on that shows data of the file, or the mapping's end."""
+    """Return the first address, from one on, with data in the file, or the mapping's end."""
     where = mapping.offset + address - mapping.start
     if where >= _FILE_END:  # mremap may let a mapping grow beyond it
         return mapping.end

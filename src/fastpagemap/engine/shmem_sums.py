@@ -1,4 +1,4 @@
-"""Swapped pages of shared memory by the sums that smaps has, where the file cannot be asked."""
+"""Find swapped pages of shared memory by the sums of smaps, if the file cannot be asked."""
 
 import functools
 import os
@@ -24,14 +24,14 @@ Mask = npt.NDArray[np.bool_]
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _HUGE = re.compile(r"\[(always|within_size|advise|force)\]")
-# Pages to look at for one that is present, to see whether frame numbers are visible.
+# Pages of a mapping among which a present one is looked for, to see its frame number.
 _PROBED_PAGES = 64
 
 
 class Sums:
-    """What smaps says of one process's mappings: none of the unresolved pages are swapped, or all.
+    """Resolves a mapping's pages if, by the sum in smaps, all or none of them are swapped.
 
-    The first answer of smaps is kept: to be made anew for every call from outside.
+    It caches the first answer of smaps: make a new one for each public call.
     """
 
     def __init__(self, process: Process, backings: Backings) -> None:
@@ -41,7 +41,7 @@ class Sums:
     def resolve(
         self, mapping: Mapping, start: int, swapped: Mask, unresolved: Mask, question: str
     ) -> None:
-        """Move pages from `unresolved` to `swapped`, or out of it, if the sum allows no doubt."""
+        """Move pages from `unresolved` to `swapped`, or clear them, if the sum leaves no doubt."""
         total = self._totals.get(mapping)
         if total is None:
             return
@@ -49,30 +49,30 @@ class Sums:
         all_unresolved, own = self._count(mapping, start, question, here)
         in_file = total // PAGE_SIZE
         if not mapping.shared:
-            # its own copies are in the sum too: if they can be told from markers
+            # The sum includes the mapping's own copies, which need to be told from markers.
             if own and not self._types_visible:
                 return
             in_file -= own
         if in_file == 0:
             unresolved.fill(False)
-        # smaps counts also what is not asked about: pages under the copies of a private mapping
-        # that may not be written, and the whole of a huge entry that the mapping begins within
+        # smaps counts other pages too: those under the copies of a private mapping that may not be
+        # written, and all of a huge page in which the mapping begins.
         elif (
             in_file == all_unresolved
             and (mapping.shared or mapping.writable)
             and self._is_uncut(mapping)
             and self._read_totals().get(mapping) == total
         ):
-            # A page that is swapped is unresolved, whenever it is looked at. As many unresolved as
-            # swapped, while nothing came or went, are the same pages: those that were counted.
+            # A swapped page is always unresolved. So if as many pages are unresolved as swapped,
+            # and no page came or went meanwhile, they are the same pages.
             here &= unresolved
             swapped |= here
             unresolved &= ~here
 
     def _count(self, mapping: Mapping, start: int, question: str, here: Mask) -> tuple[int, int]:
-        """Count a mapping's pages, unresolved and swapped, and fill the mask of those at `start`.
+        """Count a mapping's unresolved and swapped pages by their entries; fill the mask `here`.
 
-        By their entries, each page's of one instant.
+        `here` is the mask of unresolved pages from `start` on.
         """
         end = start + len(here) * PAGE_SIZE
         totals = np.zeros(2, np.int64)
@@ -95,7 +95,7 @@ class Sums:
 
     @functools.cached_property
     def _types_visible(self) -> bool:
-        """Whether entries show frame numbers and swap types: seen on a page that is present."""
+        """Whether entries show frame numbers and swap types, probed on a present page."""
         for mapping in mappings(self.process):
             words = np.zeros(min(mapping.pages, _PROBED_PAGES), np.uint64)
             self.process.read_entries(mapping.start, words)
@@ -105,7 +105,7 @@ class Sums:
         return False
 
     def _is_uncut(self, mapping: Mapping) -> bool:
-        """Return whether no huge page of the file can reach over the edges of a mapping."""
+        """Return whether no huge page of the file can cross an edge of a mapping."""
         size = int(_setting("hpage_pmd_size") or PAGE_SIZE)
         first, last = mapping.offset, mapping.offset + mapping.end - mapping.start
         if first % size == 0 and last % size == 0:
@@ -120,7 +120,7 @@ class Sums:
         return self._read_totals()
 
     def _read_totals(self) -> dict[Mapping, int]:
-        """Return bytes of swap by the mapping they are in, as smaps has them."""
+        """Return each mapping's bytes of swap, from smaps."""
         return {
             mapping: size_of(fields["Swap"])
             for mapping, fields in smaps(self.process, "Swap")
@@ -136,7 +136,7 @@ def _shmem_huge() -> bool:
 
 
 def _setting(name: str) -> str:
-    """Return a setting of transparent huge pages; empty, if this kernel does not have it."""
+    """Return a setting of transparent huge pages; empty if this kernel does not have it."""
     try:
         with open(f"{_THP}/{name}") as file:
             return file.read()

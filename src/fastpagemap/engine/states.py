@@ -1,4 +1,4 @@
-"""The state of every page of a process, as runs."""
+"""The states of all pages of a process, as runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def states(
             return np.frombuffer(sink.runs(), RUN_DTYPE)
 
         answers = ask(process, chosen, frozenset(questions), put, current)
-        # what was scanned while the memory was torn down is not all of it
+        # A scan of memory that is being torn down misses pages, and reports no error.
         process.check_alive()
     found = []
     for segments, kept, runs in answers:
@@ -56,7 +56,7 @@ def states(
 
 
 def _disjoint(spans: list[Mapping]) -> list[tuple[int, int]]:
-    """Cut spans, which may overlap, at all their edges: each stretch once, in order."""
+    """Cut spans, which may overlap, at all their edges; return each stretch once, in order."""
     for span in spans:
         checked(span.start, span.end)
     starts, ends = bounds(spans)

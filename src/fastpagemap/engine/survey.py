@@ -1,7 +1,7 @@
 """What is mapped in some spans, looked up once for a question, and checked again at its end.
 
-A process goes on living while it is looked at. What a mapping's file tells is only an answer for a
-page if the same mapping is there before and after.
+A process runs on while it is looked at. What a mapping's file tells is an answer for a page only if
+the same mapping is there before and after.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Spans = Sequence[tuple[int, int] | Mapping]
 RESOLVED = frozenset({"swapped", "swapped_shared", "unknown"})
 """The questions that the file behind a mapping of shared memory answers."""
 
-# Spans to look up one by one, before the text of all mappings is cheaper.
+# To look up more spans one by one would cost more than to read all mappings.
 _MAX_LOOKUPS = 16
-# Bytes from which on a mapping is scanned, where its backing matters.
-_SMALL = SMALL_PAGES * PAGE_SIZE
+# Larger mappings may be scanned, and then their backing matters.
+_SMALL_BYTES = SMALL_PAGES * PAGE_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +46,19 @@ class Segments:
     Attributes
     ----------
     starts, ends : ndarray of uint64
-        Where they are.
+        Addresses in bytes.
     backings : ndarray of uint8
-        A ``Backing`` each.
+        The ``Backing`` of each.
     clipped : ndarray of bool
-        Whether it is only a part of its mapping.
+        Whether the segment is only a part of its mapping.
     resolved : ndarray of bool
         Whether the file has to be asked which pages are swapped.
     rows : ndarray of int64
-        The number of the span that each is of.
+        The number of the span that each segment is a part of.
     mappings : list of Mapping
-        Whose pages they are.
-    settled : bool
-        Whether the mappings can be believed; False: they changed each time they were looked up.
+        The mapping of each.
+    stable : bool
+        Whether the mappings stayed as they were; False if they changed at each survey.
     """
 
     starts: Addresses
@@ -68,13 +68,13 @@ class Segments:
     resolved: npt.NDArray[np.bool_]
     rows: npt.NDArray[np.int64]
     mappings: list[Mapping]
-    settled: bool = True
+    stable: bool = True
 
     def __len__(self) -> int:
         return len(self.mappings)
 
     def changed(self, process: Process) -> npt.NDArray[np.bool_]:
-        """Return which of them are of a mapping that is not there any more as it was."""
+        """Return which segments' mappings have changed or gone since."""
         if len(self) <= _MAX_LOOKUPS:
             same = [within(process, m.start, m.end) == [m] for m in self.mappings]
         else:
@@ -83,7 +83,7 @@ class Segments:
         return ~np.array(same, bool)
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> Segments:
-        """Return some of them."""
+        """Return the chosen segments."""
         return Segments(
             starts=self.starts[chosen],
             ends=self.ends[chosen],
@@ -92,18 +92,18 @@ class Segments:
             resolved=self.resolved[chosen],
             rows=self.rows[chosen],
             mappings=list(itertools.compress(self.mappings, chosen.tolist())),
-            settled=self.settled,
+            stable=self.stable,
         )
 
     def surveyed(
-        self, backings: Backings, spans: Spans, questions: frozenset[str], *, settled: bool
+        self, backings: Backings, spans: Spans, questions: frozenset[str], *, stable: bool
     ) -> Segments:
-        """Return what is mapped now where these were, of the same rows."""
-        if settled:
+        """Survey the spans of these segments again; keep their rows."""
+        if stable:
             found = survey(backings, spans, questions)
             return dataclasses.replace(found, rows=self.rows[found.rows])
         unknown = np.full(len(self), int(Backing.UNKNOWN), np.uint8)
-        return dataclasses.replace(self, backings=unknown, settled=False)
+        return dataclasses.replace(self, backings=unknown, stable=False)
 
 
 def survey(
@@ -112,16 +112,16 @@ def survey(
     questions: frozenset[str],
     current: list[Mapping] | None = None,
 ) -> Segments:
-    """Look up what is mapped in some spans, as far as the questions need it.
+    """Look up what is mapped in some spans, as far as the questions need that.
 
     Parameters
     ----------
     backings : Backings
         Of the process.
     spans : sequence of (start, end) or Mapping, optional
-        Any, in any order; all mappings by default, each a span.
+        In any order, overlapping or not. All mappings by default, each as a span of its own.
     questions : frozenset of str
-        What is to be asked of the segments.
+        The questions that the walk over the segments answers.
     current : list of Mapping, optional
         The mappings of the process, if they have just been read.
     """
@@ -146,12 +146,12 @@ def survey(
 def _clipped(
     process: Process, spans: Spans, current: list[Mapping] | None
 ) -> Iterator[tuple[int, int, Mapping, int]]:
-    """Yield what is mapped of each span, by whom, and the span's number."""
+    """Yield the mapped parts of each span: start, end, mapping, and the span's number."""
     ends = [mapping.end for mapping in current or ()]
     by_start = {mapping.start: mapping for mapping in current or ()}
     for row, span in enumerate(spans):
         start, end = span[:2]
-        if by_start.get(start) == span:  # a mapping that is still as it was
+        if by_start.get(start) == span:  # a mapping that has not changed
             yield start, end, by_start[start], row
             continue
         if current is None:
@@ -165,7 +165,7 @@ def _clipped(
 def _overlapping(
     current: list[Mapping], ends: list[int], start: int, end: int
 ) -> Iterator[Mapping]:
-    """Yield the mappings, which are sorted, that reach into a span."""
+    """Yield the mappings that overlap a span; `current` is sorted."""
     for number in range(bisect.bisect_right(ends, start), len(current)):
         if current[number].start >= end:
             return
@@ -175,17 +175,18 @@ def _overlapping(
 def _classify(
     backings: Backings, questions: frozenset[str], chosen: list[Mapping], sizes: Addresses
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Return what is behind each mapping, and whether its file has to be asked about swap.
+    """Return what backs each mapping, and whether its file has to be asked about swap.
 
-    No more is found out than makes a difference: small mappings are read by their entries.
+    A backing is looked up only if it matters. Small mappings, for instance, are read by their
+    entries, whatever backs them.
     """
     kinds = np.full(len(chosen), int(Backing.UNKNOWN), np.uint8)
     resolved = np.zeros(len(chosen), bool)
     resolving = not RESOLVED.isdisjoint(questions) and pagecache.swap_in_use()
     dirty = "soft_dirty" in questions and soft_dirty()
     numbers: set[int] = set()
-    if "exclusive" not in questions:  # else the entries are read, and tell
-        numbers.update(np.flatnonzero(sizes >= np.uint64(_SMALL)).tolist())
+    if "exclusive" not in questions:  # else entries are read anyway, and tell
+        numbers.update(np.flatnonzero(sizes >= np.uint64(_SMALL_BYTES)).tolist())
     if resolving or dirty:
         numbers.update(number for number, mapping in enumerate(chosen) if mapping.device)
     for number in numbers:
@@ -195,7 +196,7 @@ def _classify(
         if mapping.anonymous:
             kinds[number] = Backing.ANONYMOUS
             continue
-        # mounts are read only where they make a difference
+        # Mounts are read only if they make a difference.
         known = resolving or dirty
         shmem = backings.is_shmem(mapping) if known else mapping.device == kernel_tmpfs()
         if shmem and mapping.shared:

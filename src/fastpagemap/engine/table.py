@@ -1,8 +1,8 @@
-"""Which PAGEMAP_SCAN categories answer each question, by what is behind a mapping.
+"""Which PAGEMAP_SCAN categories answer each question, by what backs a mapping.
 
-A scan costs little for a page that does not match what is asked for, more for one that does, and
-nothing where no page table is; an entry costs more than either. So a plan says which pages a scan
-has to report, what it has to tell of them, and whose entries have to be read as well.
+A scan costs little for a page that does not match, more for one that does, and nothing where no
+page table is. An entry costs more than either. So a plan says which pages a scan reports, which
+categories it returns for them, and which pages' entries are read as well.
 """
 
 import enum
@@ -20,26 +20,26 @@ __all__ = ["Backing", "plan", "plans"]
 
 
 class Backing(enum.IntEnum):
-    """What is behind a mapping, as far as it says something about the mapping's pages."""
+    """What backs a mapping, as far as that tells something about its pages."""
 
-    # A file, a device, or something that nobody looked at: the pages may be anything.
+    # A file, a device, or not looked up: the pages may be anything.
     UNKNOWN = 0
-    # None is a page of a file, but for the huge zero page before Linux 7.3.
+    # No page is of a file, except the huge zero page before Linux 7.3.
     ANONYMOUS = 1
-    # Shared memory, mapped MAP_SHARED: all that are present are pages of a file.
+    # Shared memory, mapped MAP_SHARED: every present page is of a file.
     SHMEM = 2
-    # The kernel keeps no soft-dirty bits of them, and calls all that are present dirty in a scan.
+    # The kernel keeps no soft-dirty bits of these pages; a scan calls every present one dirty.
     HUGETLB = 3
 
 
 class Row(NamedTuple):
     """How a scan answers one question."""
 
-    # report the pages that have any of these; the others' answer is that of a page without them
+    # The scan reports pages with any of these; all others are answered as pages with none.
     anyof: Category
-    # tell these of each
+    # It returns these for each page that it reports.
     returns: Category
-    # and the pages whose entries have to be read to know
+    # The pages whose entries have to be read as well.
     verified: Match | None = None
 
 
@@ -52,9 +52,9 @@ def _match(category: Category) -> Match:
     return Match(int(category), int(category))
 
 
-# No category tells it: the entries of present pages have to be read, and only those.
+# No category answers it: the entries of all present pages, and no others, have to be read.
 _ENTRIES_TELL = Row(PRESENT, PRESENT, _match(PRESENT))
-# Markers, migration and poison entries count as swapped in a scan: the swap type tells.
+# A scan calls markers, migration and poison entries swapped: the swap type tells them apart.
 _SWAP_TYPE_TELLS = Row(SWAPPED, SWAPPED, _match(SWAPPED))
 _ALWAYS = {
     "present": Row(PRESENT, PRESENT),
@@ -66,9 +66,9 @@ _ALWAYS = {
     "huge": Row(HUGE, PRESENT | HUGE_ZERO),
     "zero": Row(HUGE_ZERO, PRESENT | HUGE_ZERO),
     "exclusive": _ENTRIES_TELL,
-    # FILE would tell, but makes a scan dear: it looks at every page's struct page.
+    # FILE would answer it, but slows a scan down, which then looks at every struct page.
     "shared": _ENTRIES_TELL,
-    # the file tells, and the engine's `shmem` asks it
+    # The file answers these: see `shmem`.
     "swapped_shared": Row(NONE, NONE),
     "unknown": Row(NONE, NONE),
 }
@@ -79,7 +79,7 @@ QUESTIONS = {
     Backing.ANONYMOUS: _ALWAYS
     | {"shared": Row(Category.PFNZERO, PRESENT | HUGE_ZERO, _match(HUGE_ZERO))},
 }
-# what every present page of such memory is, whatever a scan or an entry says
+# The states of every present page of such memory, whatever a scan or an entry says.
 _PRESENT_STATE = {Backing.SHMEM: State.SHARED, Backing.HUGETLB: State.SOFT_DIRTY}
 
 
@@ -116,10 +116,10 @@ def plan(backing: Backing, questions: frozenset[str]) -> Plan:
 
 
 def _may_complement(backing: Backing, rows: Iterable[Row], returns: Category) -> bool:
-    """Return whether asking for the pages that are not present tells all that is asked.
+    """Return whether a scan for the pages that are not present answers all questions.
 
-    It is cheaper where most are. Being present must be all that is asked of those that are, and
-    every page must be walked: a scan is silent about device memory.
+    It is cheaper where most pages are present. The questions must ask no more of present pages than
+    that, and the kernel must walk every page: a scan reports nothing about device memory.
     """
     walked = backing in (Backing.ANONYMOUS, Backing.SHMEM)
     asked = any(row.anyof & PRESENT for row in rows) and not returns & ~(PRESENT | SWAPPED)

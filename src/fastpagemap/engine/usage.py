@@ -1,4 +1,4 @@
-"""How much of each mapping is present, swapped, shared and so on."""
+"""How many bytes of each mapping are present, swapped, shared and so on."""
 
 import errno
 import functools
@@ -21,7 +21,7 @@ from .walk import Walker, ask, new_sink
 
 __all__ = ["COLUMNS", "usage"]
 
-# columns the mapping itself fills, and those counted in pages
+# Columns that the mapping itself fills, and columns that are counted in pages.
 _RANGE = ("start", "end", "size")
 _COUNTED = (
     "present",
@@ -39,7 +39,7 @@ COLUMNS = (*_RANGE, *_COUNTED)
 def usage(
     process: Process, spans: Iterable[Mapping] | None, fields: Iterable[str] | None
 ) -> npt.NDArray[np.void]:
-    """Return one row of columns a mapping; see ``PageMap.usage``."""
+    """Return one row for each mapping; see ``PageMap.usage``."""
     columns = _wanted(fields)
     rows = mappings(process) if spans is None else list(spans)
     if spans is not None:
@@ -91,7 +91,7 @@ def _wanted(fields: Iterable[str] | None) -> list[str]:
 def _count(
     process: Process, rows: list[Mapping], fresh: bool, questions: list[str]
 ) -> npt.NDArray[np.uint64]:
-    """Count the pages of each row in each question."""
+    """Count the pages of each row that answer each question with yes."""
 
     def put(walker: Walker, segments: Segments, _: Spans | None) -> npt.NDArray[np.uint64]:
         counts = np.zeros((len(questions), max(1, len(segments))), np.uint64)

@@ -1,4 +1,4 @@
-"""One walk over what a survey found: whatever is asked, and wherever the answers go."""
+"""One walk over what a survey found, for all questions and all sinks."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .table import Backing, plans
 
 __all__ = ["Answer", "Walker", "ask", "new_sink", "pages_of"]
 
-# How often what is mapped anew while it is looked at is looked up again.
+# Surveys at most, if mappings change during each walk.
 _MAX_SURVEYS = 4
-# Questions whose answers rest on what is behind a mapping, not on the page table alone.
+# Questions whose answers depend on a mapping's backing, not on the page table alone.
 _BY_BACKING = frozenset({"shared", "soft_dirty"})
 
 
 def pages_of(origin: int, start: int, end: int) -> slice:
-    """Return which elements of an array that begins at address `origin` a span is."""
+    """Return the slice for a span, of an array whose first element is for `origin`."""
     return slice((start - origin) // PAGE_SIZE, (end - origin) // PAGE_SIZE)
 
 
 def new_sink(questions: tuple[str, ...], *where: Any, **wanted: Any) -> Sink:
-    """Return a sink for the answers to some questions; see `Sink`."""
+    """Return a sink that answers some questions; see `Sink`."""
     return Sink(_matches(questions), *where, **wanted)
 
 
@@ -45,14 +45,14 @@ def _matches(questions: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
 
 
 class Walker:
-    """Takes segments, and puts what is asked about their pages into a sink."""
+    """Walks over segments, and puts the answers about their pages into a sink."""
 
     def __init__(self, process: Process, questions: frozenset[str]) -> None:
         self.process = process
         self.questions = questions
         self.memory = SharedMemory(process)
         self.plans: tuple[Plan, ...] = plans(questions)
-        # to resolve what is swapped, it must be known what is neither present nor swapped
+        # To resolve swapped pages, the walk must find those neither present nor swapped.
         self._plans_to_resolve = plans(questions | {"empty", "swapped"})
 
     def walk(
@@ -61,7 +61,7 @@ class Walker:
         sink: Sink,
         counts: npt.NDArray[np.uint64] | None = None,
     ) -> None:
-        """Walk over segments; ``counts[i, j]`` grows by the pages of segment j in question i."""
+        """Walk over segments; add to ``counts[i, j]`` segment j's pages that question i counts."""
         numbers = np.arange(len(segments), dtype=np.int64)
         kinds = segments.backings | segments.clipped * np.uint8(kernel.CLIPPED_FLAG)
         done = 0
@@ -118,7 +118,7 @@ class Walker:
     def _resolve(
         self, segments: Segments, number: int, sink: Sink, counts: npt.NDArray[np.uint64] | None
     ) -> None:
-        """Walk over a segment of shared memory, and ask its file about what is swapped."""
+        """Walk over a segment of shared memory, and ask its file which pages are swapped."""
         start, end = int(segments.starts[number]), int(segments.ends[number])
         mapping, backing = segments.mappings[number], int(segments.backings[number])
         goes_on = False
@@ -138,8 +138,8 @@ class Walker:
     def _look_up(
         self, segments: Segments, mapping: Mapping, start: int, states: npt.NDArray[np.uint16]
     ) -> None:
-        """Add to states what the file tells; nothing of a mapping that does not hold still."""
-        if segments.settled:
+        """Add what the file tells to the states; UNKNOWN if the mapping keeps changing."""
+        if segments.stable:
             self.memory.resolve(mapping, start, states)
         else:
             gone = (states & np.uint16(State.PRESENT | State.SWAPPED)) == 0
@@ -147,10 +147,10 @@ class Walker:
 
 
 class Answer(NamedTuple):
-    """What was put together for some segments."""
+    """The result for some segments."""
 
     segments: Segments
-    # which of them were the same mappings afterwards: the answer is about nothing else
+    # Whose mappings were the same afterwards: the result holds for these segments alone.
     kept: npt.NDArray[np.bool_]
     result: Any
 
@@ -162,7 +162,7 @@ def ask(
     put: Callable[[Walker, Segments, Spans | None], Any],
     current: list[Mapping] | None = None,
 ) -> list[Answer]:
-    """Survey some spans, have them walked over, and see that they are what they were.
+    """Survey some spans, walk over them, and repeat that for mappings that changed meanwhile.
 
     Parameters
     ----------
@@ -170,10 +170,10 @@ def ask(
     spans : sequence of (start, end), optional
         All mappings by default.
     questions : frozenset of str
-        What is asked.
+        The questions to answer.
     put : callable
-        Takes a walker, segments, and the spans that were surveyed for them. It is called again with
-        what has changed meanwhile.
+        Takes a walker, segments, and the spans that were surveyed for them; returns the result.
+        Called again for the segments whose mappings changed meanwhile.
     current : list of Mapping, optional
         The mappings of the process, if they have just been read.
     """
@@ -187,21 +187,21 @@ def ask(
         if not changed.any():
             break
         walker.memory = SharedMemory(process)
-        # who does not hold still is told by entries alone, and what those do not tell is unknown
-        settled = tries < _MAX_SURVEYS - 2
+        # Mappings that keep changing are answered by entries alone, and else unknown.
+        stable = tries < _MAX_SURVEYS - 2
         chosen = segments.part(changed)
         spans = list(zip(chosen.starts.tolist(), chosen.ends.tolist(), strict=True))
-        segments = chosen.surveyed(walker.memory.backings, spans, questions, settled=settled)
+        segments = chosen.surveyed(walker.memory.backings, spans, questions, stable=stable)
     return answers
 
 
 def _changed(
     process: Process, segments: Segments, questions: frozenset[str]
 ) -> npt.NDArray[np.bool_]:
-    """Return which segments' answers rest on a mapping that is not there any more as it was."""
+    """Return which segments' answers depend on a mapping that has changed or gone since."""
     rests = segments.resolved.copy()
     if questions & _BY_BACKING:
         rests |= segments.backings != Backing.UNKNOWN
-    if not segments.settled or not rests.any():
+    if not segments.stable or not rests.any():
         return np.zeros(len(segments), bool)
     return segments.changed(process) & rests

@@ -4,7 +4,7 @@ __all__ = ["SnapshotError", "UnsupportedError"]
 
 
 class UnsupportedError(OSError):
-    """This kernel cannot answer the question, or this user may not ask it.
+    """The kernel cannot answer the question, or this user may not ask it.
 
     The message says what is missing and what would provide it. ``errno`` is ``EOPNOTSUPP``
     unless the kernel gave a number of its own.

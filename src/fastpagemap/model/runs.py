@@ -37,11 +37,11 @@ class State(UInt64Flag):
     """What is known of a page, as flags.
 
     PRESENT, SWAPPED, UNKNOWN, SHARED, EXCLUSIVE and SOFT_DIRTY mean what the masks of ``PageMap``
-    with those names do. SWAPPED_SHARED is set, beside SWAPPED, on swapped pages of shared memory.
-    HUGE is set on present pages that are mapped as part of a huge page. ZERO is set on present
-    pages that map the zero page or, with HUGE, the huge zero page. HUGE and ZERO come from
-    PAGEMAP_SCAN (HUGE and PFNZERO): before Linux 6.7 no page has them. GUARD is a guard region,
-    known since Linux 6.15.
+    with those names do. SWAPPED_SHARED is set, beside SWAPPED, on a page that is swapped out of the
+    file of shared memory. HUGE is set on present pages that are mapped as part of a huge page. ZERO
+    is set on present pages that map the zero page or, with HUGE, the huge zero page. HUGE and ZERO
+    come from PAGEMAP_SCAN (HUGE and PFNZERO): before Linux 6.7 no page has them. GUARD is a guard
+    region, known since Linux 6.15.
     """
 
     PRESENT = 1 << 0
