@@ -4,7 +4,6 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
-__pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 @disjoint_base
