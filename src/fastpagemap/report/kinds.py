@@ -12,7 +12,7 @@ KINDS = ("heap", "stack", "anonymous", "shared memory", "executable", "file", "d
 #: Returns whether a mapping shows pages of a tmpfs; None where that cannot be known.
 IsShmem = Callable[[Mapping], bool | None]
 
-# The tmpfs that nobody mounts, as device 0:1: shared anonymous memory, memfds, SysV.
+# The kernel's own tmpfs, device 0:1: shared anonymous memory, memfds, SysV.
 _KERNEL_TMPFS = os.makedev(0, 1)
 
 
@@ -20,8 +20,8 @@ def kinds(mappings: Iterable[Mapping], is_shmem: IsShmem | None = None) -> list[
     """Return the kind of each mapping.
 
     ``heap`` and ``stack`` are what the kernel names so; ``shared memory`` is MAP_SHARED anonymous
-    memory, memfd, SysV, /dev/shm, and the files of every other tmpfs; ``executable`` all of a file
-    of which a part may be executed: programs and libraries; ``kernel`` the pages that the kernel
+    memory, memfd, SysV, /dev/shm, and the files of every other tmpfs; ``executable`` is all of a
+    file with an executable part: programs and libraries; ``kernel`` is the pages that the kernel
     provides (``[vdso]``).
 
     Parameters
@@ -47,7 +47,7 @@ def _kind(mapping: Mapping, executable: set[str], is_shmem: IsShmem | None) -> s
         return "shared memory" if path.startswith("[anon_shmem:") else "kernel"
     if mapping.device == _KERNEL_TMPFS or path.startswith("/dev/shm/"):
         return "shared memory"
-    # /dev is itself a tmpfs, and its device nodes are none of its pages
+    # /dev is a tmpfs, but the pages of its device nodes are not in it.
     if is_shmem is not None and not path.startswith("/dev/") and is_shmem(mapping):
         return "shared memory"
     if path in executable and path:

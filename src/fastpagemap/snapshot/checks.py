@@ -33,7 +33,7 @@ def need(good: bool, what: str) -> None:
 
 
 def parse_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a snapshot that its metadata holds."""
+    """Return the attributes of a snapshot that its metadata gives."""
     metadata.setdefault("uid", None)  # older files have no uid
     need(metadata.keys() == _RULES.keys(), f"metadata {', '.join(map(repr, metadata))}"[:199])
     for name, good in _RULES.items():
@@ -139,7 +139,7 @@ def parse_runs(
 
 
 def _possible_states() -> npt.NDArray[np.bool_]:
-    """Return for each number of flags whether it is the state of a page; 0 is none."""
+    """Return which numbers are possible states of a page; 0 is not one."""
     states = np.arange(2 * int(State.SWAPPED_SHARED), dtype=np.uint64)
 
     absent, swapped = ~has_any(states, State.PRESENT), has_any(states, State.SWAPPED)

@@ -1,4 +1,4 @@
-"""What is in a snapshot: the part of it that both `Snapshot` and `Diff` rest on."""
+"""The fields of a snapshot, on which both `Snapshot` and `Diff` are built."""
 
 import dataclasses
 

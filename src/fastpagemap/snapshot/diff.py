@@ -21,10 +21,10 @@ CHANGE_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("before", "=u8"), ("
 CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "written", "unshared")
 
 Mask = npt.NDArray[np.bool_]
-# `Snapshot`, which stands above this module
+# `Snapshot`, whose module imports this one.
 S = TypeVar("S", bound=SnapshotData)
 
-# The end of the last segment: no run of whole pages ends above.
+# The end of the last segment: no run of whole pages ends beyond it.
 _LAST = (1 << 64) - 1
 
 
@@ -34,13 +34,13 @@ class Diff(Generic[S]):
     Attributes
     ----------
     before, after : Snapshot
-        The two.
+        The two snapshots.
     runs : ndarray of CHANGE_DTYPE
-        ``start``, ``end`` and the ``State`` ``before`` and ``after``, of all pages whose state
-        changed or that belong to another file, or to none, now: sorted, without duplicates,
-        never crossing a mapping's border. Where nothing was or is mapped the state is 0.
+        ``start``, ``end`` and the ``State`` ``before`` and ``after`` of all pages whose state
+        changed, or whose mapping shows other memory now. Sorted, without duplicates; a run never
+        crosses the edge of a mapping. An unmapped page has the state 0.
     same_process : bool
-        Whether both have the pid and the name of one process.
+        Whether both snapshots have the same pid and name.
     """
 
     def __init__(self, before: S, after: S) -> None:
@@ -71,7 +71,7 @@ class Diff(Generic[S]):
 
     @property
     def faulted_in(self) -> Mask:
-        """Which are present, and were not: those swapped in, and those of new mappings, too."""
+        """Which are present, and were not; those swapped in and those of new mappings included."""
         return self._has(State.PRESENT) & (~self._had(State.PRESENT) | self._replaced)
 
     @property
@@ -81,13 +81,13 @@ class Diff(Generic[S]):
 
     @property
     def dropped(self) -> Mask:
-        """Which were present or swapped, and are nothing now: given back, or unmapped."""
+        """Which were present or swapped, and are neither now: given back, or unmapped."""
         there = State.PRESENT | State.SWAPPED
         return self._had(there) & (~self._has(there | State.UNKNOWN) | self._replaced)
 
     @property
     def written(self) -> Mask:
-        """Which are soft-dirty, and were not: ``UnsupportedError`` unless both snapshots know."""
+        """Which are soft-dirty, and were not; ``UnsupportedError`` unless both snapshots know."""
         if not self.knows_written:
             raise UnsupportedError(
                 errno.EOPNOTSUPP,
@@ -97,14 +97,14 @@ class Diff(Generic[S]):
 
     @property
     def knows_written(self) -> bool:
-        """Whether soft-dirty bits are known of both snapshots."""
+        """Whether both snapshots know soft-dirty bits."""
         return self.before.soft_dirty and self.after.soft_dirty
 
     @property
     def unshared(self) -> Mask:
-        """Which stayed present, and are exclusive now, or no file pages any more, and were not so.
+        """Which stayed present, and became exclusive or stopped being file pages.
 
-        A page that was copied on write, the zero page too, or that the last of the others let go.
+        Such a page, or the zero page, was copied on write; or all other processes let go of it.
         """
         stayed = self._had(State.PRESENT) & self._has(State.PRESENT) & ~self._replaced
         alone = self._has(State.EXCLUSIVE) & ~self._had(State.EXCLUSIVE)
@@ -113,16 +113,16 @@ class Diff(Generic[S]):
 
     @functools.cached_property
     def mapped(self) -> list[Mapping]:
-        """Mappings, or the parts of them, that are new, or of another file than what was there."""
+        """Mappings, or parts of them, that are new, or that show another file than before."""
         return self._cells.parts(1, ~self._cells.same)
 
     @functools.cached_property
     def unmapped(self) -> list[Mapping]:
-        """Mappings, or the parts of them, that are there no more, or were of another file."""
+        """Mappings, or parts of them, that are gone, or that showed another file before."""
         return self._cells.parts(0, ~self._cells.same)
 
     def sums(self) -> dict[str, int]:
-        """Return the bytes of each change, by its name; `written` only where it is known."""
+        """Return the bytes of each change, by its name; `written` only if it is known."""
         lengths = self.runs["end"] - self.runs["start"]
         return {name: int(lengths[getattr(self, name)].sum()) for name in self._known()}
 
@@ -135,9 +135,9 @@ class Diff(Generic[S]):
         Returns
         -------
         ndarray
-            Structured, all uint64, one row for each mapping there is or was (as `rows` has them):
-            ``start``, ``end``, ``size``, ``swapped_out``, ``faulted_in``, ``swapped_in``,
-            ``dropped``, ``written`` (absent where it is not known), ``unshared``.
+            Structured, all uint64, in bytes, one row for each mapping in `rows`: ``start``,
+            ``end``, ``size``, ``swapped_out``, ``faulted_in``, ``swapped_in``, ``dropped``,
+            ``written`` (absent if it is not known), ``unshared``.
         """
         names = self._known()
         table = np.zeros(len(self.rows), [(n, np.uint64) for n in ("start", "end", "size", *names)])
@@ -153,12 +153,12 @@ class Diff(Generic[S]):
 
     @functools.cached_property
     def rows(self) -> list[Mapping]:
-        """The mappings that `usage` has rows for: those after, and what only was before."""
+        """The mappings of `usage`: all those after, and the parts that were only before."""
         return sorted([*self.after.mappings, *self._cells.parts(0, self._cells.owners[1] < 0)])
 
 
 class _Cells:
-    """The address space, cut at the borders of all mappings, and the mappings of each cell.
+    """The address space, cut at the edges of all mappings, and the mappings of each cell.
 
     `owners` has two arrays: for each cell the number of its mapping before and after, or -1.
     """

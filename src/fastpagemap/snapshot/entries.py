@@ -1,4 +1,4 @@
-"""Entries saved from /proc/PID/pagemap, as runs: what they tell without the process."""
+"""Entries saved from /proc/PID/pagemap, as runs of states, without the process."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ __all__ = ["runs_and_mappings"]
 
 # Entries decoded at a time.
 WINDOW_ENTRIES = 1 << 16
-# Empty pages between two mappings, at least.
+# A gap of so many empty pages separates two mappings.
 MIN_GAP_PAGES = 512
 
 
@@ -54,7 +54,7 @@ def _mappings_of(runs: Runs) -> list[Mapping]:
 
 
 def _nonzero_windows(source: Any) -> Iterator[tuple[int, Addresses]]:
-    """Yield the number of an entry and the entries from there on; all-zero windows are skipped."""
+    """Yield windows: the number of the first entry, and entries; skip those that are all 0."""
     if isinstance(source, (str, bytes, os.PathLike)):
         with Path(os.fsdecode(source)).open("rb") as file:
             yield from _read_windows(file)
@@ -68,7 +68,7 @@ def _nonzero_windows(source: Any) -> Iterator[tuple[int, Addresses]]:
 
 
 def _read_windows(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
-    """Yield the same of a file, from its position on; holes are skipped."""
+    """Yield the windows of a file from its position on; skip holes."""
     at = 0
     pending = b""
     for offset, content in _read_data(file):

@@ -18,8 +18,8 @@ __all__ = ["replace_file"]
 
 # The kernel follows as many links in a row.
 _MAX_LINKS = 40
-# Mode bits that may be kept: not set-uid, set-gid or sticky, nor writable by everybody. Whoever may
-# write a file of root's that has such a bit can run programs as root.
+# Mode bits that are kept: not set-uid, set-gid, sticky or writable by everybody. A user who may
+# write a file of root's with such a bit can run programs as root.
 _KEPT_BITS = 0o775
 _NEW_MODE = 0o664
 _PRIVATE_MODE = 0o600
@@ -33,8 +33,8 @@ _UNNAMED_FLAGS = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
 def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of `path` once all of it is on the disk.
 
-    If anything fails, what was there before is still there. A pipe, a device and a descriptor of
-    this process (``/dev/stdout``, ``/dev/fd/3``) are written to as they are.
+    If anything fails, the old file is still there. A pipe, a device and a descriptor of this
+    process (``/dev/stdout``, ``/dev/fd/3``) are written to directly.
 
     Parameters
     ----------
@@ -116,8 +116,8 @@ def _is_trusted_link(link: os.stat_result, directory: os.stat_result) -> bool:
     """Return whether no other user can have put a link there.
 
     Stricter than the kernel's fs.protected_symlinks, which may be off, and which lets the owner of
-    a directory lead others anywhere. A sticky directory does not help: a link of root's may have
-    been moved there by whoever owns the directory that it was in.
+    a directory lead others anywhere. A sticky directory does not help: another user may have moved
+    a link of root's there, out of a directory of their own.
     """
     trusted = _is_trusted_owner(link) and _is_trusted_owner(directory)
     # users whom an access control list names may write if the group bit says so
@@ -137,10 +137,10 @@ def _refusal(what: str, instead: str) -> PermissionError:
 
 
 def _special(found: int, about: os.stat_result) -> int:
-    """Open what is neither a regular file nor a link; nothing is truncated or created."""
+    """Open a path that is neither a regular file nor a link, without truncating or creating."""
     if stat.S_ISDIR(about.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    # whoever made a pipe reads it, or lets us wait for ever
+    # The user who made a pipe may read from it, or let us wait for ever.
     if stat.S_ISFIFO(about.st_mode) and not _is_trusted_owner(about):
         raise _refusal("a named pipe", "write to a file, or to a pipe of your own")
     return os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_CLOEXEC)
@@ -158,8 +158,8 @@ def _replace(
 ) -> Iterator[BinaryIO]:
     """Write a new file in a directory, then rename it to `name`.
 
-    Until then it has no name, where the file system can do that: whatever kills this process
-    leaves nothing behind.
+    Until then it has no name, if the file system supports that. So nothing is left behind if this
+    process is killed.
     """
     temporary = f".fastpagemap-{os.urandom(8).hex()}"
     handle = _open_unnamed(directory)

@@ -40,34 +40,34 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Snapshot(SnapshotData):
-    """What was known of a process's memory at one time, from ``PageMap.snapshot`` or a file.
+    """The memory of a process as it was at one time, from ``PageMap.snapshot`` or a file.
 
     Attributes
     ----------
     pid : int
-        Of the process; 0 where it is not known.
+        The process; 0 if not known.
     name : str
-        The name of the program, as in /proc/PID/comm. Names, commands and paths may have any
-        character but NUL in them; bytes that are no UTF-8 are surrogates, as of ``os.fsdecode``.
+        The name of the program, as in /proc/PID/comm. Names, commands and paths may contain any
+        character but NUL; bytes that are not UTF-8 are surrogates, as from ``os.fsdecode``.
     command : str or None
-        The command line, its arguments parted by blanks, of which 16 KiB are kept; None where
-        there is none, or it is not known.
+        The first 16 KiB of the command line, its arguments separated by blanks; None if there is
+        none or it is not known.
     time : float
-        When it was taken, in seconds since the epoch.
+        When the snapshot was taken, in seconds since the epoch.
     kernel, machine : str
         The release of the kernel, and the architecture.
     page_size : int
         Bytes per page.
     capabilities : Capabilities
-        What the kernel, and whoever took it, could ask.
+        What the kernel could answer, and what the user who took the snapshot could ask.
     soft_dirty : bool
         Whether ``State.SOFT_DIRTY`` means anything.
     mappings : list of Mapping
         In address order.
     states : ndarray of RUN_DTYPE
-        As from ``PageMap.states``.
+        The runs of pages in the same state, as from ``PageMap.states``.
     uid : int or None
-        The user who had started the process, by its number; None where it is not known.
+        The real user id of the process: the number of the user who started it; None if not known.
     """
 
     def __repr__(self) -> str:
@@ -78,17 +78,27 @@ class Snapshot(SnapshotData):
         )
 
     def _repr_html_(self) -> str:
-        """Return the usage by mapping, for notebooks."""
+        """Return a table of the usage by mapping, for notebooks."""
         html: str = hooks.load("notebook").of_snapshot(self)
         return html
 
     def usage(self, fields: Iterable[str] | None = None) -> npt.NDArray[np.void]:
-        """Return bytes by mapping, in the columns of ``PageMap.usage``, which see.
+        """Return the usage of each mapping in bytes, as ``PageMap.usage`` does.
+
+        Parameters
+        ----------
+        fields : iterable of str, optional
+            The columns wanted, in their order; by default all that could be filled.
+
+        Returns
+        -------
+        ndarray
+            Structured, all uint64, one row for each mapping.
 
         Raises
         ------
         UnsupportedError
-            A column asked for by name is one that could not be filled when this was taken.
+            A column named in `fields` could not be filled when the snapshot was taken.
         ValueError
             There is no such column.
         """
@@ -109,7 +119,7 @@ class Snapshot(SnapshotData):
     def _counts(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which runs a column counts."""
         counted = has_any(self.states["state"], State[column.upper()])
-        if column == "huge":  # the huge zero page is none
+        if column == "huge":  # the huge zero page does not count as one
             counted &= ~has_any(self.states["state"], State.ZERO)
         return counted
 
@@ -130,14 +140,19 @@ class Snapshot(SnapshotData):
     def state(
         self, start: int, end: int, out: npt.NDArray[np.uint64] | None = None
     ) -> npt.NDArray[np.uint64]:
-        """Return the ``State`` of each page of a span; 0 where there is nothing.
+        """Return the ``State`` of each page of a span; 0 where no run is.
 
         Parameters
         ----------
         start, end : int
             Addresses in bytes, aligned to this snapshot's pages.
         out : ndarray of uint64, optional
-            Filled and returned: no array of that size is allocated.
+            Filled and returned, in place of a new array; one element a page.
+
+        Returns
+        -------
+        ndarray of uint64
+            One element a page, in address order.
         """
         start, end, count = checked(start, end, self.page_size)
         if out is None:
@@ -162,7 +177,7 @@ class Snapshot(SnapshotData):
         Raises
         ------
         ValueError
-            Their pages are of different sizes.
+            Their page sizes differ.
         """
         return Diff(self, other)
 
@@ -171,14 +186,14 @@ class Snapshot(SnapshotData):
     def save(self, file: Path | IO[bytes]) -> None:
         """Save to a file, or into one that is open for writing bytes.
 
-        A path has either all of it or what was there before: it is written beside, then renamed.
-        If it is not known to be of this user's process, nobody else may read the file: addresses
-        help attacks. A symbolic link is followed if no other user can have put it there.
+        A path has either the whole snapshot or its old content: a new file is written beside it and
+        then renamed. Addresses help attacks, so no one else may read the file unless this user
+        started the process. A symbolic link is followed if no other user can have put it there.
 
         Raises
         ------
         OSError
-            It cannot be written; what was there before is still there.
+            The file cannot be written; the old content is still there.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         content = _file_format().encode(fields)
@@ -192,12 +207,12 @@ class Snapshot(SnapshotData):
     def load(cls, file: Path | IO[bytes]) -> Self:
         """Load from a file, or from one that is open for reading bytes.
 
-        Files from strangers are safe to load: nothing in them is run, and all is checked.
+        Files from strangers are safe to load: no code in them is run, and all data is checked.
 
         Raises
         ------
         SnapshotError
-            It is no snapshot, or broken, or newer than this version of fastpagemap.
+            The file is not a snapshot, is broken, or is newer than this version of fastpagemap.
         OSError
             It cannot be read.
         """
@@ -216,28 +231,27 @@ class Snapshot(SnapshotData):
         Parameters
         ----------
         source : path, file or array_like
-            A file of entries, of which holes are skipped, or an array as ``decode`` takes it.
+            A file of entries, whose holes are skipped, or an array as ``decode`` takes it.
         start : int, optional
-            The address of the page that the first entry is of.
+            The address of the first entry's page, in bytes.
 
         Returns
         -------
         Snapshot
-            With pid 0 and this machine's page size, kernel and capabilities. Mappings are not in
-            the entries: there is a nameless one, with the permissions ``????``, for each stretch
-            of pages, from the first that is anything to the last, and two where 512 or more pages
-            between are nothing.
+            With pid 0 and this machine's page size, kernel and capabilities. Entries do not tell
+            the mappings: each stretch of pages whose state is not 0 gets a nameless mapping with
+            the permissions ``????``. A gap of 512 pages or more ends a stretch.
 
         Raises
         ------
         ValueError
-            The file is no whole number of entries, or reaches over the end of all addresses.
+            The file does not hold a whole number of entries, or extends beyond the address space.
 
         Notes
         -----
-        SWAPPED is what the entries say, told from markers as well as the swap types that were
-        visible allow. Shared memory that is swapped out leaves nothing in an entry: such pages
-        are not here, not as SWAPPED and not as UNKNOWN. HUGE and ZERO are not told either.
+        SWAPPED comes from the entries; visible swap types tell it from markers. A swapped page of
+        shared memory has an empty entry: it is neither SWAPPED nor UNKNOWN here. No page has HUGE
+        or ZERO.
         """
         start, _, _ = checked(start, start)
         runs, spans = entries.runs_and_mappings(source, start)
@@ -272,9 +286,9 @@ class Snapshot(SnapshotData):
         Parameters
         ----------
         mappings : iterable of Mapping, optional
-            Those to draw, all by default.
+            The mappings to draw; all by default.
         width : int, optional
-            In pixels.
+            The width of the picture in pixels.
         soft_dirty : bool, optional
             Colour the pages that are soft-dirty.
 
@@ -299,6 +313,11 @@ class Snapshot(SnapshotData):
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return a table of the runs: start, end, state, and their mapping's columns.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row for each run.
 
         Raises
         ------

@@ -61,7 +61,7 @@ class Sample:
     runs : ndarray of RUN_DTYPE
         The states of all pages that were read so far.
     view : View
-        The addresses of which all pages were read last.
+        The addresses whose pages were all read last.
     summed, seen : float
         When the sums, and the pages of the view, were read: seconds of ``time.monotonic``.
     rates : Rates
