@@ -33,7 +33,7 @@ LEFT_OUT = {
     "test_entry.py": "words are decoded, wherever they come from",
     "test_arguments.py": "refused before the kernel is asked",
     "test_span.py": "of buffers, not of pages",
-    "test_core.py": "the same loops, in a module that has to be compiled",
+    "test_core*.py": "the same loops, in a module that has to be compiled",
     "test_memray*.py": "another program's files",
     "test_postgres.py": "a server of a gigabyte: its memory is of kinds that others test",
     "test_usage.py::test_every_kind_in_swap[swapfile": "after zram the same; each starts a Python",
