@@ -13,6 +13,8 @@ import memory
 import oracle
 import oracle_files
 import runas
+import uffd
+from fastpagemap._kernel import pagecache
 from linux import PAGE
 from victim import Victim
 
@@ -242,3 +244,16 @@ def test_addresses_that_are_nowhere():
         (all_of_it,) = pm.residency([0], [1 << 63])
         usage = pm.usage(fields=("present",))
         assert abs(int(all_of_it["present"]) - int(usage["present"].sum())) < 64 << 20
+
+
+@pytest.mark.root
+def test_markers_are_not_swapped_where_nothing_is(monkeypatch):
+    """Who sees no swap types cannot tell them apart; that there is no swap tells."""
+    monkeypatch.setattr(pagecache, "swap_in_use", lambda: False)
+
+    def swapped(start, end):
+        with fpm.PageMap() as pm:
+            return int(pm.residency([start], [end - start])["swapped"][0])
+
+    with uffd.poisoned(64) as made:
+        assert runas.as_nobody(swapped, made.start, made.end) == 0

@@ -15,6 +15,7 @@ from .._kernel.sinks import Sink
 from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE, Category
 from ..model.questions import States
+from ..model.runs import State
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import within
 from ..process.process import Process
@@ -56,13 +57,17 @@ def fill_states(
     process: Process, start: int, end: int, questions: frozenset[str], states: States
 ) -> None:
     """Fill the states of a span's pages, as far as the questions need them."""
+    nothing_swapped = not pagecache.swap_in_use()
     _fill(process, start, end, questions, Sink((), start, states=states))
+    if nothing_swapped:
+        # who may not see swap types cannot tell markers from swap: these are markers
+        states &= ~np.uint16(State.SWAPPED)
 
 
 def _fill(process: Process, start: int, end: int, questions: frozenset[str], sink: Sink) -> None:
     small = end - start < _MIN_LOOKUP_PAGES * PAGE_SIZE and not _needs_backing(questions)
     resolving = not questions.isdisjoint(RESOLVED) and pagecache.swap_in_use()
-    if small and not (resolving and any(m.device for m in within(process, start, end))):
+    if small and not (resolving and within(process, start, end, files=True)):
         read_small(process.pagemap, process.path, start, end, sink)
         return
 
