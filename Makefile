@@ -12,12 +12,12 @@ MODULES := $(subst /,.,$(patsubst src/%.pyx,%,$(filter %.pyx,$(CORE))))
 ARGS :=
 # What the other builds are tested by: what runs the compiled core. Swap of one kind is enough.
 TESTS_debug = $(call files,arguments core entry mapping maps pagecache pagemap reading regions \
-	residency scan span states sums tracking usage) -k "not swapfile"
+	residency span states states_shared sums tracking usage walk walk_limits) -k "not swapfile"
 # Left out: whatever looks at all of this process, in which AddressSanitizer reserves 20 TiB (it
 # takes minutes, or more memory than there is; its end is no stack); holes in which AddressSanitizer
 # allocates; dd, which calls aligned_alloc as that refuses; downstream again, slow to compile.
 TESTS_sanitize = $(call files,arguments core entry mapping maps pagecache reading regions \
-	residency scan span states tracking) -k "not swapfile \
+	residency span states states_shared tracking walk walk_limits) -k "not swapfile \
 	and not of_a_whole_address_space and not borders_are_never_crossed \
 	and not end_of_the_address_space and not gap and not a_file_saved_with_dd \
 	and not sampler_in_the_docs"
