@@ -1,8 +1,7 @@
 """The one comparison: what fastpagemap says of memory, next to the slow twin and to smaps.
 
-check() asks everything there is to ask of a span, by every way to ask it; check_states() asks for
-states alone. Both look at memory that holds still: where others take away swap with pages in it
-meanwhile, they look again (while_still()). The sums of whole processes are in compare_usage.py.
+check() asks everything of a span, by every way to ask it; check_states() asks for states alone.
+Memory that did not hold still is looked at again. Sums of processes are in compare_usage.py.
 """
 
 import itertools
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 import fastpagemap as fpm
+import linux
 import oracle
 import oracle_files
 from fastpagemap import State
@@ -19,10 +19,8 @@ from features import keeps_soft_dirty
 from linux import PAGE
 from oracle_files import UNTOLD
 
-#: How often memory that did not hold still is looked at again.
-TRIES = 10
-#: The masks that entries alone decide.
-FROM_ENTRIES = ("present", "shared", "exclusive")
+TRIES = 10  #: for memory to hold still
+FROM_ENTRIES = ("present", "shared", "exclusive")  #: and nothing else decides
 #: Those that PageMap.masks() has as well.
 TOGETHER = ("swapped", "shared", "unknown", "soft_dirty")
 #: The states that a scan alone tells, and the twin does not see.
@@ -80,6 +78,7 @@ class Answers(NamedTuple):
     states: np.ndarray
     swap_sums: dict
     sees_types: bool  # or else markers look like swap
+    any_swap: bool  # on this machine
 
 
 def ways(pm, pages, name):
@@ -137,7 +136,8 @@ def _ask_everything(pm, start, end):
     sees_types = os.geteuid() == 0 or not swap
     if sees_types:
         said.append(ask(pm, start, end))
-    return Answers(pages, masks, said, *_ask_states(pm, start, end), sums, sees_types)
+    any_swap = linux.meminfo("SwapTotal") != linux.meminfo("SwapFree")
+    return Answers(pages, masks, said, *_ask_states(pm, start, end), sums, sees_types, any_swap)
 
 
 def _soft_dirty(pm, pages):
@@ -169,7 +169,7 @@ def check(pm, start, end, all_known=None):
         lambda: _ask_everything(pm, start, end), lambda: Truth.of(start, end, pm.pid)
     )
     all_known = os.geteuid() == 0 if all_known is None else all_known
-    meanings = [_as_seen(oracle.meaning(word), answers.sees_types) for word in truth.words]
+    meanings = [_as_seen(oracle.meaning(word), answers) for word in truth.words]
     pages = answers.pages
     assert (len(pages), pages.start, pages.end) == (len(truth.words), start, end)
     assert pages.entries["value"].tolist() == truth.words
@@ -185,9 +185,11 @@ def check(pm, start, end, all_known=None):
     return answers.said[-1]
 
 
-def _as_seen(meaning, sees_types):
-    """Markers look like swap to those who see no types; they may be known all the same."""
-    return meaning if sees_types or not meaning.swapped else meaning._replace(swapped=UNTOLD)
+def _as_seen(meaning, answers):
+    """Markers look like swap to those who see no types, but not where nothing is swapped."""
+    if os.geteuid() == 0 or not meaning.swapped or (answers.sees_types and answers.any_swap):
+        return meaning
+    return meaning._replace(swapped=UNTOLD if answers.any_swap else False)
 
 
 def _check_swap_of_page(meaning, in_file, swapped, unknown, all_known):

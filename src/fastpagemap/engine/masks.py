@@ -59,8 +59,8 @@ def fill_states(
     """Fill the states of a span's pages, as far as the questions need them."""
     nothing_swapped = not pagecache.swap_in_use()
     _fill(process, start, end, questions, Sink((), start, states=states))
-    if nothing_swapped:
-        # who may not see swap types cannot tell markers from swap: these are markers
+    if nothing_swapped and not pagecache.swap_in_use():
+        # Who may not see swap types cannot tell markers from swap: then all are markers.
         states &= ~np.uint16(State.SWAPPED)
 
 

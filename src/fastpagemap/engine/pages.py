@@ -89,10 +89,14 @@ class Pages:
         # Find shared memory now: it may be unmapped when `swapped` is first used.
         self._memory = SharedMemory(process)
         before = self._survey()
+        nothing_swapped = not pagecache.swap_in_use()
         read(process, start, entries.view(np.uint64))
+        # Who may not see swap types cannot tell markers from swap: then all are markers.
+        self._nothing_swapped = nothing_swapped and not pagecache.swap_in_use()
         self._segments = self._survey()
         # Entries are of a segment's mapping only if it was there before and after.
-        self._unsure = np.array([m not in before.mappings for m in self._segments.mappings], bool)
+        there = set(before.mappings)
+        self._unsure = np.array([m not in there for m in self._segments.mappings], bool)
 
     def __len__(self) -> int:
         """Return the number of pages."""
@@ -162,8 +166,10 @@ class Pages:
 
     @functools.cached_property
     def _resolved(self) -> tuple[Mask, Mask]:
-        swapped = mask(self.entries, "swapped")
         unknown = np.zeros(len(self), bool)
+        if self._nothing_swapped:
+            return unknown.copy(), unknown
+        swapped = mask(self.entries, "swapped")
         resolved = self._segments.resolved
         shared, unsure = self._segments.part(resolved), self._unsure[resolved]
         for start, part, mapping in self._parts(shared):

@@ -7,8 +7,19 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .._kernel import pagecache
 from ..model.mapping import KERNEL_HALF, Mapping
-from ..model.runs import RUN_DTYPE, Runs, bounds, edges_of, in_spans, union
+from ..model.runs import (
+    RUN_DTYPE,
+    Runs,
+    State,
+    bounds,
+    edges_of,
+    has_any,
+    in_spans,
+    join_equal,
+    union,
+)
 from ..model.span import checked
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings
@@ -42,7 +53,9 @@ def states(
             walker.walk(segments, sink)
             return np.frombuffer(sink.runs(), RUN_DTYPE)
 
+        nothing_swapped = not pagecache.swap_in_use()
         answers = ask(process, chosen, frozenset(questions), put, current)
+        nothing_swapped = nothing_swapped and not pagecache.swap_in_use()
         # A scan of memory that is being torn down misses pages, and reports no error.
         process.check_alive()
     found = []
@@ -52,7 +65,13 @@ def states(
             runs = runs[~in_spans(runs["start"], changed.starts, changed.ends)]
         if len(runs):
             found.append(runs)
-    return _sorted(found)
+    runs = _sorted(found)
+    if nothing_swapped and has_any(runs["state"], State.SWAPPED).any():
+        # Who may not see swap types cannot tell markers from swap: then all are markers.
+        runs["state"] &= ~np.uint64(State.SWAPPED)
+        starts = np.concatenate([segments.starts for segments, _, _ in answers])
+        runs = join_equal(runs[runs["state"] != 0], starts)
+    return runs
 
 
 def _disjoint(spans: list[Mapping]) -> list[tuple[int, int]]:
