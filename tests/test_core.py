@@ -213,6 +213,9 @@ def test_bad_input(sampler):
     ):
         with pytest.raises(OSError, match="Invalid argument"):
             sampler.count(files, start, count, question)
+    for start, end in ((PAGE, 3 * PAGE + 1), (PAGE + 1, 3 * PAGE)):
+        with pytest.raises(OSError, match="Invalid argument"):
+            sampler.regions(files, start, end, 8, 4)
     with pytest.raises(OSError, match="Invalid argument"):
         sampler.entries(files, 3, np.zeros(2, np.uint64))
     with pytest.raises(OSError, match="Invalid argument"):

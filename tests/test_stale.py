@@ -10,6 +10,7 @@ import pytest
 
 import backed
 import fastpagemap as fpm
+import fastpagemap.engine.masks as masks_of
 import fastpagemap.engine.pages as entries_of
 import linux
 import memory
@@ -117,6 +118,21 @@ def test_pages_of_a_mapping_that_came_while_they_were_read(monkeypatch, first):
         pages = pm.read(made.start, made.end)
         assert not pages.swapped.any()
         assert (pages.unknown == ~pages.present).all()
+
+
+def test_masks_of_a_mapping_that_came_before_entries_were_read(monkeypatch):
+    """Private memory was there when it was looked up: its entries would have told all."""
+    real = masks_of.read_small
+
+    def read_small(*arguments):
+        made.map(backed.FILE_SHARED, fd=made.fd)
+        real(*arguments)
+
+    monkeypatch.setattr(masks_of, "read_small", read_small)
+    with painted("memfd") as (made, pm, _):
+        cover(made)
+        said = Said(*(getattr(pm, name)(made.start, made.end).tolist() for name in Said._fields))
+    honest(said, expected(MIXED))
 
 
 def test_a_mapping_that_grew_beyond_what_a_file_can_be():

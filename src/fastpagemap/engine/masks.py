@@ -69,7 +69,9 @@ def _fill(process: Process, start: int, end: int, questions: frozenset[str], sin
     resolving = not questions.isdisjoint(RESOLVED) and pagecache.swap_in_use()
     if small and not (resolving and within(process, start, end, files=True)):
         read_small(process.pagemap, process.path, start, end, sink)
-        return
+        # Shared memory may have been mapped there before the entries were read.
+        if not (resolving and within(process, start, end, files=True)):
+            return
 
     def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
         for low, high in _gaps(segments, spans or ()):
