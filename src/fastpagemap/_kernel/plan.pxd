@@ -43,7 +43,7 @@ ctypedef struct cursor_t:
     pace_t pace
     uint64_t read_pages     # how many entries to read before a scan is tried again
     uint64_t huge_blocks    # how many huge pages the next scan for them may report
-    bint huge_seen          # whether the last scan found huge pages alone
+    bint huge_seen          # whether the last scan began and ended with huge pages
     uint64_t not_huge       # an address where no huge page begins, as a scan has shown
 
 cdef class Plan:

@@ -96,12 +96,16 @@ cdef int next_to_read(const plan_t *plan, const abi.page_region *regions, int fi
 
 cdef inline void to_states(const plan_t *plan, abi.page_region *regions, int count) noexcept nogil:
     """Replace the categories of regions by states."""
-    cdef uint16_t state
+    cdef uint64_t categories = 0
+    cdef uint16_t state = 0
     cdef int i
     for i in range(count):
-        state = state_of_categories(regions[i].categories)
-        if state & PRESENT:
-            state |= plan.present_state
+        # most regions are like the one before
+        if regions[i].categories != categories:
+            categories = regions[i].categories
+            state = state_of_categories(categories)
+            if state & PRESENT:
+                state |= plan.present_state
         regions[i].categories = state
 
 
@@ -196,10 +200,11 @@ cdef ssize_t scan_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
         cursor.mode = DIRECT
         cursor.maps = -1
         return 0
-    cursor.huge_seen = count > 0
+    cursor.huge_seen = (count > 0 and is_huge(plan, &regions[0])
+                        and is_huge(plan, &regions[count - 1]))
     for i in range(count):
-        matched += (regions[i].end - regions[i].start) >> PAGE_SHIFT
-        cursor.huge_seen = cursor.huge_seen and is_huge(plan, &regions[i])
+        matched += regions[i].end - regions[i].start
+    matched >>= PAGE_SHIFT
     read = put_scanned(fd, cursor, plan, sink, regions, count, reached)
     if read < 0:
         return read
