@@ -171,38 +171,6 @@ cdef ssize_t collect(int fd, uint64_t *at, uint64_t end, pace_t *pace, const abi
     return 0
 
 
-def regions(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
-            uint64_t mask, uint64_t anyof, uint64_t inverted, uint64_t returns):
-    """Return the regions of some spans as bytes of `struct page_region`, sorted and merged."""
-    cdef abi.scan_arg asked
-    cdef found_t found
-    cdef pace_t pace
-    cdef uint64_t at
-    cdef ssize_t got
-    cdef size_t i
-    memset(&asked, 0, sizeof(asked))
-    memset(&found, 0, sizeof(found))
-    asked.category_mask = mask
-    asked.category_anyof_mask = anyof
-    asked.category_inverted = inverted
-    asked.return_mask = returns
-    try:
-        for i in range(<size_t> starts.shape[0]):
-            start_pace(&pace)
-            at = starts[i]
-            while at < ends[i]:
-                with nogil:
-                    got = collect(fd, &at, ends[i], &pace, &asked, &found)
-                if got < 0:
-                    raise failure(-got, path)
-                PyErr_CheckSignals()
-        check_alive(fd, path)
-        return PyBytes_FromStringAndSize(<char *> found.regions,
-                                         found.count * sizeof(abi.page_region))
-    finally:
-        free(found.regions)
-
-
 cdef ssize_t find_populated(int fd, uint64_t *at, uint64_t end, uint64_t step, pace_t *pace,
                             found_t *found) noexcept nogil:
     """Find blocks with a page present or swapped, for TIME_SLICE_NS or to the span's end."""
@@ -226,12 +194,9 @@ cdef ssize_t find_populated(int fd, uint64_t *at, uint64_t end, uint64_t step, p
     return 0
 
 
-def populated(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
-              uint64_t pages):
-    """Return where pages of some spans are present or swapped, as bytes like those of `regions`.
-
-    Each range begins with such a page, and ends where a block of `pages` has none.
-    """
+cdef bytes search(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
+                  const abi.scan_arg *asked, uint64_t step):
+    """Return what some spans have, as bytes: the regions asked for, or NULL: populated blocks."""
     cdef found_t found
     cdef pace_t pace
     cdef uint64_t at
@@ -244,7 +209,10 @@ def populated(int fd, object path, const uint64_t[::1] starts, const uint64_t[::
             at = starts[i]
             while at < ends[i]:
                 with nogil:
-                    got = find_populated(fd, &at, ends[i], pages << PAGE_SHIFT, &pace, &found)
+                    if asked is NULL:
+                        got = find_populated(fd, &at, ends[i], step, &pace, &found)
+                    else:
+                        got = collect(fd, &at, ends[i], &pace, asked, &found)
                 if got < 0:
                     raise failure(-got, path)
                 PyErr_CheckSignals()
@@ -253,3 +221,26 @@ def populated(int fd, object path, const uint64_t[::1] starts, const uint64_t[::
                                          found.count * sizeof(abi.page_region))
     finally:
         free(found.regions)
+
+
+# ---- for Python --------------------------------------------------------------------------------
+
+def regions(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
+            uint64_t mask, uint64_t anyof, uint64_t inverted, uint64_t returns):
+    """Return the regions of some spans as bytes of `struct page_region`, sorted and merged."""
+    cdef abi.scan_arg asked
+    memset(&asked, 0, sizeof(asked))
+    asked.category_mask = mask
+    asked.category_anyof_mask = anyof
+    asked.category_inverted = inverted
+    asked.return_mask = returns
+    return search(fd, path, starts, ends, &asked, 0)
+
+
+def populated(int fd, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
+              uint64_t pages):
+    """Return where pages of some spans are present or swapped, as bytes like those of `regions`.
+
+    Each range begins with such a page, and ends where a block of `pages` has none.
+    """
+    return search(fd, path, starts, ends, NULL, pages << PAGE_SHIFT)

@@ -19,6 +19,7 @@ from ..model.runs import State
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import within
 from ..process.process import Process
+from .shmem import SwapUse
 from .survey import RESOLVED, Segments, Spans
 from .table import Backing
 from .walk import Walker, ask, new_sink, pages_of
@@ -57,10 +58,9 @@ def fill_states(
     process: Process, start: int, end: int, questions: frozenset[str], states: States
 ) -> None:
     """Fill the states of a span's pages, as far as the questions need them."""
-    nothing_swapped = not pagecache.swap_in_use()
+    swap = SwapUse()
     _fill(process, start, end, questions, Sink((), start, states=states))
-    if nothing_swapped and not pagecache.swap_in_use():
-        # Who may not see swap types cannot tell markers from swap: then all are markers.
+    if swap.was_none():
         states &= ~np.uint16(State.SWAPPED)
 
 

@@ -14,8 +14,8 @@ from ..model.questions import mask
 from ..process.capabilities import need_soft_dirty
 from ..process.process import Process
 from .masks import read
-from .shmem import SharedMemory, unresolved_question
-from .survey import RESOLVED, Segments, survey
+from .shmem import SharedMemory, SwapUse, unresolved_question
+from .survey import RESOLVED, Segments, no_segments, survey
 from .walk import pages_of
 
 __all__ = ["Mask", "Masks", "Pages"]
@@ -89,10 +89,9 @@ class Pages:
         # Find shared memory now: it may be unmapped when `swapped` is first used.
         self._memory = SharedMemory(process)
         before = self._survey()
-        nothing_swapped = not pagecache.swap_in_use()
+        swap = SwapUse()
         read(process, start, entries.view(np.uint64))
-        # Who may not see swap types cannot tell markers from swap: then all are markers.
-        self._nothing_swapped = nothing_swapped and not pagecache.swap_in_use()
+        self._nothing_swapped = swap.was_none()
         self._segments = self._survey()
         # Entries are of a segment's mapping only if it was there before and after.
         there = set(before.mappings)
@@ -161,8 +160,9 @@ class Pages:
 
     def _survey(self) -> Segments:
         """Return the segments of the span, if any page on this machine is swapped."""
-        spans = [(self.start, self.end)] if pagecache.swap_in_use() else []
-        return survey(self._memory.backings, spans, RESOLVED)
+        if not pagecache.swap_in_use():
+            return no_segments()
+        return survey(self._memory.backings, [(self.start, self.end)], RESOLVED)
 
     @functools.cached_property
     def _resolved(self) -> tuple[Mask, Mask]:

@@ -23,7 +23,7 @@ from ..process.capabilities import categories
 from ..process.process import Process
 from .shmem_sums import Sums
 
-__all__ = ["SharedMemory", "unresolved_question"]
+__all__ = ["SharedMemory", "SwapUse", "unresolved_question"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -41,6 +41,20 @@ def unresolved_question(mapping: Mapping) -> str:
     A private mapping's own copies have swap entries and markers, so their entries are not empty.
     """
     return "not_present" if mapping.shared else "empty"
+
+
+class SwapUse:
+    """Whether nothing on this machine was swapped while entries were read.
+
+    Who may not see swap types cannot tell a marker from a swapped page: then it is a marker.
+    """
+
+    def __init__(self) -> None:
+        self._none_before = not pagecache.swap_in_use()
+
+    def was_none(self) -> bool:
+        """Return whether nothing has been swapped from the beginning until now."""
+        return self._none_before and not pagecache.swap_in_use()
 
 
 class SharedMemory:

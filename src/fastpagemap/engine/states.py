@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .._kernel import pagecache
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.runs import (
     RUN_DTYPE,
@@ -24,6 +23,7 @@ from ..model.span import checked
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings
 from ..process.process import Process
+from .shmem import SwapUse
 from .survey import Segments, Spans
 from .walk import Walker, ask, new_sink
 
@@ -53,9 +53,9 @@ def states(
             walker.walk(segments, sink)
             return np.frombuffer(sink.runs(), RUN_DTYPE)
 
-        nothing_swapped = not pagecache.swap_in_use()
+        swap = SwapUse()
         answers = ask(process, chosen, frozenset(questions), put, current)
-        nothing_swapped = nothing_swapped and not pagecache.swap_in_use()
+        nothing_swapped = swap.was_none()
         # A scan of memory that is being torn down misses pages, and reports no error.
         process.check_alive()
     found = []
@@ -67,7 +67,6 @@ def states(
             found.append(runs)
     runs = _sorted(found)
     if nothing_swapped and has_any(runs["state"], State.SWAPPED).any():
-        # Who may not see swap types cannot tell markers from swap: then all are markers.
         runs["state"] &= ~np.uint64(State.SWAPPED)
         starts = np.concatenate([segments.starts for segments, _, _ in answers])
         runs = join_equal(runs[runs["state"] != 0], starts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -25,7 +26,7 @@ from ..process.mappings import mappings, within
 from ..process.process import Process
 from .table import Backing
 
-__all__ = ["RESOLVED", "Segments", "survey"]
+__all__ = ["RESOLVED", "Segments", "no_segments", "survey"]
 
 Addresses = npt.NDArray[np.uint64]
 Spans = Sequence[tuple[int, int] | Mapping]
@@ -104,6 +105,16 @@ class Segments:
             return dataclasses.replace(found, rows=self.rows[found.rows])
         unknown = np.full(len(self), int(Backing.UNKNOWN), np.uint8)
         return dataclasses.replace(self, backings=unknown, stable=False)
+
+
+@functools.cache
+def no_segments() -> Segments:
+    """Return the segments of no span."""
+    nothing = np.empty(0, np.uint64)
+    flags = np.empty(0, bool)
+    return Segments(
+        nothing, nothing, np.empty(0, np.uint8), flags, flags, np.empty(0, np.int64), []
+    )
 
 
 def survey(

@@ -49,7 +49,6 @@ class Walker:
 
     def __init__(self, process: Process, questions: frozenset[str]) -> None:
         self.process = process
-        self.questions = questions
         self.memory = SharedMemory(process)
         self.plans: tuple[Plan, ...] = plans(questions)
         # To resolve swapped pages, the walk must find those neither present nor swapped.
