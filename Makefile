@@ -14,13 +14,13 @@ ARGS :=
 TESTS_debug = $(call files,arguments core entry mapping maps pagecache pagemap reading regions \
 	residency span states states_shared sums tracking usage walk walk_limits) -k "not swapfile"
 # Left out: whatever looks at all of this process, in which AddressSanitizer reserves 20 TiB (it
-# takes minutes, or more memory than there is; its end is no stack); holes in which AddressSanitizer
-# allocates; dd, which calls aligned_alloc as that refuses; downstream again, slow to compile.
+# takes minutes, or more memory than there is; its end is no stack); dd, which calls aligned_alloc as
+# that refuses; downstream again, slow to compile.
 # A sanitizer writes its report to descriptor 2 and ends the process, so pytest must not capture that.
 TESTS_sanitize = $(call files,arguments core entry mapping maps pagecache reading regions \
 	residency span states states_shared tracking walk walk_limits) -k "not swapfile \
 	and not of_a_whole_address_space and not borders_are_never_crossed \
-	and not end_of_the_address_space and not gap and not a_file_saved_with_dd \
+	and not end_of_the_address_space and not a_file_saved_with_dd \
 	and not sampler_in_the_docs" --capture=sys
 files = $(foreach name,$1,tests/test_$(name).py)
 # Every malloc is AddressSanitizer's, which compilers are better off without; Python never frees all.

@@ -24,8 +24,22 @@ SHARED = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS
 #: Pages before and after every memory made here that belong to nobody.
 GAP = 8
 
+# Memory made here lies far below where the kernel puts what is mapped next: it takes the highest
+# hole that fits. Else an allocation may land in a hole that a test made, and goes with the test.
+_LOWEST, _HIGHEST = 1 << 45, 1 << 46
+_places = {"next": _LOWEST}
+
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _KSM = "/sys/kernel/mm/ksm"
+
+
+def _place_for(size):
+    """A hint where to map so many bytes; taken or out of reach, the kernel chooses by itself."""
+    if _places["next"] + size > _HIGHEST:
+        _places["next"] = _LOWEST
+    place = _places["next"]
+    _places["next"] += size + PAGE
+    return place
 
 
 class Memory:
@@ -48,7 +62,8 @@ class Memory:
         if fd >= 0:
             self.undo.callback(os.close, fd)
         room = (pages + 2 * GAP) * PAGE + align
-        self._gap = linux.call("mmap", 0, room, NONE, PRIVATE | linux.MAP_NORESERVE, -1, 0)
+        place = _place_for(room)
+        self._gap = linux.call("mmap", place, room, NONE, PRIVATE | linux.MAP_NORESERVE, -1, 0)
         self.undo.callback(linux.call, "munmap", self._gap, room)
         self.start = -(-(self._gap + GAP * PAGE) // align) * align
         self.end = self.start + pages * PAGE

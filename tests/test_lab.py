@@ -1,5 +1,8 @@
 """The laboratory itself: does it make what it says, by the kernel's own account?"""
 
+import contextlib
+import ctypes
+import mmap
 import os
 import struct
 
@@ -275,3 +278,15 @@ def test_hugetlb_pool_is_put_back():
 def test_maps_line(line, path):
     assert oracle.maps_line(line).path == path
     assert oracle.maps_line(b"Rss:    4 kB") is None
+
+
+def test_nothing_lands_in_a_hole():
+    """What is mapped next would be unmapped with the memory, or be read and written by a test."""
+    with contextlib.ExitStack() as stack:
+        holes = stack.enter_context(memory.untouched(1000)).unmap(100, 900)
+        for _ in range(200):
+            room = stack.enter_context(mmap.mmap(-1, 16 * PAGE))
+            with_address = ctypes.c_char.from_buffer(room)
+            address = ctypes.addressof(with_address)
+            del with_address
+            assert not holes.start <= address < holes.end
