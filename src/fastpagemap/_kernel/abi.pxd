@@ -13,6 +13,10 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *buffer, size_t size)
     off_t lseek(int fd, off_t offset, int whence)
 
+cdef extern from "<fcntl.h>" nogil:
+    enum: AT_FDCWD
+    int openat(int directory, const char *path, int flags, ...)
+
 cdef extern from "<sys/mman.h>" nogil:
     enum: MAP_ANONYMOUS
     enum: MAP_PRIVATE
@@ -61,6 +65,10 @@ cdef extern from "uapi.h" nogil:
     const int PM_PRESENT
     const int SWAP_TYPE_BITS
     const int SWAP_TYPES_RESERVED
+
+    const long SYS_memfd_create
+    const unsigned int MFD_CLOEXEC "FPM_MFD_CLOEXEC"
+    const long SYS_pidfd_open
 
     const long SYS_cachestat
     ctypedef struct cachestat_range "struct fpm_cachestat_range":

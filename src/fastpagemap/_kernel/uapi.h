@@ -25,6 +25,11 @@
 /* cachestat(2), Linux 6.5: how many pages of a range of a file are in the page cache, and how many
  * were evicted. For shared memory, evicted means swapped out. One number on every architecture. */
 #include <sys/syscall.h>
+#define FPM_MFD_CLOEXEC 1U
+#ifndef SYS_pidfd_open /* 5.3 */
+#define SYS_pidfd_open 434
+#endif
+
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif

@@ -1,0 +1,18 @@
+"""Types of the compiled module."""
+
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+__test__: dict[str, Any]
+
+CWD: int
+
+@disjoint_base
+class Descriptor:
+    fd: int
+    def __new__(cls) -> Descriptor: ...
+
+def open_file(path: str | bytes, flags: int, directory: int = ...) -> Descriptor: ...
+def open_memory(name: str, flags: int = 0) -> Descriptor: ...
+def open_pidfd(pid: int) -> Descriptor: ...

@@ -1,0 +1,79 @@
+"""Open files that close themselves.
+
+A file is opened and owned within C. So no signal handler, which may raise an exception, runs between
+the two; and none runs while the file is closed, where an exception could not be raised.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR, errno
+from posix.fcntl cimport O_CLOEXEC
+from posix.unistd cimport close
+
+from fastpagemap._kernel cimport abi
+
+import os
+
+from .failures import failure
+
+CWD = abi.AT_FDCWD
+
+
+cdef class Descriptor:
+    """The number of an open file, in `fd`; it is closed with the last reference to this object."""
+
+    cdef readonly int fd
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        cdef int fd = self.fd
+        if fd >= 0:
+            with nogil:
+                close(fd)
+
+
+cdef bytes c_text(object path):
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError("embedded null byte")
+    return encoded
+
+
+def open_file(object path, int flags, int directory=abi.AT_FDCWD):
+    """Open a path, relative to the descriptor of a directory; a child program does not inherit it.
+
+    Only a file that exists can be opened: there is no mode for a new one.
+    """
+    cdef Descriptor held = Descriptor.__new__(Descriptor)
+    cdef bytes encoded = c_text(path)
+    cdef const char *text = encoded
+    cdef int problem = 0
+    while True:
+        with nogil:
+            held.fd = abi.openat(directory, text, flags | O_CLOEXEC)
+            problem = errno
+        if held.fd >= 0:
+            return held
+        if problem != EINTR:
+            raise failure(problem, path)
+        PyErr_CheckSignals()
+
+
+def open_memory(str name, unsigned int flags=0):
+    """Make a file in memory (memfd_create)."""
+    cdef Descriptor held = Descriptor.__new__(Descriptor)
+    cdef bytes encoded = c_text(name)
+    held.fd = abi.syscall(abi.SYS_memfd_create, <const char *> encoded, flags | abi.MFD_CLOEXEC)
+    if held.fd < 0:
+        raise failure(errno, f"memfd_create {name}")
+    return held
+
+
+def open_pidfd(int pid):
+    """Open a process by its pid in the pid namespace of this process (Linux 5.3)."""
+    cdef Descriptor held = Descriptor.__new__(Descriptor)
+    held.fd = abi.syscall(abi.SYS_pidfd_open, pid, 0)
+    if held.fd < 0:
+        raise failure(errno, f"process {pid}")
+    return held
