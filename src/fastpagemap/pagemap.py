@@ -23,7 +23,7 @@ from .model.span import checked
 from .process.capabilities import need_soft_dirty, soft_dirty
 from .process.limits import affordable
 from .process.mappings import mappings
-from .process.process import Process, pid_of
+from .process.process import Process, open_process
 
 if TYPE_CHECKING:
     from .snapshot.snapshot import Snapshot
@@ -65,7 +65,7 @@ class PageMap:
 
     def __init__(self, process: Any = None) -> None:
         self._follows_fork = process is None
-        self._held: Process | None = Process(None if process is None else pid_of(process))
+        self._held: Process | None = open_process(process)
 
     def __enter__(self) -> Self:
         self._process()

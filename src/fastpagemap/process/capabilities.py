@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from .._kernel import pagecache, procmaps, reading, scan, uffd
+from .._kernel.descriptor import open_file, open_memory
 from ..model import entry
 from ..model.entry import PAGE_SIZE, Category
-from ..model.errors import UnsupportedError
+from ..model.errors import UnsupportedError, tells_of_file
 from ..model.mapping import Mapping
 from ..model.span import span
 from .mappings import mappings
-from .process import Process, pid_of
+from .process import Process, open_process
 
 __all__ = [
     "Capabilities",
@@ -120,7 +121,7 @@ def capabilities(process: Any = None) -> Capabilities:
     The kernel is probed once, the permissions of this user at each call. Nothing is cleared or
     changed, so no one's tracking is disturbed.
     """
-    held = Process(None if process is None else pid_of(process))
+    held = open_process(process)
     return capabilities_of(held, mappings(held))
 
 
@@ -152,16 +153,14 @@ def _procmap_query(process: Process) -> bool:
 @functools.cache
 def _cachestat() -> bool:
     """Return whether cachestat works, probed on a page of a memfd."""
-    fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
+    file = open_memory("fastpagemap")
+    page = np.ones(1, np.uint8)
     try:
-        page = np.ones(1, np.uint8)
-        pagecache.by_cachestat(fd, "memfd", 0, page, page.copy())
+        pagecache.by_cachestat(file.fd, "memfd", 0, page, page.copy())
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: forbidden, as by seccomp
             raise
         return False
-    finally:
-        os.close(fd)
     return True
 
 
@@ -180,10 +179,12 @@ def _map_files(process: Process, current: Iterable[Mapping]) -> bool | None:
         if mapping.inode:
             name = f"map_files/{mapping.start:x}-{mapping.end:x}"
             try:
-                os.close(process.open(name, os.O_PATH))
+                process.open(name, os.O_PATH)
             except PermissionError:
                 return False
-            except OSError:  # unmapped meanwhile
+            except OSError as error:  # unmapped meanwhile
+                if not tells_of_file(error):
+                    raise
                 continue
             return True
     return None
@@ -219,19 +220,16 @@ def categories() -> Category:
     accepted = Category(0)
     with mmap.mmap(-1, entry.PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         starts, ends = np.array(span(page), np.uint64).reshape(2, 1)
-        fd = os.open("/proc/self/pagemap", os.O_RDONLY)
-        try:
-            for category in Category:
-                try:
-                    scan.regions(fd, "pagemap", starts, ends, category, 0, 0, category)
-                except OSError as error:
-                    # EINVAL: not this category; ENOTTY: no such call before Linux 6.7
-                    if error.errno not in (errno.EINVAL, errno.ENOTTY):
-                        raise
-                else:
-                    accepted |= category
-        finally:
-            os.close(fd)
+        pagemap = open_file("/proc/self/pagemap", os.O_RDONLY)
+        for category in Category:
+            try:
+                scan.regions(pagemap.fd, "pagemap", starts, ends, category, 0, 0, category)
+            except OSError as error:
+                # EINVAL: not this category; ENOTTY: no such call before Linux 6.7
+                if error.errno not in (errno.EINVAL, errno.ENOTTY):
+                    raise
+            else:
+                accepted |= category
     return accepted if soft_dirty() else accepted & ~Category.SOFT_DIRTY
 
 

@@ -2,50 +2,41 @@
 
 import contextlib
 import errno
-import operator
+import functools
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .._kernel import procmaps, reading
+from .._kernel.descriptor import Descriptor, open_file
+from ..model.errors import tells_of_file
+from .identity import check_running, pid_of
+from .namespaces import open_directory
 
-__all__ = ["Process", "pid_of"]
+__all__ = ["Process", "open_process"]
+
+_Answer = TypeVar("_Answer")
+
+# What is about memory. Once the main thread has ended, only the other threads show it.
+_OF_MEMORY = frozenset({"maps", "pagemap", "smaps", "smaps_rollup", "statm"})
+# What the main thread shows even then, and other threads show of themselves.
+_OF_MAIN_THREAD = frozenset({"comm", "stat", "status"})
+_NO_MEMORY = b"0 0 0 0 0 0 0\n"
+# Threads that are tried, one after the other, if each ends before it can be read.
+_MAX_THREADS = 16
 
 
-def pid_of(process: Any) -> int:
-    """Return the pid of an int, or of any object with a ``.pid``; 0 stands for no process.
-
-    Raises
-    ------
-    TypeError
-        It is neither.
-    ValueError
-        The pid is not a positive number.
-    ProcessLookupError
-        The object knows itself that its process has ended, so that its pid may be another's.
-    """
-    pid = getattr(process, "pid", process)
-    if isinstance(pid, bool):
-        raise TypeError(f"a pid is an int, not {pid!r}")
-    try:
-        pid = operator.index(pid)
-    except TypeError:
-        raise TypeError(
-            f"process must be a pid, an object with a .pid (of a process that was started), "
-            f"or None for this process, not {process!r}"
-        ) from None
-    if pid <= 0:
-        raise ValueError(f"pid {pid}: a pid is a positive number")
-    # subprocess.Popen has reaped it, or psutil.Process sees another start time under its pid
-    ended = getattr(process, "returncode", None) is not None
-    is_running = getattr(process, "is_running", None)
-    if ended or (is_running is not None and not is_running()):
-        raise ProcessLookupError(errno.ESRCH, f"{process!r} has ended")
-    return pid
+def open_process(process: Any = None) -> "Process":
+    """Open the process that an int or an object means; this process for None."""
+    if process is None:
+        return Process()
+    held = Process(pid_of(process))
+    check_running(process)
+    return held
 
 
 class Process:
@@ -56,41 +47,73 @@ class Process:
 
     The descriptors are closed with the last reference. So no thread reads, in the middle of a call,
     from a number that another thread has closed and a third one has got for another file.
+
+    Once its main thread has ended, a process is read through one of its other threads.
     """
 
-    __slots__ = ("directory", "maps", "owner", "pagemap", "path", "pid")
+    __slots__ = ("_held", "_thread", "directory", "maps", "owner", "pagemap", "path", "pid")
 
     def __init__(self, pid: int | None = None) -> None:
-        self.directory = self.pagemap = self.maps = -1
         # The process that opened them: a forked child inherits them, and they show the parent.
         self.owner = os.getpid()
         self.pid = self.owner if pid is None else pid
         self.path = f"/proc/{self.pid}"
+        self._thread = ""
         try:
-            self.directory = os.open(
-                "/proc/self" if pid is None else self.path, os.O_RDONLY | os.O_DIRECTORY
-            )
-        except FileNotFoundError:
+            directory = open_directory(self.pid)
+        except (FileNotFoundError, ProcessLookupError):
             raise self.gone() from None
+        self.directory = directory.fd
         try:
-            self.pagemap = self.open("pagemap")
-            self.maps = self.open("maps")
+            pagemap, maps = self._through_threads(self._open_memory)
         except PermissionError as error:
-            if self.read("statm") == b"0 0 0 0 0 0 0\n":
-                raise self.gone() from None
+            if self.read("statm") == _NO_MEMORY:
+                self._choose_thread()
             raise PermissionError(
                 error.errno,
                 f"{os.strerror(error.errno or errno.EACCES)} (another user's process, or one that "
                 "may not be dumped: needs the same user or CAP_SYS_PTRACE)",
                 error.filename,
             ) from None
-        self.check_alive()
+        self.pagemap, self.maps = pagemap.fd, maps.fd
+        # What owns the descriptors, which are kept as plain ints for speed.
+        self._held = (directory, pagemap, maps)
 
-    def __del__(self) -> None:
-        for fd in (self.pagemap, self.maps, self.directory):
-            if fd >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+    def _open_memory(self) -> tuple[Descriptor, Descriptor] | None:
+        """Open pagemap and maps; return None if there is no memory, or no more."""
+        pagemap, maps = self.open("pagemap"), self.open("maps")
+        return (pagemap, maps) if os.pread(pagemap.fd, 8, 0) else None
+
+    def _through_threads(self, ask: Callable[[], _Answer | None]) -> _Answer:
+        """Return what a function returns, through a thread where that is something."""
+        for _ in range(_MAX_THREADS):
+            try:
+                answer = ask()
+            except ProcessLookupError:  # the thread has ended
+                answer = None
+            if answer:
+                return answer
+            self._choose_thread()
+        raise self.gone()
+
+    def _choose_thread(self) -> None:
+        """Read through another thread from now on; raise if none has memory."""
+        try:
+            tasks = open_file("task", os.O_RDONLY | os.O_DIRECTORY, self.directory)
+            names = os.listdir(tasks.fd)
+        except (FileNotFoundError, ProcessLookupError):
+            raise self.gone() from None
+        for name in names:
+            thread = f"task/{name}/"
+            try:
+                statm = open_file(f"{thread}statm", os.O_RDONLY, self.directory)
+                if procmaps.read_all(statm.fd, self.path) == _NO_MEMORY:
+                    continue
+            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                continue
+            self._thread = thread
+            return
+        raise self.gone()
 
     def __reduce__(self) -> str:
         raise TypeError("a process's descriptors cannot be copied or pickled: open it anew")
@@ -104,12 +127,16 @@ class Process:
             self.path,
         )
 
-    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
-        """Open a file below /proc/PID; the caller closes it."""
+    def where(self, name: str) -> str:
+        """Return the path, from `directory` on, of a file that is below /proc/PID for others."""
+        return name if name in _OF_MAIN_THREAD else self._thread + name
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> Descriptor:
+        """Open a file below /proc/PID."""
         try:
-            return os.open(name, flags, dir_fd=self.directory)
+            return open_file(self.where(name), flags, self.directory)
         except (FileNotFoundError, ProcessLookupError):
-            if name in ("pagemap", "maps", "statm"):
+            if name in _OF_MEMORY:
                 raise self.gone() from None
             raise
         except OSError as error:
@@ -118,15 +145,18 @@ class Process:
 
     def read(self, name: str) -> bytes:
         """Return the whole content of a file below /proc/PID."""
+        # An empty file of memory does not say that nothing is mapped: the thread has ended.
+        if name in _OF_MEMORY:
+            return self._through_threads(functools.partial(self._read, name))
+        return self._read(name)
+
+    def _read(self, name: str) -> bytes:
         fd = self.open(name)
-        try:
-            return procmaps.read_all(fd, f"{self.path}/{name}")
-        finally:
-            os.close(fd)
+        return procmaps.read_all(fd.fd, f"{self.path}/{name}")
 
     def readlink(self, name: str) -> bytes:
         """Return the target of a link below /proc/PID."""
-        return os.readlink(os.fsencode(name), dir_fd=self.directory)
+        return os.readlink(os.fsencode(self.where(name)), dir_fd=self.directory)
 
     def uid(self) -> int:
         """Return the real user id: who started it, even if it runs as another user (set-uid)."""
@@ -145,21 +175,25 @@ class Process:
 
     def write_own(self, name: str, content: bytes) -> None:
         """Write to a file, if it is still about the memory that ``pagemap`` shows."""
-        fd = self.open(name, os.O_WRONLY)
-        try:
+
+        def write() -> bool:
+            fd = self.open(name, os.O_WRONLY)
             # After an exec the file is the new program's.
             self.check_alive()
-            os.write(fd, content)
-        finally:
-            os.close(fd)
+            os.write(fd.fd, content)
+            # Written through a thread that has ended, it is accepted and does nothing.
+            return self._read("statm") != _NO_MEMORY
+
+        self._through_threads(write)
 
     @contextlib.contextmanager
     def outlived(self) -> Iterator[None]:
         """Turn an OSError in the block into ProcessLookupError if the process is gone."""
         try:
             yield
-        except OSError:
-            self.check_alive()
+        except OSError as error:
+            if tells_of_file(error):
+                self.check_alive()
             raise
 
     def read_entries(self, start: int, entries: npt.NDArray[np.uint64]) -> None:

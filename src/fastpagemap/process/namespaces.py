@@ -1,0 +1,97 @@
+"""Which directory of /proc a process has, where /proc may show another pid namespace than this one.
+
+A container may have the /proc of the machine. There the pids of this process and of its children
+are the numbers of strangers.
+"""
+
+import errno
+import os
+import re
+
+from .._kernel import procmaps
+from .._kernel.descriptor import Descriptor, open_file, open_pidfd
+from ..model.errors import UnsupportedError
+
+__all__ = ["is_foreign", "number_in_proc", "open_directory"]
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY
+_PID = re.compile(rb"^Pid:\t(-?\d+)", re.MULTILINE)
+
+
+def is_foreign() -> bool:
+    """Return whether the numbers in /proc are those of another pid namespace.
+
+    Raises
+    ------
+    UnsupportedError
+        /proc does not show this process at all.
+    """
+    try:
+        return os.readlink("/proc/self") != str(os.getpid())
+    except FileNotFoundError:
+        raise _no_proc() from None
+
+
+def open_directory(pid: int) -> Descriptor:
+    """Open the directory in /proc of a process, given its pid as this process's system calls do.
+
+    Raises
+    ------
+    FileNotFoundError, ProcessLookupError
+        There is no such process.
+    UnsupportedError
+        /proc shows another pid namespace, and which process this is there cannot be found out.
+    """
+    if pid == os.getpid():
+        try:
+            return open_file("/proc/self", _FLAGS)
+        except FileNotFoundError:
+            raise _no_proc() from None
+    if not is_foreign():
+        return open_file(f"/proc/{pid}", _FLAGS)
+    held = _open_process(pid)
+    directory = open_file(f"/proc/{_number(held, pid)}", _FLAGS)
+    # The number was still this process's when its directory was opened.
+    _number(held, pid)
+    return directory
+
+
+def number_in_proc(pid: int) -> int:
+    """Return the number in /proc of a process, given its pid; raise as `open_directory` does."""
+    return _number(_open_process(pid), pid) if is_foreign() else pid
+
+
+def _open_process(pid: int) -> Descriptor:
+    try:
+        return open_pidfd(pid)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL):
+            raise
+        raise _not_shown(pid, error.strerror) from None
+
+
+def _number(held: Descriptor, pid: int) -> int:
+    """Return the number in /proc of a process that is held open; raise if it has ended."""
+    fd = open_file(f"/proc/self/fdinfo/{held.fd}", os.O_RDONLY)
+    found = _PID.search(procmaps.read_all(fd.fd, "fdinfo"))
+    number = int(found[1]) if found else 0
+    if number < 0:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"process {pid}")
+    if number == 0:
+        raise _not_shown(pid, "it is not there")
+    return number
+
+
+def _not_shown(pid: int, why: str | None) -> UnsupportedError:
+    return UnsupportedError(
+        errno.EOPNOTSUPP,
+        f"/proc shows another pid namespace, in which process {pid} cannot be found ({why}): "
+        "mount the /proc of this one, as unshare --mount-proc does",
+    )
+
+
+def _no_proc() -> UnsupportedError:
+    return UnsupportedError(
+        errno.EOPNOTSUPP,
+        "/proc does not show this process: it is not mounted, or shows another pid namespace",
+    )
