@@ -177,7 +177,7 @@ class Pages:
             self._memory.resolve_swapped(mapping, start, swapped[part], unknown[part])
         # A file's answer is not about these pages if their mapping has changed meanwhile.
         changed = np.ones(len(shared), bool)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ProcessLookupError):
             changed = shared.changed(self._memory.process) | unsure
         for _, part, mapping in self._parts(shared.part(changed)):
             mask(self.entries[part], "swapped", swapped[part])

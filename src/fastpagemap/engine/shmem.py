@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache, scan
+from .._kernel.descriptor import Descriptor
 from ..model.entry import PAGE_SIZE, REGION_DTYPE
+from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
 from ..model.questions import States, matching
 from ..model.runs import State
@@ -79,22 +81,22 @@ class SharedMemory:
             yield start, end, True
             return
         window = WINDOW_PAGES * PAGE_SIZE
-        with self._next_data(mapping) as next_data:
-            if next_data is None or not categories():
-                for at in range(start, end, window):
-                    yield at, min(at + window, end), True
-                return
-            populated = self._populated(start, end)
-            at = start
-            while at < end:
-                number = np.searchsorted(populated["end"], np.uint64(at), "right")
-                mapped = int(populated["start"][number]) if number < len(populated) else end
-                there = min(max(at, min(mapped, next_data(at))), end)
-                if at < there:
-                    yield at, there, False
-                if there < end:
-                    yield there, min(there + window, end), True
-                at = there + window
+        next_data = self._next_data(mapping)
+        if next_data is None or not categories():
+            for at in range(start, end, window):
+                yield at, min(at + window, end), True
+            return
+        populated = self._populated(start, end)
+        at = start
+        while at < end:
+            number = np.searchsorted(populated["end"], np.uint64(at), "right")
+            mapped = int(populated["start"][number]) if number < len(populated) else end
+            there = min(max(at, min(mapped, next_data(at))), end)
+            if at < there:
+                yield at, there, False
+            if there < end:
+                yield there, min(there + window, end), True
+            at = there + window
 
     def _populated(self, start: int, end: int) -> npt.NDArray[np.void]:
         """Return the parts of a span where the page table has pages, in blocks."""
@@ -103,18 +105,16 @@ class SharedMemory:
         found = scan.populated(process.pagemap, process.path, starts, ends, _BLOCK_PAGES)
         return np.frombuffer(found, REGION_DTYPE)
 
-    @contextlib.contextmanager
-    def _next_data(self, mapping: Mapping) -> Iterator[Callable[[int], int] | None]:
-        """Give a function that finds the first address, from one on, with a page in the file.
+    def _next_data(self, mapping: Mapping) -> Callable[[int], int] | None:
+        """Return a function that finds the first address, from one on, with a page in the file.
 
-        The page may be in RAM or in swap. Give None if no file can be asked.
+        The page may be in RAM or in swap. Return None if no file can be asked. The file is closed
+        with the function: a generator's `finally` may run where no exception can be raised.
         """
-        with contextlib.closing(self.backings.files.descriptors(mapping)) as descriptors:
-            for fd in descriptors:
-                if pagecache.file_system(fd) == pagecache.TMPFS_MAGIC:
-                    yield functools.partial(_next_data, fd, mapping)
-                    return
-            yield None
+        for file in self.backings.files.descriptors(mapping):
+            if pagecache.file_system(file.fd) == pagecache.TMPFS_MAGIC:
+                return functools.partial(_next_data, file, mapping)
+        return None
 
     # ---- pages ----
 
@@ -151,8 +151,8 @@ class SharedMemory:
         if not pagecache.swap_in_use() or self.backings.files.is_device(mapping):
             unresolved.fill(False)
             return
-        for fd in self.backings.files.descriptors(mapping):
-            if _resolve_by_file(fd, mapping, start, swapped, unresolved):
+        for file in self.backings.files.descriptors(mapping):
+            if _resolve_by_file(file.fd, mapping, start, swapped, unresolved):
                 return
         with contextlib.suppress(ProcessLookupError):
             self._sums.resolve(mapping, start, swapped, unresolved, unresolved_question(mapping))
@@ -170,19 +170,23 @@ def _resolve_by_file(
         return True
     page = (mapping.offset + start - mapping.start) // PAGE_SIZE
     for look in (pagecache.by_cachestat, pagecache.by_mincore):
-        with contextlib.suppress(OSError):
+        try:
             look(fd, mapping.path, page, unresolved.view(np.uint8), swapped.view(np.uint8))
-            return True
+        except OSError as error:
+            if not tells_of_file(error):
+                raise
+            continue
+        return True
     return False
 
 
-def _next_data(fd: int, mapping: Mapping, address: int) -> int:
+def _next_data(file: Descriptor, mapping: Mapping, address: int) -> int:
     """Return the first address, from one on, with data in the file, or the mapping's end."""
     where = mapping.offset + address - mapping.start
     if where >= _FILE_END:  # mremap may let a mapping grow beyond it
         return mapping.end
     try:
-        at = os.lseek(fd, where, os.SEEK_DATA)
+        at = os.lseek(file.fd, where, os.SEEK_DATA)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise

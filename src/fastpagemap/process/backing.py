@@ -4,6 +4,8 @@ import contextlib
 import functools
 import os
 
+from .._kernel.descriptor import open_memory
+from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
 from .files import Files
 from .process import Process
@@ -19,11 +21,8 @@ _OTHER_FILES = ("/anon_hugepage", "/[aio]", "anon_inode:")
 @functools.cache
 def kernel_tmpfs() -> int:
     """Return the device of the kernel's own tmpfs: memfd, SysV and MAP_ANONYMOUS files."""
-    fd = os.memfd_create("fastpagemap", os.MFD_CLOEXEC)
-    try:
-        return os.fstat(fd).st_dev
-    finally:
-        os.close(fd)
+    file = open_memory("fastpagemap")
+    return os.fstat(file.fd).st_dev
 
 
 @functools.cache
@@ -35,13 +34,13 @@ def _kernel_hugetlbfs() -> frozenset[int]:
         sizes = os.listdir("/sys/kernel/mm/hugepages")
     for name in sizes:
         size = int(name.removeprefix("hugepages-").removesuffix("kB")) * 1024
-        flags = os.MFD_CLOEXEC | os.MFD_HUGETLB | (size.bit_length() - 1) << os.MFD_HUGE_SHIFT
-        with contextlib.suppress(OSError):
-            fd = os.memfd_create("fastpagemap", flags)
-            try:
-                found.add(os.fstat(fd).st_dev)
-            finally:
-                os.close(fd)
+        flags = os.MFD_HUGETLB | (size.bit_length() - 1) << os.MFD_HUGE_SHIFT
+        try:
+            file = open_memory("fastpagemap", flags)
+            found.add(os.fstat(file.fd).st_dev)
+        except OSError as error:
+            if not tells_of_file(error):
+                raise
     return frozenset(found)
 
 
