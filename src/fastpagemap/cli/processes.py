@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 
+from fastpagemap.process.namespaces import directory_of, pids
+
 
 def processes() -> list[int]:
     """Return the pids of all processes, in order."""
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return pids()
 
 
 def name_of(pid: int) -> str:
     """Return the name of a process as ps shows it; empty where it cannot be read."""
     try:
-        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY)
+        fd = os.open(f"{directory_of(pid)}/comm", os.O_RDONLY)
     except OSError:
         return ""
     try:
@@ -27,7 +29,15 @@ def name_of(pid: int) -> str:
 def has_memory(pid: int) -> bool:
     """Return whether a process is neither a kernel thread nor a zombie."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return file.read(2) != b"0 "
+        where = directory_of(pid)
+        # A main thread that has ended has none, while the others go on.
+        return _shows_memory(where) or any(
+            _shows_memory(f"{where}/task/{thread}") for thread in os.listdir(f"{where}/task")
+        )
     except OSError:
         return False
+
+
+def _shows_memory(where: str) -> bool:
+    with open(f"{where}/statm", "rb") as file:
+        return file.read(2) != b"0 "

@@ -12,6 +12,7 @@ import click
 from fastpagemap.cli.processes import has_memory, name_of, processes
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
+from fastpagemap.process.namespaces import directory_of
 
 if TYPE_CHECKING:
     from fastpagemap.snapshot.snapshot import Snapshot
@@ -68,7 +69,7 @@ def named(name: str) -> Iterator[int]:
 def _program(pid: int) -> str:
     """Return the file name of the program of a process."""
     try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+        return os.path.basename(os.readlink(f"{directory_of(pid)}/exe").removesuffix(" (deleted)"))
     except OSError:
         return ""
 
@@ -76,7 +77,7 @@ def _program(pid: int) -> str:
 def _command(pid: int) -> str:
     """Return the beginning of a command line, which tells processes of one name apart."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
+        with open(f"{directory_of(pid)}/cmdline", "rb") as file:
             words = os.fsdecode(file.read(4096)).replace("\0", " ").strip()
     except OSError:
         words = ""

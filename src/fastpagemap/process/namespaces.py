@@ -12,10 +12,11 @@ from .._kernel import procmaps
 from .._kernel.descriptor import Descriptor, open_file, open_pidfd
 from ..model.errors import UnsupportedError
 
-__all__ = ["is_foreign", "number_in_proc", "open_directory"]
+__all__ = ["directory_of", "is_foreign", "open_directory", "pids"]
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY
 _PID = re.compile(rb"^Pid:\t(-?\d+)", re.MULTILINE)
+_NUMBERS = re.compile(rb"^NSpid:\t(.*)", re.MULTILINE)
 
 
 def is_foreign() -> bool:
@@ -56,9 +57,36 @@ def open_directory(pid: int) -> Descriptor:
     return directory
 
 
-def number_in_proc(pid: int) -> int:
-    """Return the number in /proc of a process, given its pid; raise as `open_directory` does."""
-    return _number(_open_process(pid), pid) if is_foreign() else pid
+def directory_of(pid: int) -> str:
+    """Return the path of a process's directory in /proc; raise as `open_directory` does."""
+    return f"/proc/{_number(_open_process(pid), pid) if is_foreign() else pid}"
+
+
+def pids() -> list[int]:
+    """Return the pids of all processes, in order; of those in /proc that system calls can name."""
+    listed = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    if is_foreign():
+        level = len(_numbers("self"))
+        listed = [pid for number in listed if (pid := _pid_at(number, level))]
+    return sorted(listed)
+
+
+def _numbers(name: str) -> list[int]:
+    """Return the pids of a process in its own pid namespace and in each one around it."""
+    status = open_file(f"/proc/{name}/status", os.O_RDONLY)
+    found = _NUMBERS.search(procmaps.read_all(status.fd, "status"))
+    return [int(number) for number in found[1].split()] if found else []
+
+
+def _pid_at(number: int, level: int) -> int:
+    """Return the pid of a process in this pid namespace; 0 if it is not in there."""
+    try:
+        numbers = _numbers(str(number))
+        pid = numbers[level - 1] if len(numbers) >= level else 0
+        # Another namespace as deep as this one may have given it that pid.
+        return pid if pid and _number(_open_process(pid), pid) == number else 0
+    except (FileNotFoundError, ProcessLookupError, UnsupportedError):
+        return 0
 
 
 def _open_process(pid: int) -> Descriptor:
