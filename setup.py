@@ -93,6 +93,7 @@ def extension(name: str, sources: list[str], *flags: str) -> Extension:
         py_limited_api=LIMITED,
         extra_compile_args=[
             *("-fno-strict-aliasing", "-fvisibility=hidden"),
+            *("-include", "src/fastpagemap/_kernel/traceback.h"),
             *(*KIND.compile, *WARNINGS, *flags),
         ],
         extra_link_args=KIND.link,
