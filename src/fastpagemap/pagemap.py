@@ -17,6 +17,7 @@ from .engine.residency import residency
 from .engine.states import states
 from .engine.usage import usage
 from .model import entry, hooks
+from .model.errors import tells_of_file
 from .model.mapping import Mapping
 from .model.runs import Runs
 from .model.span import checked
@@ -90,7 +91,11 @@ class PageMap:
             name = os.fsdecode(process.read_own("comm").removesuffix(b"\n"))
             spans = self.mappings()
             usage = self.usage(spans)
-        except (OSError, ValueError):
+        except ValueError:
+            return None
+        except OSError as error:
+            if not tells_of_file(error):
+                raise
             return None
         html: str = hooks.load("notebook").of_usage(process.pid, name, spans, usage)
         return html
@@ -353,7 +358,7 @@ class PageMap:
         UnsupportedError
             This kernel cannot fill a column that `fields` names.
         ValueError
-            There is no such column.
+            There is no such column, or a mapping ends at 2**64.
         """
         return usage(self._process(), mappings, fields)
 

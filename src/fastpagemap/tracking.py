@@ -13,7 +13,7 @@ from ._kernel import uffd, writes
 from .engine.regions import known
 from .model import entry
 from .model.entry import PAGE_SIZE, REGION_DTYPE, Category
-from .model.errors import UnsupportedError
+from .model.errors import UnsupportedError, tells_of_file
 from .model.mapping import Mapping
 from .model.span import checked
 from .process.limits import affordable
@@ -104,6 +104,8 @@ class WriteTracker:
         try:
             watch.register(self.start, self.end)
         except OSError as error:
+            if error.errno is None:  # a signal handler's
+                raise
             raise self._refusal(process, error) from None
         writes.protect(process.pagemap, process.path, self.start, self.end)
 
@@ -305,7 +307,7 @@ def _opened() -> uffd.Userfaultfd:
     try:
         return uffd.Userfaultfd()
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        if not tells_of_file(error):
             raise
         if error.errno == errno.EINVAL:
             lacking = "it needs Linux 6.7 (UFFD_FEATURE_WP_ASYNC)"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..model.entry import PAGE_SIZE
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.runs import (
     RUN_DTYPE,
@@ -77,7 +78,14 @@ def _disjoint(spans: list[Mapping]) -> list[tuple[int, int]]:
     """Cut spans, which may overlap, at all their edges; return each stretch once, in order."""
     for span in spans:
         checked(span.start, span.end)
-    starts, ends = bounds(spans)
+    try:
+        starts, ends = bounds(spans)
+    except OverflowError:
+        # 2**64 does not fit 64 bits. Nothing is ever mapped on the last page.
+        last = (1 << 64) - PAGE_SIZE
+        starts, ends = bounds(
+            [span._replace(start=min(span.start, last), end=min(span.end, last)) for span in spans]
+        )
     edges = edges_of(starts, ends)
     inside = in_spans(edges, *union(starts, ends)).tolist()
     pairs = itertools.pairwise(edges.tolist())

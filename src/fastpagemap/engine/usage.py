@@ -46,7 +46,13 @@ def usage(
         for row in rows:
             checked(row.start, row.end)
     table = np.zeros((len(rows), len(columns)), np.uint64)
-    starts, ends = bounds(rows)
+    try:
+        starts, ends = bounds(rows)
+    except OverflowError:
+        raise ValueError(
+            "a mapping that ends at 2**64 has no row: its end does not fit 64 bits, and nothing is "
+            "ever mapped on the last page"
+        ) from None
     for name, values in (("start", starts), ("end", ends), ("size", ends - starts)):
         if name in columns:
             table[:, columns.index(name)] = values

@@ -200,7 +200,8 @@ def _changed(
     """Return which segments' answers depend on a mapping that has changed or gone since."""
     rests = segments.resolved.copy()
     if questions & _BY_BACKING:
-        rests |= segments.backings != Backing.UNKNOWN
+        # An int: while numpy looks at an enum's member it drops what a signal handler raises.
+        rests |= segments.backings != int(Backing.UNKNOWN)
     if not segments.stable or not rests.any():
         return np.zeros(len(segments), bool)
     return segments.changed(process) & rests
