@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -11,12 +9,11 @@ import numpy as np
 import pytest
 
 import fastpagemap as fpm
-import linux
 import memory
 import runas
 import swap
 from linux import PAGE
-from needs import Absent, need
+from reused import process_with
 from victim import Victim
 
 PAGES = 16
@@ -179,20 +176,6 @@ def test_a_reused_pid_is_not_read_by_mistake():
                 for name in ASKING:
                     with pytest.raises(ProcessLookupError):
                         METHODS[name](pm, span.start, span.end)
-
-
-def process_with(pid):
-    """A new process under a certain pid."""
-    for _ in range(200):
-        linux.write_text("/proc/sys/kernel/ns_last_pid", pid - 1)
-        process = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", "input()"], stdin=subprocess.PIPE
-        )
-        if process.pid == pid:
-            return process
-        process.kill()
-        process.communicate()
-    return need(False, "a pid to be had a second time", Absent)
 
 
 def test_closing_while_others_read():

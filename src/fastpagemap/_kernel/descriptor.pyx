@@ -12,6 +12,7 @@ from posix.unistd cimport close
 from fastpagemap._kernel cimport abi
 
 import os
+from sys import audit
 
 from .failures import failure
 
@@ -49,6 +50,7 @@ def open_file(object path, int flags, int directory=abi.AT_FDCWD):
     cdef bytes encoded = c_text(path)
     cdef const char *text = encoded
     cdef int problem = 0
+    audit("open", path, None, flags)  # as os.open does
     while True:
         with nogil:
             held.fd = abi.openat(directory, text, flags | O_CLOEXEC)
