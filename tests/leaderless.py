@@ -20,7 +20,7 @@ _EXIT = {"x86_64": 60, "aarch64": 93}
 
 
 class Leaderless:
-    """The process; leaving the context ends it. `start` and `end` are of its memory, all present."""
+    """The process; leaving the context ends it. Its memory, `start` to `end`, is present."""
 
     def __init__(self, threads=2):
         need(os.uname().machine in _EXIT, "the number of exit on this architecture", Absent)

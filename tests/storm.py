@@ -1,0 +1,115 @@
+"""Signals at any moment, whose handler raises: what arrives, what is lost, what stays open."""
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import sys
+import warnings
+
+#: Exceptions in one call, at most.
+MOST = 2
+
+
+class Hit(TimeoutError):
+    """What the handler raises: as many a program's does, an OSError, without a number."""
+
+
+class Storm:
+    """Calls functions under fire; collects what is wrong in `wrong`, and counts in `hits`."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.hits = self.whole = 0
+        self.wrong = []
+        self._raised = []
+        self._lost = []
+
+    @contextlib.contextmanager
+    def weather(self):
+        """Install the handler, and note what Python itself can only print."""
+        before = signal.signal(signal.SIGALRM, self._handle)
+        hook, sys.unraisablehook = sys.unraisablehook, self._lost.append
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)  # a file closed by its end
+                yield
+        finally:
+            sys.unraisablehook = hook
+            signal.signal(signal.SIGALRM, before)
+
+    def _handle(self, number, frame):
+        while frame is not None and frame.f_code is not Storm._under_fire.__code__:
+            frame = frame.f_back
+        # It has not begun, is over, or has had enough.
+        if frame is None or len(self._raised) == MOST:
+            return
+        # Another signal in the middle of this would raise in place of this one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        try:
+            self._raised.append(Hit())
+            raise self._raised[-1]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+
+    def _under_fire(self, function, delay, interval):
+        try:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, delay, interval)
+                function()
+                self.whole += 1
+            finally:
+                _evaluate()
+        finally:
+            _evaluate()
+
+    def call(self, name, function, delay, interval=0.0):
+        """Call a function with a signal after `delay` seconds, and perhaps more of them."""
+        before = open_files()
+        arrived = set()
+        try:
+            self._under_fire(function, delay, interval)
+        except BaseException as error:
+            arrived = {id(each) for each in _chain(error)}
+            if not isinstance(error, Hit):
+                self.wrong.append(f"{name}: {error!r} in place of what the handler raised")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.hits += len(self._raised)
+        # Of several, Python may keep only the last: one that is raised again forgets in whose
+        # handling it was raised first.
+        if self._raised and not any(id(each) in arrived for each in self._raised):
+            self.wrong.append(f"{name}: an exception was lost")
+        self._raised.clear()
+        self.wrong += [
+            f"{name}: {each.exc_value!r} ignored in {each.object!r}" for each in self._lost
+        ]
+        self._lost.clear()
+        if open_files() != before:
+            gc.collect()
+            if left := open_files() - before:
+                self.wrong.append(f"{name}: left open {left}")
+
+
+def _evaluate():
+    """Have the interpreter raise what waits to be raised."""
+
+
+def _chain(error):
+    """An exception and those in whose handling it was raised."""
+    found, waiting = [], [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in found:
+            found.append(each)
+            waiting += [each.__context__, each.__cause__]
+    return found
+
+
+def open_files():
+    """What is open in this process: numbers and files."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of this very listing
+            found.add((name, os.readlink(f"/proc/self/fd/{name}")))
+    return found
