@@ -40,17 +40,20 @@ class PageMap:
     Parameters
     ----------
     process : int or object, optional
-        A pid, or any object with a ``.pid`` (``psutil.Process``, ``subprocess.Popen``,
-        ``multiprocessing.Process``). This process by default; then a forked child's copy of the
-        object shows the child.
+        A pid as this process's system calls take it, or any object with a ``.pid``
+        (``psutil.Process``, ``subprocess.Popen``, ``multiprocessing.Process``). This process by
+        default; then a forked child's copy of the object shows the child.
 
     Raises
     ------
     ProcessLookupError
-        There is no such process, or it has no memory (a zombie, a kernel thread). Every method
-        raises it once the process has exited or called exec.
+        There is no such process, or it has no memory (a zombie, a kernel thread), or the object
+        knows that its process has ended. Every method raises it once the process has exited or
+        called exec; not yet when its main thread has ended and others go on.
     PermissionError
         This user may not read the process: it is another user's, and CAP_SYS_PTRACE is missing.
+    UnsupportedError
+        /proc is that of another pid namespace, and does not show which process is meant.
     ValueError, TypeError
         `process` is no pid and has none.
 
@@ -406,7 +409,7 @@ class PageMap:
         *,
         out: npt.NDArray[np.void] | None = None,
     ) -> npt.NDArray[np.void]:
-        """Return how much of each of many allocations is present, swapped, shared, exclusive.
+        """Return how much of each of many allocations is present, swapped and so on.
 
         Parameters
         ----------
@@ -420,8 +423,9 @@ class PageMap:
         -------
         ndarray of RESIDENCY_DTYPE
             One row for each allocation, all uint64: how many of its bytes lie on pages in the masks
-            ``present``, ``swapped``, ``shared`` and ``exclusive``. An allocation of 100 bytes on a
-            present page counts 100. Bytes that are not mapped (any more) count nowhere.
+            ``present``, ``swapped``, ``shared``, ``exclusive`` and ``unknown``. An allocation of
+            100 bytes on a present page counts 100. Bytes that are not mapped (any more) count
+            nowhere.
 
         Raises
         ------

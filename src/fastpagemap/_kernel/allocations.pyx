@@ -217,18 +217,22 @@ cdef inline bint sum_within_page(const extents_t *extents, size_t extent, uint64
 
 
 cdef void sum_some(const uint64_t *addresses, const uint64_t *sizes, size_t count,
-                   const extents_t *extents, row_t *rows) noexcept nogil:
+                   const extents_t *extents, uint64_t *rows, size_t columns) noexcept nogil:
     cdef uint64_t[MASKS] low, high
-    cdef size_t i, extent = 0, last
+    cdef size_t i, column, extent = 0, last
     cdef uint64_t end
+    cdef row_t *row
     cdef int each
     for i in range(count):
+        row = <row_t *> (rows + i * columns)
+        for column in range(<size_t> MASKS, columns):
+            rows[i * columns + column] = 0
         end = addresses[i] + sizes[i]
         extent = find_span(extents.ends, extents.count, addresses[i], extent)
         if sizes[i] == 0 or extent == extents.count or end <= extents.starts[extent]:
-            memset(&rows[i], 0, sizeof(row_t))
+            memset(row, 0, sizeof(row_t))
             continue
-        if sum_within_page(extents, extent, addresses[i], sizes[i], &rows[i]):
+        if sum_within_page(extents, extent, addresses[i], sizes[i], row):
             continue
         last = extent
         if end >= extents.ends[extent]:
@@ -236,14 +240,17 @@ cdef void sum_some(const uint64_t *addresses, const uint64_t *sizes, size_t coun
         bytes_below(extents, extent, addresses[i], low)
         bytes_below(extents, last, end, high)
         for each in range(MASKS):
-            rows[i].bytes[each] = high[each] - low[each]
+            row.bytes[each] = high[each] - low[each]
 
 
 def sum_allocations(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
                     const uint64_t[::1] starts, const uint64_t[::1] ends,
                     const uint64_t[::1] first, const uint64_t[:, ::1] blocks,
                     const uint64_t[::1] totals, uint64_t[:, ::1] rows):
-    """Fill a row for each allocation with how many of its bytes are in each mask."""
+    """Fill a row for each allocation with how many of its bytes are in each mask.
+
+    Further columns are filled with 0.
+    """
     cdef extents_t extents
     cdef size_t count = addresses.shape[0], done = 0, batch
     if not count:
@@ -258,6 +265,7 @@ def sum_allocations(const uint64_t[::1] addresses, const uint64_t[::1] sizes,
     while done < count:
         batch = min(count - done, <size_t> SIGNAL_CHECK_ALLOCATIONS)
         with nogil:
-            sum_some(&addresses[done], &sizes[done], batch, &extents, <row_t *> &rows[done, 0])
+            sum_some(&addresses[done], &sizes[done], batch, &extents, &rows[done, 0],
+                     rows.shape[1])
         done += batch
         PyErr_CheckSignals()

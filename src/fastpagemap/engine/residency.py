@@ -1,4 +1,6 @@
-"""How much of each of many allocations is present, swapped, shared, exclusive."""
+"""How much of each of many allocations is present, swapped, shared, exclusive, unknown."""
+
+from __future__ import annotations
 
 import contextlib
 import operator
@@ -11,7 +13,8 @@ import numpy.typing as npt
 from .._kernel import allocations, scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, output
 from ..model.mapping import KERNEL_HALF
-from ..model.runs import Addresses, Spans, bounds, close_gaps, union
+from ..model.questions import States, matching
+from ..model.runs import Addresses, Spans, State, bounds, close_gaps, union
 from ..process.capabilities import categories
 from ..process.mappings import mappings
 from ..process.process import Process
@@ -21,7 +24,7 @@ from .survey import survey
 
 __all__ = ["RESIDENCY_DTYPE", "residency"]
 
-_COLUMNS = ("present", "swapped", "shared", "exclusive")
+_COLUMNS = ("present", "swapped", "shared", "exclusive", "unknown")
 RESIDENCY_DTYPE = np.dtype([(name, "=u8") for name in _COLUMNS])
 """The row of an allocation: its bytes on pages of each mask."""
 
@@ -51,14 +54,36 @@ def residency(
             "the last address there is"
         )
     out = output(out, where.shape, RESIDENCY_DTYPE)
-    rows = out.view(np.uint64).reshape(-1, allocations.MASK_COUNT)
-    extents = _Extents()
-    for start, end in _marked(process, where, size):
-        for low, high in _populated(process, start, end):
-            extents.add(process, low, high)
+    rows = out.view(np.uint64).reshape(-1, len(_COLUMNS))
+    extents, unknown = _looked_up(process, where, size)
     process.check_alive()
     allocations.sum_allocations(where, size, *extents.arrays(), rows)
+    if unknown:
+        only = np.empty((len(where), allocations.MASK_COUNT), np.uint64)
+        allocations.sum_allocations(where, size, *unknown.arrays(), only)
+        rows[:, _COLUMNS.index("unknown")] = only[:, 0]
     return out
+
+
+def _looked_up(process: Process, where: Addresses, size: Addresses) -> tuple[_Extents, _Extents]:
+    """Return the extents of memory that is present and so on, and of memory that is unknown.
+
+    Pages that are unknown are rare: the others need not pay for a fifth mask.
+    """
+    extents, unknown = _Extents(), _Extents()
+    buffer = np.empty(0, np.uint16)
+    for start, end in _marked(process, where, size):
+        for low, high in _populated(process, start, end):
+            pages = (high - low) // PAGE_SIZE
+            if len(buffer) < pages:
+                buffer = np.empty(pages, np.uint16)
+            states = buffer[:pages]
+            fill_states(process, low, high, frozenset(_COLUMNS), states)
+            extents.add(low, high, states)
+            of_unknown = matching(states, "unknown")
+            if of_unknown.any():
+                unknown.add(low, high, of_unknown * np.uint16(State.PRESENT))
+    return extents, unknown
 
 
 def _checked(values: Any, name: str) -> Addresses:
@@ -155,17 +180,14 @@ class _Extents:
         self._blocks: list[npt.NDArray[np.uint64]] = []
         self._count = 0
         self._totals = np.zeros(allocations.MASK_COUNT, np.uint64)
-        self._states = np.empty(0, np.uint16)
 
-    def add(self, process: Process, start: int, end: int) -> None:
+    def __bool__(self) -> bool:
+        return bool(self._spans)
+
+    def add(self, start: int, end: int, states: States) -> None:
         """Fill the blocks of a span, and keep them if any page is in a mask."""
-        pages = (end - start) // PAGE_SIZE
-        if len(self._states) < pages:
-            self._states = np.empty(pages, np.uint16)
-        states = self._states[:pages]
-        fill_states(process, start, end, frozenset(_COLUMNS), states)
         before = self._totals.copy()
-        count = -(-pages // allocations.BLOCK_PAGES)
+        count = -(-len(states) // allocations.BLOCK_PAGES)
         blocks = np.empty((count, 2 * allocations.MASK_COUNT), np.uint64)
         allocations.pack(states, self._totals, blocks)
         if (self._totals != before).any():
