@@ -1,7 +1,7 @@
 """Open files that close themselves.
 
-A file is opened and owned within C. So no signal handler, which may raise an exception, runs between
-the two; and none runs while the file is closed, where an exception could not be raised.
+A file is opened and owned within C. So no signal handler, which may raise an exception, runs in
+between; and none runs while the file is closed, where an exception could not be raised.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
