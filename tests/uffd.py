@@ -66,3 +66,9 @@ def poisoned(pages):
             request = struct.pack("QQQq", memory.at(page), PAGE, 0, 0)
             fcntl.ioctl(fd, _IO_POISON, ctypes.create_string_buffer(request))
     return memory
+
+
+def track_writes(memory):
+    """Have memory tracked as by WriteTracker, by a descriptor that the memory closes."""
+    features = _FEATURES_WP | _FEATURE_WP_ASYNC
+    return _watched(memory, features, _MODE_WP, "userfaultfd WP_ASYNC (Linux 6.7)")

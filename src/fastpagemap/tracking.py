@@ -25,6 +25,8 @@ __all__ = ["WriteTracker"]
 
 Mask = npt.NDArray[np.bool_]
 
+# What a filter of system calls refuses with.
+_REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY)
 # Memory that the kernel shows, and no process may write.
 _KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
 # Files of devices and of the kernel, whose pages may have no struct page.
@@ -61,7 +63,9 @@ class WriteTracker:
     -----
     Tracking ends when the tracker is closed or collected; the memory is then as it was before.
     Memory that is unmapped, mapped anew or moved meanwhile is no longer tracked, and `written`
-    raises. A forked child's copy of the memory is not tracked; the child needs a tracker of its
+    raises, also where another tracker has got the addresses. If that happens at the very moment of
+    an answer, this tracker may go on with what is there now: all of it is reported as written. So
+    close a tracker before its memory is freed. A forked child's copy of the memory is not tracked; the child needs a tracker of its
     own. Many threads may ask one tracker while others write; each written page is reported to one
     of them.
 
@@ -107,7 +111,10 @@ class WriteTracker:
             if error.errno is None:  # a signal handler's
                 raise
             raise self._refusal(process, error) from None
-        writes.protect(process.pagemap, process.path, self.start, self.end)
+        try:
+            writes.protect(process.pagemap, process.maps, watch, process.path)
+        except OSError as error:
+            raise self._translated(process, error) from None
 
     def _refusal(self, process: Process, error: OSError) -> Exception:
         """Return the exception for a span that the kernel refuses to track."""
@@ -125,6 +132,8 @@ class WriteTracker:
             )
         if error.errno == errno.EINVAL and self._cuts_hugetlb(process):
             return ValueError(f"{where} begins or ends within a hugetlb page")
+        if error.errno in _REFUSED:
+            return _forbidden(error.errno)
         return UnsupportedError(
             error.errno,
             f"the kernel does not track writes to memory like that of {where}: {error.strerror}",
@@ -185,18 +194,31 @@ class WriteTracker:
             )
         return process, watch
 
-    def _check_mapped(self, process: Process) -> None:
-        """Raise ValueError if part of the span is unmapped by now: a scan passes over that."""
-        if not writes.is_all_mapped(process.maps, self.start, self.end):
-            _check(process, self.start, self.end, writable=False)
-
-    def _lost(self, error: Exception) -> OSError:
-        """Return the exception for a span that is no longer tracked in part."""
+    def _translated(self, process: Process, error: OSError) -> Exception:
+        """Return the exception for an answer that failed: is the span tracked no longer?"""
+        if error.filename == "UFFDIO_WRITEPROTECT":
+            return UnsupportedError(
+                error.errno,
+                "after an answer was broken off, written() alone can tell what it had found: a "
+                "filter of system calls (seccomp) refuses UFFDIO_WRITEPROTECT",
+            )
+        if error.errno == errno.EOPNOTSUPP:
+            return _forbidden(error.errno)
+        if error.errno not in (errno.EFAULT, errno.EPERM, errno.EBUSY):
+            return error
+        reason: Exception = error
+        if error.errno == errno.EFAULT:
+            try:
+                _check(process, self.start, self.end, writable=False)
+            except ValueError as gap:
+                reason = gap
+        elif error.errno == errno.EBUSY:
+            reason = OSError("another userfaultfd tracks what is there now")
         self._held()  # a signal handler may have closed it
         return OSError(
             errno.EFAULT,
             f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
-            f"not tracked any more ({error})",
+            f"not tracked any more ({reason})",
         )
 
     def written(self, *, reset: bool = True, out: Mask | None = None) -> Mask:
@@ -225,8 +247,9 @@ class WriteTracker:
 
         Notes
         -----
-        An exception, even a signal handler's, loses no write: pages that were reset already count
-        as written again. If part of a span is gone,
+        An exception from here, even a signal handler's, loses no write: pages that were reset
+        already count as written again. A handler may also raise in the caller, just after this has
+        returned: then the answer is lost, unless it is in `out`. If part of a span is gone,
         ``PageMap().regions(start, end, mask=Category.WPALLOWED | Category.WRITTEN)`` finds the
         writes to the rest.
         """
@@ -237,17 +260,21 @@ class WriteTracker:
             out = np.zeros(self._count, bool)
         out = entry.output(out, (self._count,), np.dtype(bool))
         self._held()
-        with self._lock:
-            process, watch = self._held()
-            try:
-                self._check_mapped(process)
-                writes.written(
-                    process.pagemap, watch, process.path, self.start, out.view(np.uint8), reset,
-                    zeroed,
-                )  # fmt: skip
-            except (ValueError, PermissionError) as error:
-                raise self._lost(error) from None
-        return out
+        answer = None
+        try:
+            with self._lock:
+                process, watch = self._held()
+                answer = writes.Answer(watch, process.pagemap, process.maps, process.path)
+                try:
+                    answer.written(out, reset, zeroed)
+                except OSError as error:
+                    raise self._translated(process, error) from None
+            return out
+        except BaseException:
+            # Also one that a signal handler raised after the answer was complete.
+            if answer is not None:
+                answer.give_back()
+            raise
 
     def regions(
         self,
@@ -290,16 +317,21 @@ class WriteTracker:
                 "reset=True would lose writes: mask and returns must have WRITTEN, inverted not"
             )
         self._held()
-        with self._lock:
-            process, watch = self._held()
-            try:
-                self._check_mapped(process)
-                found = writes.regions(
-                    process.pagemap, watch, process.path, self.start, self.end, asked, reset
-                )
-            except (ValueError, PermissionError) as error:
-                raise self._lost(error) from None
-        return np.frombuffer(bytearray(found), REGION_DTYPE)
+        answer = None
+        try:
+            with self._lock:
+                process, watch = self._held()
+                answer = writes.Answer(watch, process.pagemap, process.maps, process.path)
+                try:
+                    told = bytearray(answer.regions(asked, reset))
+                    found = np.frombuffer(told, REGION_DTYPE)
+                except OSError as error:
+                    raise self._translated(process, error) from None
+            return found
+        except BaseException:
+            if answer is not None:
+                answer.give_back()
+            raise
 
 
 def _opened() -> uffd.Userfaultfd:
@@ -316,6 +348,15 @@ def _opened() -> uffd.Userfaultfd:
         raise UnsupportedError(
             error.errno, f"no write-tracking here: {lacking}: {error.strerror}"
         ) from None
+
+
+def _forbidden(number: int | None) -> UnsupportedError:
+    """Return the exception where a filter of system calls refuses what tracking needs."""
+    return UnsupportedError(
+        number,
+        "no write-tracking here: a filter of system calls (seccomp) refuses UFFDIO_REGISTER or "
+        "PAGEMAP_SCAN, or this kernel is older than Linux 6.7",
+    )
 
 
 def _check(process: Process, start: int, end: int, *, writable: bool = True) -> None:

@@ -28,6 +28,8 @@ cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
     int munmap(void *address, size_t size)
     int mincore(void *address, size_t size, unsigned char *vector)
+    enum: MS_ASYNC
+    int msync(void *address, size_t size, int flags)
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, void *argument)
@@ -99,6 +101,7 @@ cdef extern from "uapi.h" nogil:
     const unsigned long PAGEMAP_SCAN "FPM_PAGEMAP_SCAN"
     const uint64_t PM_SCAN_WP_MATCHING "FPM_PM_SCAN_WP_MATCHING"
     const uint64_t PM_SCAN_CHECK_WPASYNC "FPM_PM_SCAN_CHECK_WPASYNC"
+    const uint64_t PAGE_IS_WPALLOWED "FPM_PAGE_IS_WPALLOWED"
     const uint64_t PAGE_IS_WRITTEN "FPM_PAGE_IS_WRITTEN"
     const uint64_t PAGE_IS_FILE "FPM_PAGE_IS_FILE"
     const uint64_t PAGE_IS_PFNZERO "FPM_PAGE_IS_PFNZERO"

@@ -69,6 +69,7 @@ struct fpm_scan_arg {
 #define FPM_PAGEMAP_SCAN _IOWR('f', 16, struct fpm_scan_arg)
 #define FPM_PM_SCAN_WP_MATCHING (1 << 0)
 #define FPM_PM_SCAN_CHECK_WPASYNC (1 << 1)
+#define FPM_PAGE_IS_WPALLOWED (1 << 0)
 #define FPM_PAGE_IS_WRITTEN (1 << 1)
 #define FPM_PAGE_IS_FILE (1 << 2)
 #define FPM_PAGE_IS_PRESENT (1 << 3)

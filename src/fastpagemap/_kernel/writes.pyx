@@ -1,13 +1,14 @@
 """PAGEMAP_SCAN of this process's memory under userfaultfd: report and protect pages in one step.
 
-A write whose page was protected again, but not reported, would be lost. So when a signal or memory
-that is not tracked any more comes in between, the protection of those pages is lifted: they count
-as written.
+A write whose page was protected again, but not reported, would be lost. So when an exception or
+memory that is not tracked any more comes in between, the protection of those pages is lifted: they
+count as written.
 """
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINVAL, EIO, ENOMEM
+from libc.errno cimport EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -17,7 +18,7 @@ from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.procmaps cimport is_mapped, query_mapping
 from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE_NS, now, scan_once
 from fastpagemap._kernel.sinks cimport append, found_t, reserve
-from fastpagemap._kernel.uffd cimport Userfaultfd
+from fastpagemap._kernel.uffd cimport Userfaultfd, why_refused
 
 from .failures import failure
 
@@ -125,46 +126,18 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
     return 0
 
 
-cdef void lift_marked(Userfaultfd watch, uint64_t start, const uint8_t *mask,
-                      uint64_t pages) noexcept nogil:
-    """Make the pages of a mask count as written again."""
-    cdef uint64_t first = 0, last
-    while first < pages:
-        if not mask[first]:
-            first += 1
-            continue
-        last = first + 1
-        while last < pages and mask[last]:
-            last += 1
-        watch.lift(start + (first << PAGE_SHIFT), start + (last << PAGE_SHIFT))
-        first = last
-
-
-cdef void lift_found(Userfaultfd watch, const found_t *found) noexcept nogil:
-    """Make the pages of regions count as written again."""
-    cdef size_t i
-    for i in range(found.count):
-        watch.lift(found.regions[i].start, found.regions[i].end)
-
-
 cdef int run(sweep_t *sweep, object path) except -1:
     """Sweep to the end; signal handlers run in between."""
     cdef ssize_t got
     while sweep.at < sweep.end:
         with nogil:
             got = advance(sweep)
+        if got == -ENOMEM:
+            raise MemoryError
         if got < 0:
-            raise failure(-got, path)
+            raise failure(-why_refused(sweep.fd, got), path)
         PyErr_CheckSignals()
     return 0
-
-
-def is_all_mapped(int maps, uint64_t start, uint64_t end):
-    """Return whether a span is known to be mapped without gaps; never before Linux 6.11."""
-    cdef bint answer
-    with nogil:
-        answer = is_mapped(maps, start, end, False)
-    return answer
 
 
 cdef bint each_anonymous_writable(int maps, uint64_t start, uint64_t end) noexcept nogil:
@@ -190,55 +163,136 @@ def is_anonymous_writable(int maps, uint64_t start, uint64_t end):
     return answer
 
 
-def protect(int fd, object path, uint64_t start, uint64_t end):
-    """Protect the pages of a span that is registered with userfaultfd."""
+def protect(int fd, int maps, Userfaultfd watch, object path):
+    """Protect the pages of the span that is registered with userfaultfd."""
     cdef sweep_t sweep
-    begin(&sweep, fd, start, end, True)
+    begin(&sweep, fd, watch.start, watch.end, True)
     sweep.step = <uint64_t> MAX_STEP_PAGES << PAGE_SHIFT
     run(&sweep, path)
+    check(watch, fd, maps, path)
 
 
-def written(int fd, Userfaultfd watch, object path, uint64_t start, uint8_t[::1] mask,
-            bint reset, bint zeroed):
-    """Fill the mask of pages from `start` on: 1 if written since they were protected.
+cdef int check(Userfaultfd watch, int fd, int maps, object path) except -1:
+    """Raise OSError unless the whole span is registered: EFAULT for a gap; else as `check`."""
+    cdef int problem
+    with nogil:
+        problem = -EFAULT if watch.has_gap(maps) else watch.check(fd)
+    if problem < 0:
+        raise failure(-problem, path)
+    return 0
 
-    `zeroed`: the mask is all 0 already. EPERM: part of the pages is not registered (any more).
+
+cdef class Answer:
+    """One answer about a tracked span. What it has taken can be given back, until it is told.
+
+    With `reset`, it is checked before and after that the span is this userfaultfd's: another may
+    have got the addresses, and its writes must not be taken.
     """
-    cdef sweep_t sweep
-    cdef uint8_t *first = &mask[0] if mask.shape[0] else NULL
-    begin(&sweep, fd, start, start + (<uint64_t> mask.shape[0] << PAGE_SHIFT), reset)
-    sweep.mask = first
-    sweep.zeroed = zeroed
-    try:
-        run(&sweep, path)
-    except BaseException:
-        if reset:
-            with nogil:
-                lift_marked(watch, start, first, (sweep.at - start) >> PAGE_SHIFT)
-        raise
 
-
-def regions(int fd, Userfaultfd watch, object path, uint64_t start, uint64_t end, tuple asked,
-            bint reset):
-    """Return the regions of a span as bytes of `struct page_region`, sorted and merged.
-
-    `asked`: mask, anyof, inverted, returns. `reset` protects the pages of these regions again.
-    """
     cdef sweep_t sweep
     cdef found_t found
-    memset(&found, 0, sizeof(found))
-    begin(&sweep, fd, start, end, reset)
-    sweep.asked.category_mask, sweep.asked.category_anyof_mask = asked[0], asked[1]
-    sweep.asked.category_inverted, sweep.asked.return_mask = asked[2], asked[3]
-    sweep.found = &found
-    try:
-        run(&sweep, path)
-        return PyBytes_FromStringAndSize(<char *> found.regions,
-                                         found.count * sizeof(abi.page_region))
-    except BaseException:
+    cdef Userfaultfd watch
+    cdef int fd, maps
+    cdef object path
+    cdef Py_buffer mask
+    cdef bint masked        # whether there is a mask
+    cdef bint taken         # whether there is something to give back
+
+    def __cinit__(self, Userfaultfd watch, int fd, int maps, object path):
+        self.watch, self.fd, self.maps, self.path = watch, fd, maps, path
+
+    def __dealloc__(self):
+        free(self.found.regions)
+        if self.masked:
+            PyBuffer_Release(&self.mask)
+
+    def written(self, object mask, bint reset, bint zeroed):
+        """Fill the mask of all pages, a byte each: 1 if written since they were protected.
+
+        `zeroed`: the mask is all 0 already. EPERM: part of the pages is not registered (any more).
+        """
+        cdef Userfaultfd watch = self.watch
+        cdef uint64_t first, last
+        cdef size_t i
+        cdef uint8_t *pages
+        PyObject_GetBuffer(mask, &self.mask, PyBUF_WRITABLE)
+        self.masked = True
+        pages = <uint8_t *> self.mask.buf
+        if self.mask.len != <Py_ssize_t> ((watch.end - watch.start) >> PAGE_SHIFT):
+            raise ValueError(f"a mask of {self.mask.len} bytes")
+        begin(&self.sweep, self.fd, watch.start, watch.end, reset)
+        self.sweep.mask = pages
+        self.sweep.zeroed = zeroed
+        self.ask(reset)
+        for i in range(watch.kept.count):
+            first = (watch.kept.regions[i].start - watch.start) >> PAGE_SHIFT
+            last = (watch.kept.regions[i].end - watch.start) >> PAGE_SHIFT
+            memset(pages + first, 1, last - first)
+        if reset:
+            watch.kept.count = 0
+
+    def regions(self, tuple asked, bint reset):
+        """Return the regions of the span as bytes of `struct page_region`, sorted and merged.
+
+        `asked`: mask, anyof, inverted, returns. `reset` protects the pages of these regions again.
+        """
+        cdef Userfaultfd watch = self.watch
+        begin(&self.sweep, self.fd, watch.start, watch.end, reset)
+        self.sweep.asked.category_mask, self.sweep.asked.category_anyof_mask = asked[0], asked[1]
+        self.sweep.asked.category_inverted, self.sweep.asked.return_mask = asked[2], asked[3]
+        self.sweep.found = &self.found
+        self.ask(reset)
+        if watch.kept.count:
+            # Which categories these pages have cannot be asked without protecting them again.
+            raise failure(EOPNOTSUPP, "UFFDIO_WRITEPROTECT")
+        return PyBytes_FromStringAndSize(<char *> self.found.regions,
+                                         self.found.count * sizeof(abi.page_region))
+
+    cdef int ask(self, bint reset) except -1:
+        cdef Userfaultfd watch = self.watch
+        cdef int problem
+        if watch.kept.count:
+            with nogil:
+                watch.lift_kept(self.fd)
         if reset:
             with nogil:
-                lift_found(watch, &found)
-        raise
-    finally:
-        free(found.regions)
+                problem = watch.check(self.fd)
+            if problem < 0:
+                raise failure(-problem, self.path)
+            self.taken = True
+        try:
+            run(&self.sweep, self.path)
+            check(watch, self.fd, self.maps, self.path)
+        except BaseException:
+            self.give_back()
+            raise
+        return 0
+
+    def give_back(self):
+        """Make the pages that were protected again count as written; a second call does nothing.
+
+        The GIL is kept: no other thread can close the descriptor meanwhile.
+        """
+        cdef uint64_t first = 0, last, start = self.watch.start
+        cdef uint64_t pages = (self.sweep.at - start) >> PAGE_SHIFT
+        cdef const uint8_t *mask
+        cdef size_t i
+        if not self.taken:
+            return
+        self.taken = False
+        for i in range(self.found.count):
+            self.watch.lift_or_keep(
+                self.fd, self.found.regions[i].start, self.found.regions[i].end)
+        if not self.masked:
+            return
+        mask = <const uint8_t *> self.mask.buf
+        while first < pages:
+            if not mask[first]:
+                first += 1
+                continue
+            last = first + 1
+            while last < pages and mask[last]:
+                last += 1
+            self.watch.lift_or_keep(
+                self.fd, start + (first << PAGE_SHIFT), start + (last << PAGE_SHIFT))
+            first = last

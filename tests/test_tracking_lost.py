@@ -1,0 +1,196 @@
+"""Write-tracking that is broken off: what an answer had taken is told by the next one."""
+
+import contextlib
+import dis
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastpagemap as fpm
+import linux
+import memory
+from linux import PAGE
+from tracked import numbers, reservation, tracked
+
+pytestmark = pytest.mark.usefixtures("_write_tracking")
+WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
+ASK = {
+    "written": lambda tracker: tracker.written(),
+    "regions": lambda tracker: tracker.regions(reset=True),
+}
+
+
+class Stop(Exception):
+    """What a signal's handler raises."""
+
+
+def raising_at(number, code):
+    """A trace function that raises where a signal's handler may run for the n-th time in `code`.
+
+    CPython runs them after calls, and where a function begins.
+    """
+    names = {i.offset: i.opname for i in dis.get_instructions(code)}
+    last, left = "", number
+
+    def at_opcode(frame, event, _):
+        nonlocal last, left
+        if event == "opcode":
+            before, last = last, names.get(frame.f_lasti, "")
+            if before.startswith(("CALL", "RESUME", "BEFORE_WITH")):
+                left -= 1
+                if left < 0:
+                    sys.settrace(None)
+                    raise Stop
+        return at_opcode
+
+    def at_call(frame, _event, _):
+        if frame.f_code is not code:
+            return None
+        frame.f_trace_opcodes = True
+        return at_opcode
+
+    return at_call
+
+
+def interrupted(call, code, number):
+    """Whether a call was broken off at its n-th such point."""
+    before = sys.gettrace()
+    sys.settrace(raising_at(number, code))
+    try:
+        call()
+    except Stop:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_an_exception_wherever_a_handler_may_run(ask):
+    code = getattr(fpm.WriteTracker, ask).__code__
+    some = [1, 2, 7, 200]
+    with tracked(memory.touched) as (made, tracker):
+        points = 0
+        while True:
+            for page in some:
+                made.write(page, page + 1, value=points)
+            if not interrupted(lambda: ASK[ask](tracker), code, points):
+                break
+            assert numbers(tracker.written()) == some
+            points += 1
+        assert points > 5
+        assert numbers(tracker.written()) == []
+
+
+@contextlib.contextmanager
+def alarm(handler):
+    """Have a handler called while an answer about LARGE bytes is under way, which takes longer."""
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0015)
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def map_anew(start, pages):
+    for page in pages:
+        flags = memory.PRIVATE | linux.MAP_FIXED
+        linux.call("mmap", start + page * PAGE, PAGE, memory.READ_WRITE, flags, -1, 0)
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_a_handler_that_maps_thousands_of_pages_anew(ask):
+    """However many parts of what was taken are gone, the rest counts as written again."""
+    pages = 30_000
+    holes = sorted(np.random.default_rng(1).permutation(pages)[:4000].tolist())
+    with reservation() as large, fpm.WriteTracker(*fpm.span(large)) as tracker:
+        start = tracker.start
+        for page in range(pages):
+            large[page * PAGE] = 1
+
+        def stop(*_):
+            map_anew(start, holes)
+            raise Stop
+
+        with alarm(stop), pytest.raises(Stop):
+            ASK[ask](tracker)
+        with fpm.PageMap() as pm:
+            found = pm.regions(start, start + pages * PAGE, mask=WRITTEN, returns=WRITTEN)
+        told = np.zeros(pages, bool)
+        for first, last, _ in found.tolist():
+            told[(first - start) // PAGE : (last - start) // PAGE] = True
+        assert numbers(~told) == holes
+
+
+@pytest.mark.parametrize("happen", ["unmapped", "mapped anew", "tracked by another"])
+@pytest.mark.parametrize("ask", ASK)
+def test_what_happens_behind_an_answer_that_is_under_way(ask, happen):
+    """It is seen at the end, not only before; what was taken from the rest is given back."""
+    with reservation() as large, fpm.WriteTracker(*fpm.span(large)) as tracker:
+        start = tracker.start
+        for page in range(4):
+            large[page * PAGE] = 1
+        others = []
+
+        def change(*_):
+            if happen == "unmapped":
+                linux.call("munmap", start + PAGE, PAGE)
+                return
+            map_anew(start, [1])
+            if happen == "tracked by another":
+                others.append(fpm.WriteTracker(start + PAGE, start + 2 * PAGE))
+                large[PAGE] = 1
+
+        with alarm(change), pytest.raises(OSError, match="not tracked any more") as caught:
+            ASK[ask](tracker)
+        assert caught.value.errno == errno.EFAULT
+        with fpm.PageMap() as pm:
+            found = pm.regions(start, tracker.end, mask=WRITTEN, returns=0)
+        told = {(at - start) // PAGE for first, last, _ in found for at in range(first, last, PAGE)}
+        assert told - {1} == {0, 2, 3}
+        if others:
+            assert numbers(others[0].written()) == [0]
+            others[0].close()
+
+
+NO_MEMORY = """
+import contextlib, mmap, resource
+import numpy as np
+import fastpagemap as fpm
+import linux
+
+pages, failed = 60_000, 0
+linux.call("mallopt", -3, 1 << 16)  # M_MMAP_THRESHOLD: no memory that is free serves the answer
+memory = mmap.mmap(-1, pages * linux.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(linux.MADV_NOHUGEPAGE)
+data = np.frombuffer(memory, np.uint8)
+tracker = fpm.WriteTracker(*fpm.span(memory))
+tracker.regions(reset=True)
+unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+for spare in range(0, 4 << 20, 1 << 17):
+    data[:: 2 * linux.PAGE] += 1
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * linux.PAGE
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare, resource.RLIM_INFINITY))
+    told = None
+    with contextlib.suppress(MemoryError):
+        told = tracker.regions(reset=True)
+    resource.setrlimit(resource.RLIMIT_AS, unlimited)
+    if told is None:
+        failed += 1
+        told = tracker.regions(reset=True)
+    assert ((told["start"] - tracker.start) // linux.PAGE).tolist() == list(range(0, pages, 2))
+assert 3 < failed < 32, failed
+"""
+
+
+def test_no_memory_for_the_regions():
+    """Neither for those that are collected, nor for the array that is returned."""
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(linux.__file__)}
+    subprocess.run([sys.executable, "-c", NO_MEMORY], env=environment, check=True, timeout=60)
