@@ -4,6 +4,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+__pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 WP_ASYNC: int
