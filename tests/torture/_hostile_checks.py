@@ -5,6 +5,7 @@ import itertools
 import mmap
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 
@@ -150,17 +151,24 @@ def tracker(_pm, chance, _current):
 
 def command(pm, chance, _current):
     """The command line: an answer, or one line that says why not."""
-    arguments = chance.choice(
-        (["report"], ["report", "--json"], ["report", "--group", "kind"], ["map"])
-    )
-    pid = str(pm.pid)
-    done = subprocess.run(
-        [sys.executable, "-m", "fastpagemap", arguments[0], pid, *arguments[1:]],
-        capture_output=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    with tempfile.TemporaryDirectory(prefix="fastpagemap-hostile-") as place:
+        arguments = chance.choice(
+            (
+                ["report", str(pm.pid)],
+                ["report", str(pm.pid), "--json"],
+                ["report", str(pm.pid), "--group", "kind"],
+                ["report", "--all"],
+                ["map", str(pm.pid), "-o", f"{place}/map.png"],
+                ["dump", str(pm.pid), "-o", f"{place}/dump.fpm"],
+            )
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "fastpagemap", *arguments],
+            capture_output=True,
+            timeout=90,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     said = done.stderr.decode(errors="replace")
     holds(done.returncode in (0, 1), f"{arguments}: exit code {done.returncode}: {said[-300:]}")
     holds("Traceback" not in said, f"{arguments}: {said[-600:]}")
@@ -169,5 +177,5 @@ def command(pm, chance, _current):
 #: Each call, and how often it is made in relation to the others.
 CALLS = {
     mappings: 6, read: 10, masks: 10, one_mask: 10, usage: 6, states: 6, regions: 6, residency: 6,
-    snapshot: 3, capabilities: 2, tracker: 4, command: 0.05,
+    snapshot: 3, capabilities: 2, tracker: 4, command: 0.3,
 }  # fmt: skip

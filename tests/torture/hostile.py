@@ -87,7 +87,7 @@ class Targets:
         """Replace what has ended; now and then, kill."""
         with self.lock:
             for index, (_, process) in list(self.running.items()):
-                if process.poll() is not None or self.chance.random() < 0.02:
+                if process.poll() is not None or self.chance.random() < 0.005:
                     self.kill(index)
                     self.start(index)
 
@@ -145,7 +145,7 @@ class Auditor:
         """See whether a call does not return; if so, end the targets, which may bring it back."""
         now = time.monotonic()
         for number, (name, since) in list(self.busy.items()):
-            if now - since > LIMIT * (4 if name.startswith("command") else 1):
+            if now - since > LIMIT * (6 if name.startswith("command") else 1):
                 self.find(f"{name}: does not return within {LIMIT} s")
                 faulthandler.dump_traceback()
                 self.targets.close()

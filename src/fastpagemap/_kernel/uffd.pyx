@@ -13,7 +13,7 @@ from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.procmaps cimport is_mapped
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
-from fastpagemap._kernel.sinks cimport append, found_t, reserve
+from fastpagemap._kernel.sinks cimport append, reserve
 
 from .failures import failure
 
@@ -141,11 +141,11 @@ cdef class Userfaultfd:
         Parts that are not registered any more are left alone. Returns 0, or -errno if pages may
         still be protected.
         """
-        cdef int problem, looks
+        cdef int problem
         if self.fd < 0:  # closed: nothing is protected any more
             return 0
         problem = lift_once(self.fd, start, end)
-        for looks in range(MAX_LOOKS):
+        for _ in range(MAX_LOOKS):
             if problem != -ENOENT:
                 return problem
             problem = lift_registered(self.fd, pagemap, start, end)

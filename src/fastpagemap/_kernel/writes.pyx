@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
-from fastpagemap._kernel.procmaps cimport is_mapped, query_mapping
+from fastpagemap._kernel.procmaps cimport query_mapping
 from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE_NS, now, scan_once
 from fastpagemap._kernel.sinks cimport append, found_t, reserve
 from fastpagemap._kernel.uffd cimport Userfaultfd, why_refused
