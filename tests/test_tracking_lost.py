@@ -159,6 +159,16 @@ def test_what_happens_behind_an_answer_that_is_under_way(ask, happen):
             others[0].close()
 
 
+def test_an_error_that_a_handler_raises_is_not_taken_for_the_kernels():
+    def stop(*_):
+        raise PermissionError(errno.EPERM, "from a handler")
+
+    with reservation() as large, fpm.WriteTracker(*fpm.span(large)) as tracker:
+        with alarm(stop), pytest.raises(PermissionError, match="from a handler"):
+            tracker.written()
+        assert numbers(tracker.written()) == []
+
+
 NO_MEMORY = """
 import contextlib, mmap, resource
 import numpy as np

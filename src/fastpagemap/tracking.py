@@ -202,6 +202,8 @@ class WriteTracker:
                 "after an answer was broken off, written() alone can tell what it had found: a "
                 "filter of system calls (seccomp) refuses UFFDIO_WRITEPROTECT",
             )
+        if error.filename != process.path:  # a signal handler raised it
+            return error
         if error.errno == errno.EOPNOTSUPP:
             return _forbidden(error.errno)
         if error.errno not in (errno.EFAULT, errno.EPERM, errno.EBUSY):

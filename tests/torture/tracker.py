@@ -1,0 +1,223 @@
+"""A WriteTracker against a set of page numbers: each write is told, once, whatever comes between.
+
+    python tests/torture/tracker.py --seconds 60 --seed 1
+
+One round is one memory: it is written, dropped, protected, forked and mapped anew, and asked about
+in every way, also in vain: exceptions come wherever a signal's handler may run. A find is printed
+with the seed and the round's number, which bring it back; the exit status is then 1.
+"""
+
+import argparse
+import collections
+import contextlib
+import dis
+import errno
+import random
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+import fastpagemap as fpm
+import memory
+import runas
+from linux import PAGE
+from tracked import KINDS
+
+WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
+MAPPED = {"touched": memory.PRIVATE, "shared_anonymous": memory.SHARED}
+#: Points of a call at which a handler may run, at most.
+POINTS = 16
+
+
+class Stop(Exception):
+    """What a signal's handler raises."""
+
+
+def trace(code, number):
+    """A trace function that raises Stop at the n-th point of `code` where a handler may run."""
+    names = {i.offset: i.opname for i in dis.get_instructions(code)}
+    last, left = "", number
+
+    def opcode(frame, event, _):
+        nonlocal last, left
+        if event == "opcode":
+            before, last = last, names.get(frame.f_lasti, "")
+            if before.startswith(("CALL", "RESUME", "BEFORE_WITH")):
+                left -= 1
+                if left < 0:
+                    sys.settrace(None)
+                    raise Stop
+        return opcode
+
+    def call(frame, _event, _):
+        if frame.f_code is code:
+            frame.f_trace_opcodes = True
+            return opcode
+        return None
+
+    return call
+
+
+class Round:
+    """One memory, its tracker, and the pages that the next answer has to tell."""
+
+    def __init__(self, chance, counts):
+        self.chance, self.counts = chance, counts
+        self.kind = chance.choice(list(KINDS))
+        self.pages = chance.choice((1, 7, 300, 3000))
+        self.due = set()
+
+    def some(self):
+        """Random pages, often neighbours."""
+        first = self.chance.randrange(self.pages)
+        if self.chance.randrange(2):
+            return range(first, min(self.pages, first + self.chance.randrange(1, 40)))
+        return self.chance.sample(range(self.pages), min(self.pages, self.chance.randrange(1, 30)))
+
+    def told(self, regions):
+        """The pages of regions."""
+        start = self.made.start
+        found = [(int(r["start"]), int(r["end"])) for r in regions]
+        return {p for a, b in found for p in range((a - start) // PAGE, (b - start) // PAGE)}
+
+    def expect(self, found, what):
+        """Compare an answer with the pages that are due."""
+        if found != self.due:
+            lost, more = sorted(self.due - found), sorted(found - self.due)
+            raise AssertionError(f"{what}: lost {lost[:9]} of {len(self.due)}, untrue {more[:9]}")
+
+    def write(self):
+        for page in self.some():
+            self.made.write(page, page + 1, value=self.chance.randrange(256))
+            self.due.add(page)
+
+    def drop(self):
+        if self.kind in ("touched", "untouched"):  # of others, this is not told
+            first = self.chance.randrange(self.pages)
+            last = self.chance.randrange(first, self.pages) + 1
+            self.made.drop(first, last)
+            self.due.update(range(first, last))
+
+    def look(self):
+        self.expect(set(np.flatnonzero(self.tracker.written(reset=False)).tolist()), "a look")
+        self.expect(self.told(self.tracker.regions()), "regions")
+
+    def ask(self):
+        """Ask with a reset; perhaps in vain."""
+        way = self.chance.choice(("written", "out", "regions"))
+        out = np.ones(self.pages, bool) if way == "out" else None
+        code = getattr(fpm.WriteTracker, "regions" if way == "regions" else "written").__code__
+        if self.chance.randrange(2):
+            sys.settrace(trace(code, self.chance.randrange(POINTS)))
+        try:
+            if way == "regions":
+                found = self.told(self.tracker.regions(reset=True))
+            else:
+                found = set(np.flatnonzero(self.tracker.written(out=out)).tolist())
+        except Stop:
+            self.counts["broken off"] += 1
+            return
+        finally:
+            sys.settrace(None)
+        self.expect(found, way)
+        self.due.clear()
+
+    def protect(self):
+        page = self.chance.randrange(self.pages)
+        self.made.protect(memory.READ, page, page + 1)
+        self.look()
+        self.made.protect(memory.READ_WRITE, page, page + 1)
+
+    def fork(self):
+        def child():
+            self.made.write(0, self.pages)
+            with contextlib.suppress(ValueError):
+                self.tracker.written()
+            self.tracker.close()
+
+        runas.in_child(child)
+
+    def anew(self):
+        """Map a part anew, and track it: the old tracker says so, and takes nothing."""
+        if self.kind not in MAPPED:
+            return
+        first = self.chance.randrange(self.pages)
+        last = self.chance.randrange(first, self.pages) + 1
+        self.made.map(MAPPED[self.kind], first=first, last=last)
+        self.due -= set(range(first, last))
+        old, start = self.tracker, self.made.start
+        tracked = self.chance.randrange(2)
+        if tracked:
+            self.tracker = fpm.WriteTracker(self.made.at(first), self.made.at(last))
+            self.made.write(first, first + 1)
+        for ask in (old.written, old.regions, lambda: old.regions(reset=True)):
+            try:
+                ask()
+            except OSError as error:
+                if error.errno != errno.EFAULT:
+                    raise
+            else:
+                raise AssertionError("the old tracker answers")
+        with fpm.PageMap() as pm:
+            found = self.told(pm.regions(start, self.made.end, mask=WRITTEN, returns=0))
+        self.expect(found - set(range(first, last)), "what is left of the old one")
+        old.close()
+        if tracked:
+            mask = self.tracker.written()
+            if np.flatnonzero(mask).tolist() != [0]:
+                raise AssertionError(f"the new tracker: {np.flatnonzero(mask)[:9]}, not 0")
+            self.tracker.close()
+        self.track()
+
+    def track(self):
+        self.tracker = fpm.WriteTracker(self.made.start, self.made.end)
+        self.due.clear()
+
+    def run(self):
+        """Go through some random acts."""
+        acts = {
+            self.write: 10, self.ask: 8, self.look: 2, self.drop: 2, self.protect: 1,
+            self.fork: 0.3, self.anew: 0.5,
+        }  # fmt: skip
+        with KINDS[self.kind](self.pages) as self.made:
+            self.track()
+            try:
+                for _ in range(60):
+                    act = self.chance.choices(list(acts), list(acts.values()))[0]
+                    self.counts[act.__name__] += 1
+                    act()
+            finally:
+                self.tracker.close()
+
+
+def main():
+    """Return the exit status: 1 if something was found."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--round", type=int, help="only this one")
+    given = parser.parse_args()
+    counts, finds, end = collections.Counter(), 0, time.monotonic() + given.seconds
+    number = given.round or 0
+    while time.monotonic() < end:
+        this = Round(random.Random(f"{given.seed} {number}"), counts)
+        try:
+            this.run()
+        except Exception:
+            finds += 1
+            print(f"FIND (seed {given.seed}, round {number}, {this.kind}, {this.pages} pages)")
+            traceback.print_exc()
+        number += 1
+        if given.round is not None:
+            break
+    print(f"{number} rounds, {finds} finds: {dict(counts)}")
+    return 1 if finds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
