@@ -35,11 +35,11 @@ import swap  # noqa: E402
 from needs import Missing  # noqa: E402
 
 #: Seconds after which a call counts as one that never returns.
-LIMIT = 20
+LIMIT = 60
 #: Bytes by which the process may grow between the middle and the end of a phase.
 GROWTH = 128 << 20
 #: What a call may say of a process that ends, forks, and calls exec at any moment.
-DOCUMENTED = (ProcessLookupError, fpm.UnsupportedError)
+DOCUMENTED = (ProcessLookupError, fpm.UnsupportedError, MemoryError)
 KINDS = ("churn", "churn", "names", "mounts", "fuse")
 
 
@@ -145,7 +145,7 @@ class Auditor:
         """See whether a call does not return; if so, end the targets, which may bring it back."""
         now = time.monotonic()
         for number, (name, since) in list(self.busy.items()):
-            if now - since > LIMIT * (6 if name.startswith("command") else 1):
+            if now - since > LIMIT * (2 if name.startswith("command") else 1):
                 self.find(f"{name}: does not return within {LIMIT} s")
                 faulthandler.dump_traceback()
                 self.targets.close()
