@@ -81,7 +81,7 @@ def deep(length, chance):
 
 def names(chance):
     """Files of odd names: mapped, renamed, replaced, truncated, removed."""
-    held = [deep(4096, chance), *(deep(1 << 20, chance) for _ in range(4))]
+    held = [deep(4096, chance), *(deep(1 << 20, chance) for _ in range(chance.randrange(4)))]
     present = {}
     while True:
         name = chance.choice(ODD)
