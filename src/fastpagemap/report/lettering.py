@@ -24,6 +24,9 @@ DPI = 100
 LEFT, RIGHT, TOP, BOTTOM = 104, 280, 84, 62  # pixels around the cells
 INK, PALE = "#1a1a1a", "#6e6e6e"
 SMALL, TINY = 8.0, 6.5
+MAX_NAME = 64  # characters of the name of a process
+#: Names are neither formulas ($) nor, whatever matplotlibrc says, programs for TeX.
+AS_IT_IS: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 
 def labels(
@@ -50,7 +53,7 @@ def labels(
                 va="center",
                 color=PALE if number else INK,
                 fontsize=TINY + 0.5 if number else SMALL - 0.5,
-                parse_math=False,
+                **AS_IT_IS,
             )
 
 
@@ -116,7 +119,8 @@ def title(
     height: float,
 ) -> None:
     """Write whose memory the picture shows, when it was read, and what a cell is."""
-    whose = f"{printable(snapshot.name)}  process {snapshot.pid}" if snapshot.pid else "entries"
+    name = printable(snapshot.name[:MAX_NAME])
+    whose = f"{name}  process {snapshot.pid}" if snapshot.pid else "entries"
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time))
     pages = layout.cell // snapshot.page_size
     each = "one page" if pages == 1 else f"{pages:,} pages"
@@ -128,7 +132,7 @@ def title(
         f"{at}    Linux {snapshot.kernel}",
     )
     left = LEFT / figure.get_figwidth() / DPI
-    options: dict[str, Any] = {"parse_math": False, "va": "center"}
+    options = AS_IT_IS | {"va": "center"}
     figure.text(left, 1 - 24 / height, whose, fontsize=13, fontweight="bold", color=INK, **options)
     for number, line in enumerate(lines):
         y = 1 - (46 + 15 * number) / height

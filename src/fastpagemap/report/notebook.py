@@ -21,6 +21,8 @@ from fastpagemap.snapshot.snapshot import Snapshot
 
 #: Rows of a table. The mappings with the most present bytes are shown.
 MAX_ROWS = 20
+#: Characters of a cell. Of a longer path, only the end is shown.
+MAX_CHARS = 1000
 
 
 def of_usage(pid: int, name: str, mappings: Sequence[Mapping], usage: Usage) -> str:
@@ -66,9 +68,13 @@ def _cells(names: Sequence[str], row: Sequence[Any]) -> list[str]:
 
 def _table(head: str, names: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
     def row(tag: str, cells: Iterable[str]) -> str:
-        inner = "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in cells)
+        inner = "".join(f"<{tag}>{html.escape(_short(cell))}</{tag}>" for cell in cells)
         return f"<tr>{inner}</tr>"
 
     body = "".join(row("td", cells) for cells in lines)
-    caption = f"<caption>{html.escape(printable(head))}</caption>"
+    caption = f"<caption>{html.escape(_short(head))}</caption>"
     return f"<table>{caption}<thead>{row('th', names)}</thead><tbody>{body}</tbody></table>"
+
+
+def _short(cell: str) -> str:
+    return printable(cell if len(cell) <= MAX_CHARS else f"…{cell[-MAX_CHARS:]}")

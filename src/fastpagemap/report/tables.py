@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastpagemap.report.report import LABELS, About, Report, rows
-from fastpagemap.report.text import human, printable
+from fastpagemap.report.text import ending, human, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +83,7 @@ def for_terminal(report: Report) -> Iterator[str]:
             cell.rjust(width) + shape.gap
             for cell, width in zip(cells[:-1], shape.widths, strict=True)
         ]
-        padded.append(_tail(cells[-1], shape.path_width, dots))
+        padded.append(ending(cells[-1], shape.path_width, dots))
         return "".join(map(paint, padded, styles)).rstrip()
 
     def bold(before: Sequence[str], sizes: Sequence[str], after: str) -> str:
@@ -91,7 +91,7 @@ def for_terminal(report: Report) -> Iterator[str]:
         return line(cells, ["bold"] * len(cells))
 
     count = len(shape.before)
-    yield paint(_tail(title(report), console.width, dots), "bold")
+    yield paint(ending(title(report), console.width, dots), "bold")
     above = [name.rpartition("_")[0] for name in shape.columns]
     if any(above):
         yield bold([""] * count, above, "")
@@ -101,7 +101,7 @@ def for_terminal(report: Report) -> Iterator[str]:
         sizes = row[count:-1]
         cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
         styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
-        yield line([*cells, *map(human, sizes), printable(row[-1])], styles)
+        yield line([*cells, *map(human, sizes), row[-1]], styles)
     first = ["total", *[""] * (count - 1)] if count else []
     yield bold(first, _totals(report, shape.columns), counted(report))
     for note in notes:
@@ -170,17 +170,6 @@ def _middle(address: str, dots: str) -> str:
     return address if len(address) <= ADDRESS_WIDTH else address[:4] + dots + address[-keep:]
 
 
-def _tail(text: str, width: int, dots: str) -> str:
-    """Return a path, cut at its beginning if it is too wide: the name is at its end."""
-    from rich.cells import cell_len
-
-    if cell_len(text) <= width:
-        return text
-    while text and cell_len(dots + text) > width:
-        text = text[1:]
-    return dots + text
-
-
 def _totals(report: Report, columns: Sequence[str]) -> list[str]:
     return [human(report.total(name)) for name in columns]
 
@@ -220,9 +209,9 @@ def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
     """Return the columns that fit on a terminal, and notes on what is left out."""
     columns = list(report.columns)
     last = report.labels[LABELS[report.by][-1]]
-    longest = max((len(printable(text)) for text in last), default=0)
-    longest = max(longest, len(counted(report)))
-    need = min(longest, MIN_PATH_WIDTH, max(width // 4, 4))
+    most = min(MIN_PATH_WIDTH, max(width // 4, 4))
+    longest = max((len(printable(text[-most:])) for text in last), default=0)
+    need = min(max(longest, len(counted(report))), most)
     notes = list(_changes(report))
     if "unknown" in columns and report.total("unknown"):
         notes.append(UNKNOWN)

@@ -15,6 +15,7 @@ from fastpagemap.cli.options import parsed, raw_options
 from fastpagemap.cli.processes import processes
 from fastpagemap.report import selection
 from fastpagemap.report.report import SIZES, Report, of_snapshot
+from fastpagemap.report.text import printable
 
 EXAMPLES = """
 \b
@@ -117,7 +118,7 @@ def _report(
     else:
         yield from drawing.lines(found, options["form"])
     if found.unreadable:
-        click.echo(f"fastpagemap: {unread(found)}", err=True)
+        click.echo(f"fastpagemap: {printable(unread(found))}", err=True)
 
 
 def _collected(target: str | None, wanted: selection.Selection, options: dict[str, Any]) -> Report:

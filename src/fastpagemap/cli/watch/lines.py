@@ -12,13 +12,13 @@ from fastpagemap.cli.watch.sampler_thread import Frame
 from fastpagemap.cli.watch.sampling import Live, Sample, SnapshotSource
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import palette
-from fastpagemap.report.tables import human, printable
+from fastpagemap.report.text import ending, human, printable
 
 __all__ = ["cell", "rates", "title", "what"]
 
 WARNING = "bold reverse"
-#: Of a longer path, only the end is shown, in this many characters.
-MAX_PATH = 30
+#: Of a longer path, only the end is shown, in this many columns: in the title, and of a cell.
+MAX_PATH, MAX_CELL_PATH = 30, 1000
 
 
 def what(source: Live | SnapshotSource, sample: Sample, paused: bool) -> Text:
@@ -77,9 +77,8 @@ def title(frame: Frame, mapping: Mapping | None, zoom: View | None) -> Text:
     if zoom:
         text = Text(f" {zoom.start:x}-{zoom.end:x}")
     elif mapping:
-        path = printable(mapping.path) or "anonymous"
-        shown = path if len(path) <= MAX_PATH else f"…{path[1 - MAX_PATH :]}"
-        text = Text(f" {mapping.start:x} {shown}")
+        path = ending(mapping.path, MAX_PATH) or "anonymous"
+        text = Text(f" {mapping.start:x} {path}")
     else:
         text = Text(" whole process")
     text.append(f": {human(picture.area.size)}")
@@ -95,7 +94,7 @@ def cell(frame: Frame, number: int) -> Text:
     picture, sample = frame.picture, frame.sample
     address = picture.area.address(number * picture.pages * sample.page_size)
     at = bisect_right(sample.mappings, address, key=lambda mapping: mapping.start) - 1
-    path = printable(sample.mappings[at].path) or "anonymous"
+    path = ending(sample.mappings[at].path, MAX_CELL_PATH) or "anonymous"
     amounts = zip(palette.STATES, picture.amounts[number].tolist(), strict=True)
     found = ", ".join(f"{state.label} {human(round(size))}" for state, size in amounts if size)
     return Text(f" {address:x} {path}: {found}")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -18,7 +17,7 @@ from textual.strip import Strip
 
 from fastpagemap.cli.watch.sampling import Sample
 from fastpagemap.model.mapping import Mapping
-from fastpagemap.report.tables import human, printable
+from fastpagemap.report.text import ending, human
 
 __all__ = ["Mappings"]
 
@@ -143,19 +142,10 @@ class Mappings(ScrollView, can_focus=True):
             text = f"{'whole process':<18}{numbers}  {count} mapping{'' if count == 1 else 's'}"
         else:
             text = f"{mapping.start:012x} {mapping.permissions} {numbers}  "
-            text += _end(printable(mapping.path), width - len(text) - 1)
+            text += ending(mapping.path, width - len(text) - 1)
         chosen = row == self._cursor
         return self._strip(f"{'>' if chosen else ' '}{text}", Style(reverse=chosen), width)
 
     def _strip(self, text: str, style: Style, width: int) -> Strip:
         style = self.rich_style + style
         return Strip([Segment(text, style)]).adjust_cell_length(width, style)
-
-
-def _end(path: str, width: int) -> str:
-    """Return a path, cut at its beginning if it is too long: the name is at its end."""
-    if cell_len(path) <= width:
-        return path
-    while path and cell_len(path) >= width:
-        path = path[1:]
-    return "…" + path
