@@ -1,7 +1,9 @@
 """Reports for other programs: JSON, CSV and Parquet, in bytes, with typed columns.
 
-In paths and names, bytes that are not UTF-8 are lone surrogates in JSON (Python's surrogateescape:
-``os.fsencode`` restores them) and escaped in CSV and Parquet (``\\xff``).
+Other users choose paths and names. JSON holds any: bytes that are not UTF-8 are lone surrogates
+(Python's surrogateescape: ``os.fsencode`` restores them). Parquet holds all but these, which are
+escaped (``\\xff``). CSV is read by people, on terminals and in spreadsheets: what is escaped in a
+table is escaped in it, and a name that a spreadsheet would calculate begins with an apostrophe.
 """
 
 from __future__ import annotations
@@ -11,10 +13,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastpagemap.report.report import LABELS, About, Report, rows
+from fastpagemap.report.text import printable
 from fastpagemap.snapshot.replace_file import replace_file
 
 #: The version of the object that ``--json`` prints. It grows with each incompatible change.
 FORMAT = 1
+
+#: The columns that other users choose. What the kernel chooses, as ``---p``, is no formula.
+_NAMES = ("path", "name")
+#: What a formula begins with in a spreadsheet, also in the width of Chinese characters; and the
+#: apostrophe, so that the one put before a name can be told from one of its own.
+_FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20'")
 
 
 def columns(report: Report) -> tuple[str, ...]:
@@ -73,18 +82,30 @@ def json_lines(report: Report) -> Iterator[str]:
 
 
 def csv_lines(report: Report) -> Iterator[str]:
-    """Yield a header and a line for each row, quoted as RFC 4180 says."""
+    """Yield a header and a line for each row, quoted as RFC 4180 says.
+
+    Names are escaped as in a table, so that each row is one line. A name that begins with ``=``,
+    ``+``, ``-``, ``@`` or an apostrophe gets an apostrophe before it. To undo that in pandas:
+    ``frame["path"].str.replace("^'", "", regex=True)``.
+    """
     import csv
     import io
 
     names = columns(report)
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="")
+    # Without a newline in the terminator, Python before 3.13 would not quote newlines.
+    writer = csv.writer(buffer, lineterminator="\n")
     for row in (names, *rows(report, names)):
-        writer.writerow([_printable(value) for value in row])
-        yield buffer.getvalue()
+        cells = zip(names, row, strict=True)
+        writer.writerow([_defused(value) if name in _NAMES else value for name, value in cells])
+        yield buffer.getvalue().removesuffix("\n")
         buffer.seek(0)
         buffer.truncate()
+
+
+def _defused(name: str) -> str:
+    """Return a name that neither a terminal nor a spreadsheet acts upon."""
+    return f"'{printable(name)}" if name.startswith(_FORMULA) else printable(name)
 
 
 def write_parquet(report: Report, path: str) -> None:
@@ -106,7 +127,10 @@ def write_parquet(report: Report, path: str) -> None:
     types = {name: pa.string() for name in ("permissions", "kind", "path", "name")}
     values = zip(*rows(report, names), strict=True) if len(report) else [()] * len(names)
     arrays = [
-        pa.array([_printable(value) for value in column], types.get(name, pa.uint64()))
+        pa.array(
+            list(map(_unicode, column)) if name in _NAMES else column,
+            types.get(name, pa.uint64()),
+        )
         for name, column in zip(names, values, strict=True)
     ]
     table = pa.Table.from_arrays(arrays, names=list(names))
@@ -115,13 +139,8 @@ def write_parquet(report: Report, path: str) -> None:
         pq.write_table(table, file)
 
 
-def _printable(value: Any) -> Any:
-    """Escape bytes that are not UTF-8, which other programs could not read."""
-    if isinstance(value, str) and not value.isascii():
-        return escaped(value)
-    return value
-
-
-def escaped(text: str) -> str:
-    """Return a text with bytes that are not UTF-8 escaped."""
+def _unicode(text: str) -> str:
+    """Return a text with bytes that are not UTF-8 escaped, as Arrow cannot hold them."""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -56,9 +57,10 @@ def parse_size(text: str) -> int:
         It is no size.
     """
     match = _SIZE.fullmatch(text.strip())
-    size = -1.0
-    if match:
-        size = float(match[1]) * 1024.0 ** " kmgtpe".index(match[2].lower() or " ")
+    size = Fraction(-1)
+    if match and len(match[1]) < 100:
+        # exact: a float has 53 bits
+        size = Fraction(match[1]) * 1024 ** " kmgtpe".index(match[2].lower() or " ")
     if not 0 <= size < 1 << 64:
         raise ValueError(f"'{text}' is no size: write bytes, or 64K, 10M, 1.5G")
     return int(size)

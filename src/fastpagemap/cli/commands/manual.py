@@ -38,9 +38,19 @@ kernel cannot fill is absent. Beside them it has, by what rows are:
 `usage`; `before` says what was compared with, `same_process` whether both are of one process,
 `mapped` and `unmapped` the bytes that are newly mapped, and not any more.
 
-CSV has the same columns, with a header. Parquet has them typed (uint64, and string), and what JSON
-has above `rows` as JSON in the metadata of the schema, under `fastpagemap`. Bytes of a path that are
-not UTF-8 are lone surrogates in JSON (`os.fsencode` gives them back), and `\\xff` in the others.
+Parquet has the same columns, typed (uint64, and string), and what JSON has above `rows` as JSON in
+the metadata of the schema, under `fastpagemap`. CSV has them with a header.
+
+Other users choose names and paths, and they may hold any character:
+
+| format | names and paths |
+| --- | --- |
+| JSON | as they are; bytes that are not UTF-8 are lone surrogates (`os.fsencode` gives them back) |
+| Parquet | as they are; bytes that are not UTF-8 are `\\xff` |
+| CSV | escaped as in the tables: control characters, newlines, what changes the direction of writing or shows nothing, bytes that are not UTF-8. What a spreadsheet would calculate, as it begins with `=`, `+`, `-` or `@`, has an apostrophe before it, and so has what begins with an apostrophe |
+
+In pandas, `frame["path"].str.replace("^'", "", regex=True)` takes the apostrophes away; what was
+escaped is as it was only in JSON and Parquet.
 
 ## Exit codes
 
