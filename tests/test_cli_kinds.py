@@ -35,6 +35,28 @@ def test_kinds_without_a_process_to_ask():
     assert kinds([data, mappings[4]]) == ["executable", "executable"]
 
 
+def test_kinds_of_other_kernels():
+    """Their own tmpfs had other numbers, and the stacks of threads had names."""
+    shm, disk = "shared memory", (8, 1)
+    for device, path, kind in (
+        ((0, 4), "/SYSV00000000 (deleted)", shm),
+        ((0, 4), "/SYSVdeadbeef (deleted)", shm),
+        ((0, 5), "/dev/zero (deleted)", shm),
+        ((0, 9), "/memfd:wayland-shm (deleted)", shm),
+        ((0, 5), "/memfd:two\nlines (deleted)", shm),
+        ((0, 4), "/drm mm object (deleted)", shm),
+        ((0, 1), "/i915 (deleted)", shm),
+        (disk, "/memfd:of-a-disk (deleted)", "file"),
+        ((0, 30), "/memfd", "file"),
+        ((0, 30), "/SYSVtem (deleted)", "file"),
+        ((0, 6), "/dev/zero", "device"),
+        ((0, 0), "[stack:1234]", "stack"),
+    ):
+        inode = 0 if path.startswith("[") else 7
+        mapping = fpm.Mapping(PAGE, 2 * PAGE, "rw-s", 0, os.makedev(*device), inode, path)
+        assert kinds([mapping]) == [kind], path
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("maker", ["tmpfs", "tmpfs_private"])
 def test_a_mounted_tmpfs_is_shared_memory(maker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 
 from fastpagemap.model.mapping import Mapping
@@ -12,8 +13,12 @@ KINDS = ("heap", "stack", "anonymous", "shared memory", "executable", "file", "d
 #: Returns whether a mapping shows pages of a tmpfs; None where that cannot be known.
 IsShmem = Callable[[Mapping], bool | None]
 
-# The kernel's own tmpfs, device 0:1: shared anonymous memory, memfds, SysV.
+# The kernel's own tmpfs: shared anonymous memory, memfds, SysV, buffers of graphics drivers. It is
+# device 0:1 since Linux 5. Before, it had another number, below 0:10 or so, but the same names.
 _KERNEL_TMPFS = os.makedev(0, 1)
+_KERNEL_NAMES = re.compile(
+    r"/(dev/zero|SYSV[0-9a-f]{8}|memfd:.*|i915|drm mm object) \(deleted\)", re.DOTALL
+)
 
 
 def kinds(mappings: Iterable[Mapping], is_shmem: IsShmem | None = None) -> list[str]:
@@ -28,6 +33,7 @@ def kinds(mappings: Iterable[Mapping], is_shmem: IsShmem | None = None) -> list[
     ----------
     mappings : iterable of Mapping
         All of one process: one executable mapping makes every mapping of its file executable.
+        They may come from any kernel.
     is_shmem : callable, optional
         Says which files are on a tmpfs. Without it, as for a snapshot, only device numbers and
         paths tell: then a tmpfs mounted elsewhere than on /dev/shm looks like any file system.
@@ -39,13 +45,18 @@ def kinds(mappings: Iterable[Mapping], is_shmem: IsShmem | None = None) -> list[
 
 def _kind(mapping: Mapping, executable: set[str], is_shmem: IsShmem | None) -> str:
     path = mapping.path
-    if path == "[heap]" or path == "[stack]":
-        return path[1:-1]
+    if path == "[heap]":
+        return "heap"
+    if path == "[stack]" or path.startswith("[stack:"):  # a thread's, Linux 3.4 to 4.4
+        return "stack"
     if mapping.anonymous:
         return "anonymous"
     if path.startswith("["):
         return "shared memory" if path.startswith("[anon_shmem:") else "kernel"
     if mapping.device == _KERNEL_TMPFS or path.startswith("/dev/shm/"):
+        return "shared memory"
+    # A file on a disk may have such a name, too.
+    if not os.major(mapping.device) and _KERNEL_NAMES.fullmatch(path):
         return "shared memory"
     # /dev is a tmpfs, but the pages of its device nodes are not in it.
     if is_shmem is not None and not path.startswith("/dev/") and is_shmem(mapping):
