@@ -395,8 +395,9 @@ class PageMap:
         """Return the mappings and the states of all pages, to keep, save and compare.
 
         The process runs on meanwhile: mappings and pages are of different instants, and a page that
-        comes, goes or moves while it is looked at may be missed. If the process exits or calls
-        exec, ``ProcessLookupError`` is raised.
+        comes, goes or moves while it is looked at may be missed. Pages of what is mapped meanwhile
+        are left out: each run lies in one of the mappings. If the process exits or calls exec,
+        ``ProcessLookupError`` is raised.
         """
         from .snapshot.snapshot import take
 

@@ -15,6 +15,7 @@ __all__ = [
     "Spans",
     "State",
     "bounds",
+    "clipped",
     "close_gaps",
     "edges_of",
     "has_any",
@@ -106,6 +107,37 @@ def join_equal(runs: Runs, borders: Addresses) -> Runs:
     last = np.ones(len(runs), bool)
     last[joining - 1] = False
     return runs_of(runs["start"][first], runs["end"][last], runs["state"][first])
+
+
+def clipped(runs: Runs, starts: Addresses, ends: Addresses) -> Runs:
+    """Return the parts of runs that lie in some spans, sorted and disjoint.
+
+    A run ends at the end of a span; within one, adjacent runs of equal state are joined.
+    """
+    edges = edges_of(starts, ends)
+    at = np.searchsorted(runs["start"], edges) - 1
+    # The edges that lie within a run, which are few.
+    within = (at >= 0) & (edges < runs["end"][at]) if len(runs) else np.zeros(0, bool)
+    if within.any():
+        runs = _cut(runs, at[within], edges[within])
+    firsts = np.searchsorted(runs["start"], starts)
+    lasts = np.searchsorted(runs["start"], ends)
+    if int((lasts - firsts).sum()) != len(runs):
+        change = np.zeros(len(runs) + 1, np.intp)
+        np.add.at(change, firsts, 1)
+        np.subtract.at(change, lasts, 1)
+        runs = runs[np.cumsum(change[:-1]) > 0]
+    return join_equal(runs, edges)
+
+
+def _cut(runs: Runs, numbers: npt.NDArray[np.intp], addresses: Addresses) -> Runs:
+    """Cut each run of some numbers at an address within it; a run may be cut several times."""
+    pieces = np.insert(runs, numbers + 1, runs[numbers])
+    # each piece that was inserted, after those inserted before it
+    places = numbers + 1 + np.arange(len(numbers))
+    pieces["start"][places] = addresses
+    pieces["end"][places - 1] = addresses
+    return pieces
 
 
 # ---- spans: arrays of starts and of ends ---------------------------------------------------------

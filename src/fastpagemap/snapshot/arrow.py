@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from ..model.mapping import Mapping
 from ..model.runs import RUN_DTYPE, Runs, bounds
+from ..process.limits import affordable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["table"]
 
 _TEXT = ("permissions", "path")
+# A column of strings has 32-bit offsets.
+_MAX_TEXT_BYTES = (1 << 31) - 1
 
 
 def table(mappings: list[Mapping], states: Runs) -> "pyarrow.Table":
@@ -27,6 +31,7 @@ def table(mappings: list[Mapping], states: Runs) -> "pyarrow.Table":
         name: pyarrow.array(np.ascontiguousarray(states[name])) for name in RUN_DTYPE.names or ()
     }
     rows = np.searchsorted(bounds(mappings)[0], states["start"], "right") - 1
+    _check_paths(mappings, rows)
     for name in Mapping._fields:
         values = [getattr(mapping, name) for mapping in mappings]
         if name in _TEXT:
@@ -34,6 +39,15 @@ def table(mappings: list[Mapping], states: Runs) -> "pyarrow.Table":
         kind = pyarrow.string() if name in _TEXT else pyarrow.uint64()
         columns[f"mapping_{name}"] = pyarrow.array(values, kind).take(pyarrow.array(rows))
     return pyarrow.table(columns)
+
+
+def _check_paths(mappings: list[Mapping], rows: npt.NDArray[np.intp]) -> None:
+    """Raise MemoryError if the paths, which are repeated in each row, would take too much."""
+    sizes = np.array([len(mapping.path) for mapping in mappings], np.float64)
+    size = float((np.bincount(rows, minlength=len(sizes)) * sizes).sum())
+    if size > _MAX_TEXT_BYTES:
+        raise MemoryError(f"the paths of {len(rows)} runs take {size / 2**20:.0f} MiB")
+    affordable(int(size), 1)
 
 
 def _readable(text: str) -> str:

@@ -18,12 +18,14 @@ member         dtype        what
 
 Bytes that are not UTF-8 are surrogates in JSON strings (surrogateescape). A reader accepts every
 version up to its own.
+
+A file from a stranger cannot take much more memory than its own size: what it unpacks to is known
+from its headers, and may be FREE_BYTES and MAX_RATIO times the file. Regular memory could be packed
+smaller than that: then the writer leaves some members as they are.
 """
 
 import dataclasses
-import io
 import json
-import re
 import struct
 import zipfile
 import zlib
@@ -34,12 +36,21 @@ import numpy.typing as npt
 
 from ..model.errors import SnapshotError
 from ..model.mapping import Mapping
-from ..model.runs import Runs
+from ..model.runs import RUN_DTYPE, Runs
 from ..process.capabilities import Capabilities
 from ..process.limits import affordable
-from .checks import need, parse_mappings, parse_metadata, parse_runs
+from .archive import MAX_BYTES, PIECE, Archive, pack
+from .checks import (
+    Contradiction,
+    check_addresses,
+    check_permissions,
+    need,
+    parse_mappings,
+    parse_metadata,
+)
+from .packed_runs import Placer
 
-__all__ = ["VERSION", "decode", "encode"]
+__all__ = ["MAX_BYTES", "VERSION", "decode", "encode"]
 
 FORMAT, VERSION = "fastpagemap snapshot", 1
 MAPPING_DTYPE = np.dtype(
@@ -48,7 +59,11 @@ MAPPING_DTYPE = np.dtype(
 )
 # Limits far above any process's needs: the runs of 256 GiB with every second page present, and 64
 # times the kernel's default limit of mappings.
-MAX_BYTES, MAX_RUNS, MAX_MAPPINGS, MAX_TEXT = 1 << 28, 1 << 26, 1 << 22, 1 << 20
+MAX_RUNS, MAX_MAPPINGS, MAX_TEXT = 1 << 26, 1 << 22, 1 << 18
+# What a file may take in memory without having the size for it, and what it may take for each byte.
+FREE_BYTES, MAX_RATIO = 1 << 25, 64
+# Bytes in memory: of a mapping, of a character of a path.
+_MAPPING_BYTES, _CHAR_BYTES = 400, 4
 # The dtypes that each member may have, and its maximum number of elements.
 _UNSIGNED = tuple(np.dtype(f"<u{size}") for size in (1, 2, 4, 8))
 _MEMBERS = {
@@ -59,7 +74,6 @@ _MEMBERS = {
     "lengths": (_UNSIGNED, MAX_RUNS),
     "states": (_UNSIGNED[1:2], MAX_RUNS),
 }
-_HEADER = re.compile(rb"\{'descr': (.+), 'fortran_order': False, 'shape': \((\d{1,10}),\), \} *\n")
 # What zipfile and json raise for input that they cannot parse.
 _PARSE_ERRORS = (
     zipfile.BadZipFile,
@@ -77,37 +91,93 @@ _PARSE_ERRORS = (
 Fields = dict[str, Any]
 
 
+def _cost(runs: int, mappings: int, path_bytes: int) -> int:
+    """Return how many bytes of memory a snapshot takes, at most."""
+    return runs * RUN_DTYPE.itemsize + mappings * _MAPPING_BYTES + path_bytes * _CHAR_BYTES
+
+
 # ---- writing -----------------------------------------------------------------------------------
 
 
 def encode(fields: Fields) -> bytes:
-    """Return the content of the file for the attributes of a snapshot."""
+    """Return the content of the file for the attributes of a snapshot.
+
+    Raises
+    ------
+    SnapshotError
+        `decode` would not take it: it is too large, or contradicts itself.
+    """
+    try:
+        return _encode(fields)
+    except Contradiction as error:
+        raise SnapshotError(f"it is not saved, as it could not be loaded: {error}") from None
+
+
+def _encode(fields: Fields) -> bytes:
     fields = dict(fields)
     spans: list[Mapping] = fields.pop("mappings")
     runs: Runs = fields.pop("states")
     fields["capabilities"] = _jsonable(fields["capabilities"])
+    need(len(runs) <= MAX_RUNS, f"{len(runs)} runs of pages, at most {MAX_RUNS}")
+    need(len(spans) <= MAX_MAPPINGS, f"{len(spans)} mappings, at most {MAX_MAPPINGS}")
     metadata = json.dumps({"format": FORMAT, "version": VERSION, **fields}, allow_nan=False)
-    page = np.uint64(fields["page_size"])
-    ends = np.concatenate((np.zeros(1, np.uint64), runs["end"][:-1]))[: len(runs)]
+    _metadata(metadata.encode())
+    rows, paths = _rows_and_paths(spans, fields["page_size"])
+    packed = _pack_runs(runs, fields["page_size"], fields["soft_dirty"], rows)
     arrays = {
         "metadata": np.frombuffer(metadata.encode(), np.uint8),
-        "mappings": np.array(
-            [(m.start, m.end, m.offset, m.device, m.inode, m.permissions) for m in spans],
-            MAPPING_DTYPE,
-        ),
-        "paths": np.frombuffer(b"".join(_encode_text(m.path) + b"\0" for m in spans), np.uint8),
-        "gaps": _narrow((runs["start"] - ends) // page),
-        "lengths": _narrow((runs["end"] - runs["start"]) // page),
-        "states": runs["state"].astype("<u2"),
+        "mappings": rows,
+        "paths": np.frombuffer(paths, np.uint8),
+        **packed,
     }
-    file = io.BytesIO()
-    # Level 1 takes a fifth of the default level's time, for files that are 3 to 14 % larger.
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, (1, 0), allow_pickle=False)
-            archive.writestr(f"{name}.npy", member.getvalue())
-    return file.getvalue()
+    return _packed(arrays, _cost(len(runs), len(spans), len(paths)))
+
+
+def _rows_and_paths(spans: list[Mapping], page_size: int) -> tuple[npt.NDArray[np.void], bytes]:
+    """Return mappings as an array, and their paths, each followed by a NUL."""
+    columns = list(zip(*spans, strict=True)) or [()] * len(Mapping._fields)
+    by_name = dict(zip(Mapping._fields, columns, strict=True))
+    rows = np.empty(len(spans), MAPPING_DTYPE)
+    for name in MAPPING_DTYPE.names or ():
+        rows[name] = by_name[name]
+    check_addresses(rows, page_size)
+    check_permissions(by_name["permissions"])
+    size = sum(map(len, by_name["path"])) + len(spans)  # in characters: before they are joined
+    need(size <= MAX_BYTES, f"{size >> 20} MiB of paths, at most {MAX_BYTES >> 20}")
+    paths = b"".join(_encode_text(path) + b"\0" for path in by_name["path"])
+    need(len(paths) <= MAX_BYTES and paths.count(0) == len(spans), "its paths")
+    return rows, paths
+
+
+def _pack_runs(
+    runs: Runs, page_size: int, soft_dirty: bool, rows: npt.NDArray[np.void]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the gaps, lengths and states of runs, checked as they will be when they are read."""
+    page = np.uint64(page_size)
+    ends = np.concatenate((np.zeros(1, np.uint64), runs["end"][:-1]))[: len(runs)]
+    gaps, lengths = (
+        _narrow((runs["start"] - ends) // page),
+        _narrow((runs["end"] - runs["start"]) // page),
+    )
+    states = runs["state"].astype("<u2")
+    placer = Placer(page_size)
+    for at in range(0, len(runs), PIECE):
+        some = slice(at, at + PIECE)
+        starts, ends = placer.place(gaps[some], lengths[some], states[some])
+        same = (starts == runs["start"][some]) & (ends == runs["end"][some])
+        need(bool((same & (states[some] == runs["state"][some])).all()), "runs: their addresses")
+    placer.check(runs, rows, soft_dirty)
+    return {"gaps": gaps, "lengths": lengths, "states": states}
+
+
+def _packed(arrays: dict[str, npt.NDArray[Any]], cost: int) -> bytes:
+    """Pack arrays into a file that is not too small for what it takes in memory."""
+    content = pack(arrays, frozenset())
+    if cost > FREE_BYTES + MAX_RATIO * len(content):
+        narrowest = min(("gaps", "lengths", "states"), key=lambda name: arrays[name].itemsize)
+        content = pack(arrays, frozenset({"mappings", "paths", narrowest}))
+    need(len(content) <= MAX_BYTES, f"a file of {len(content) >> 20} MiB")
+    return content
 
 
 def _jsonable(capabilities: Capabilities) -> Fields:
@@ -134,6 +204,10 @@ def decode(content: bytes) -> Fields:
         raise TypeError(f"{type(content).__name__} in place of bytes: open the file as binary")
     try:
         return _decode(content)
+    except Contradiction as error:
+        raise SnapshotError(
+            f"a damaged or forged snapshot ({error}): get it once more from where it came from"
+        ) from None
     except SnapshotError:
         raise
     except _PARSE_ERRORS as error:
@@ -143,71 +217,42 @@ def decode(content: bytes) -> Fields:
 
 
 def _decode(content: bytes) -> Fields:
-    _check_archive(content)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        fields = _metadata(_read_member(archive, infos, "metadata").tobytes())
-        need(infos.keys() == _MEMBERS.keys(), f"members {', '.join(map(repr, infos))}"[:199])
-        need(len(archive.infolist()) == len(infos), "members twice")
-        arrays = {name: _read_member(archive, infos, name) for name in list(_MEMBERS)[1:]}
-    rows = arrays["mappings"]
-    fields["mappings"] = parse_mappings(rows, arrays["paths"].tobytes(), fields["page_size"])
-    fields["states"] = parse_runs(arrays, rows, fields)
+    archive = Archive(content)
+    archive.look("metadata", *_MEMBERS["metadata"])
+    fields = _metadata(archive.array("metadata").tobytes())
+    names = archive.names
+    need(set(names) == _MEMBERS.keys(), f"members {', '.join(map(repr, names))}"[:199])
+    counts = {name: archive.look(name, *_MEMBERS[name]) for name in list(_MEMBERS)[1:]}
+    need(counts["gaps"] == counts["lengths"] == counts["states"], "runs: their number")
+    _check_cost(_cost(counts["gaps"], counts["mappings"], counts["paths"]), len(content))
+    rows = archive.array("mappings")
+    paths = archive.array("paths").tobytes()
+    fields["mappings"] = parse_mappings(rows, paths, fields["page_size"])
+    fields["states"] = _read_runs(archive, counts["gaps"], rows, fields)
     return fields
 
 
-def _check_archive(content: bytes) -> None:
-    """Check the end of the archive, which zipfile would trust."""
-    if not content.startswith(b"PK"):
-        raise SnapshotError(
-            f"no snapshot: it is {'empty' if not content else 'another kind of file'}. Entries "
-            "saved from /proc/PID/pagemap are read by Snapshot.from_entries"
-        )
-    if len(content) > MAX_BYTES:
-        raise SnapshotError(f"no snapshot: larger than {MAX_BYTES >> 20} MiB")
-    end = content[-22:]
-    need(len(end) == 22 and end.startswith(b"PK\5\6"), "its end is missing: it was cut short")
-    *_, entries, size, _offset, comment = struct.unpack("<4s4H2LH", end)
-    small = entries <= 64 and size < 1 << 16 and not comment
-    need(small and not content[-42:].startswith(b"PK\6\7"), "its directory")
+def _check_cost(cost: int, size: int) -> None:
+    """Check how much memory a file would take, before it does."""
+    need(cost <= FREE_BYTES + MAX_RATIO * size, f"{cost >> 20} MiB, packed into {size} bytes")
+    try:
+        affordable(2 * cost, 1)
+    except MemoryError as error:
+        raise SnapshotError(f"too large a snapshot for this machine now: {error}") from None
 
 
-def _read_member(
-    archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name: str
-) -> npt.NDArray[Any]:
-    """Return a member, read only if its header is allowed; no dtype is evaluated."""
-    need(name in infos, f"{name} is missing")
-    info, (dtypes, most) = infos[name], _MEMBERS[name]
-    packed = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    need(packed and not info.flag_bits & 1, f"{name}: how it is packed")
-    with archive.open(info) as file:
-        lead = file.read(10)
-        need(lead[:8] == b"\x93NUMPY\1\0" and len(lead) == 10, f"{name} is no array")
-        header = file.read(int.from_bytes(lead[8:], "little"))
-        found = _HEADER.fullmatch(header)
-        need(found is not None, f"{name}: its header")
-        assert found is not None
-        by_name = {_dtype_in_header(dtype): dtype for dtype in dtypes}
-        need(found[1] in by_name, f"{name}: of {found[1]!r}"[:99])
-        dtype, count = by_name[found[1]], int(found[2])
-        need(count <= most, f"{name}: {count} elements")
-        size = count * dtype.itemsize
-        need(info.file_size == len(lead) + len(header) + size, f"{name}: its size")
-        try:
-            affordable(count, dtype.itemsize + 40)
-        except MemoryError as error:
-            raise SnapshotError(f"too large a snapshot for this machine now: {error}") from None
-        return np.frombuffer(_check_size(file.read(size + 1), size, name), dtype)
-
-
-def _check_size(raw: bytes, size: int, name: str) -> bytes:
-    need(len(raw) == size, f"{name}: {len(raw)} bytes of {size}")
-    return raw
-
-
-def _dtype_in_header(dtype: np.dtype[Any]) -> bytes:
-    """Return a dtype as the header of a .npy file names it."""
-    return repr(dtype.descr if dtype.names else dtype.str).encode()
+def _read_runs(archive: Archive, count: int, rows: npt.NDArray[np.void], fields: Fields) -> Runs:
+    """Unpack the runs into the one array that stays."""
+    runs, at = np.empty(count, RUN_DTYPE), 0
+    placer = Placer(fields["page_size"])
+    columns = map(archive.pieces, ("gaps", "lengths", "states"))
+    for gaps, lengths, states in zip(*columns, strict=True):
+        some = runs[at : at + len(states)]
+        some["start"], some["end"] = placer.place(gaps, lengths, states)
+        some["state"] = states
+        at += len(states)
+    placer.check(runs, rows, fields["soft_dirty"])
+    return runs
 
 
 def _metadata(text: bytes) -> Fields:

@@ -16,7 +16,7 @@ from ..engine.usage import COLUMNS
 from ..model import entry, hooks
 from ..model.errors import SnapshotError, UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import State, has_any
+from ..model.runs import Runs, State, bounds, clipped, has_any
 from ..model.span import checked
 from ..process.capabilities import capabilities, capabilities_of
 from ..process.limits import affordable
@@ -25,6 +25,7 @@ from ..process.process import Process
 from . import entries
 from .data import SnapshotData
 from .diff import Diff
+from .open_file import open_to_read
 from .replace_file import replace_file
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ __all__ = ["Snapshot", "SnapshotError", "take"]
 
 # Bytes of a command line that are kept.
 MAX_COMMAND_BYTES = 1 << 14
+
+# Bytes of a file that are read at a time.
+PIECE_BYTES = 1 << 22
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -194,6 +198,9 @@ class Snapshot(SnapshotData):
         ------
         OSError
             The file cannot be written; the old content is still there.
+        SnapshotError
+            `load` would not take it: it was changed by hand and contradicts itself, or has more
+            than 64 million runs, 4 million mappings, or 256 MiB of paths.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         content = _file_format().encode(fields)
@@ -207,21 +214,23 @@ class Snapshot(SnapshotData):
     def load(cls, file: Path | IO[bytes]) -> Self:
         """Load from a file, or from one that is open for reading bytes.
 
-        Files from strangers are safe to load: no code in them is run, and all data is checked.
+        Files from strangers are safe to load: no code in them is run, all data is checked, and what
+        is in them may not take much more memory than the file is large.
 
         Raises
         ------
         SnapshotError
             The file is not a snapshot, is broken, or is newer than this version of fastpagemap.
         OSError
-            It cannot be read.
+            It cannot be read; or the path is that of a named pipe or a device. ``/dev/stdin`` may
+            be a pipe.
         """
         formats = _file_format()
         if isinstance(file, (str, bytes, os.PathLike)):
-            with open(file, "rb") as opened:
-                content = opened.read(formats.MAX_BYTES + 1)
+            with open_to_read(file) as opened:
+                content = _read(opened, formats.MAX_BYTES)
         else:
-            content = file.read(formats.MAX_BYTES + 1)
+            content = _read(file, formats.MAX_BYTES)
         return cls(**formats.decode(content))
 
     @classmethod
@@ -245,10 +254,16 @@ class Snapshot(SnapshotData):
         Raises
         ------
         ValueError
-            The file does not hold a whole number of entries, or extends beyond the address space.
+            The file does not hold a whole number of entries, extends beyond the address space,
+            holds what no kernel writes, or is a live one: /proc/PID/pagemap itself has no end.
+        OSError
+            It cannot be read; or the path is that of a named pipe or a device.
 
         Notes
         -----
+        Entries of kernels before Linux 4.2, which have the page shift in bits 55-60, are recognised
+        if their pages have the size of this machine's: no page is SOFT_DIRTY, EXCLUSIVE or GUARD.
+
         SWAPPED comes from the entries; visible swap types tell it from markers. A swapped page of
         shared memory has an empty entry: it is neither SWAPPED nor UNKNOWN here. No page has HUGE
         or ZERO.
@@ -336,6 +351,19 @@ def _file_format() -> ModuleType:
     return file_format
 
 
+def _read(file: IO[bytes], most: int) -> bytes:
+    """Return a file's content, or the beginning of one that is too large, or no snapshot."""
+    pieces, size = [], 0
+    while size <= most and (piece := file.read(PIECE_BYTES)):
+        if not isinstance(piece, bytes):
+            return piece  # which is refused
+        pieces.append(piece)
+        size += len(piece)
+        if not pieces[0].startswith(b"P"):
+            break
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 def take(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
     about = os.uname()
@@ -357,6 +385,14 @@ def take(process: Process) -> Snapshot:
         capabilities=known,
         soft_dirty=known.soft_dirty,
         mappings=spans,
-        states=found,
+        states=_consistent(found, spans, known.soft_dirty),
         uid=uid,
     )
+
+
+def _consistent(runs: Runs, spans: list[Mapping], dirty: bool) -> Runs:
+    """Return runs that fit the mappings: the process may have changed these in between."""
+    if not dirty and has_any(runs["state"], State.SOFT_DIRTY).any():
+        runs["state"] &= ~np.uint64(State.SOFT_DIRTY)
+        runs = runs[runs["state"] != 0]
+    return clipped(runs, *bounds(spans))

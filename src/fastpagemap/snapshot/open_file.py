@@ -1,0 +1,77 @@
+"""Open a file for reading, without waiting for whoever made it: a named pipe, a device, a lease."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import IO
+
+__all__ = ["open_to_read"]
+
+_LOOK_FLAGS = os.O_PATH | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def open_to_read(path: Path) -> IO[bytes]:
+    """Open a regular file, or a pipe that this process was given (``/dev/stdin``), to read bytes.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened, or is something else: a named pipe would be waited for, and to open a
+        device may have effects.
+    """
+    looked = os.open(path, _LOOK_FLAGS)
+    try:
+        _check(looked, path)
+        # not by its path again: something else may be there by now
+        there = os.path.exists("/proc/self/fd")
+        return _open_file(f"/proc/self/fd/{looked}" if there else path)
+    except BlockingIOError:
+        raise _failure(errno.EWOULDBLOCK, "another process has a lease on it", path) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise _failure(error.errno or errno.EIO, reason, path) from None
+    finally:
+        os.close(looked)
+
+
+def _check(looked: int, path: Path) -> None:
+    """Raise OSError for what is neither a regular file nor one of this process's own pipes."""
+    about = os.fstat(looked)
+    kind = stat.S_IFMT(about.st_mode)
+    if kind == stat.S_IFREG or (kind == stat.S_IFIFO and _is_open(about, looked)):
+        return
+    if kind == stat.S_IFDIR:
+        raise _failure(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    what = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}.get(kind, "a device")
+    raise _failure(errno.EINVAL, f"{what}, and no file", path)
+
+
+def _failure(number: int, reason: str, path: Path) -> OSError:
+    return OSError(number, reason, os.fspath(path))
+
+
+def _is_open(about: os.stat_result, looked: int) -> bool:
+    """Return whether another descriptor of this process than `looked` is of that file."""
+    with contextlib.suppress(OSError):  # no /proc
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # that of the listing itself is closed by now
+                if int(name) != looked and os.path.samestat(os.fstat(int(name)), about):
+                    return True
+    return False
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    handle = os.open(path, _READ_FLAGS)
+    try:
+        os.set_blocking(handle, True)
+        # Unbuffered: between two reads of a pipe Ctrl-C is noticed.
+        return open(handle, "rb", buffering=0)
+    except BaseException:
+        os.close(handle)
+        raise
