@@ -213,16 +213,16 @@ def test_a_full_disk_is_said(victim):
 
 
 @pytest.mark.usefixtures("_ctrl_c")
-def test_ctrl_c_is_quiet(tmp_path):
+def test_ctrl_c_is_quiet():
     """Pressed while it waits, here for a snapshot that comes through a pipe."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    command = [*COMMAND, "report", str(pipe)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command, pipe = [*COMMAND, "report", "/dev/stdin"], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
-            with open(pipe, "wb"):  # which is had when the other end is open
-                process.send_signal(signal.SIGINT)
-                said = process.communicate(timeout=20)
+            process.stdin.write(b"PK" + bytes(1 << 18))  # more than a pipe holds: it is being read
+            process.stdin.flush()
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+            said = process.stdout.read(), process.stderr.read()
         finally:
             process.kill()
     assert (*said, process.returncode) == (b"", b"", 130)

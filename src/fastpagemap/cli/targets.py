@@ -139,5 +139,7 @@ def _is_file(text: str) -> bool:
 
 
 def _is_snapshot(path: str) -> bool:
-    with open(path, "rb") as file:
+    from fastpagemap.snapshot.open_file import open_to_read
+
+    with open_to_read(path) as file:
         return file.read(4) == b"PK\3\4"

@@ -1,10 +1,14 @@
-"""Entries saved from /proc/PID/pagemap, as runs of states, without the process."""
+"""Entries saved from /proc/PID/pagemap, as runs of states, without the process.
+
+Before Linux 4.2 bits 55-60 of every entry but 0 held the page shift (from 3.11 on, only until
+somebody cleared soft-dirty bits).
+"""
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -15,6 +19,8 @@ from ..model import entry
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.runs import RUN_DTYPE, Addresses, Runs, join_equal
+from .open_file import open_to_read
+from .packed_runs import are_possible
 
 __all__ = ["runs_and_mappings"]
 
@@ -22,20 +28,72 @@ __all__ = ["runs_and_mappings"]
 WINDOW_ENTRIES = 1 << 16
 # A gap of so many empty pages separates two mappings.
 MIN_GAP_PAGES = 512
+_SHIFT_BIT, _SHIFT_BITS = np.uint64(55), np.uint64(0x3F << 55)
+# Since Linux 4.2, bits 59 and 60 are 0, and no page is a guard region (58) and write-protected (57)
+# at once. A page shift, 12 or more, has one or the other. Guard regions have the bit of swap, too.
+_ZERO_BITS, _EITHER_BITS = np.uint64(3 << 59), np.uint64(3 << 57)
+_GUARD_BIT, _GUARD_BITS = np.uint64(1 << 58), np.uint64(1 << 58 | 1 << 62)
 
 
 def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
     """Return the runs of saved entries, and a nameless mapping around each group of runs."""
-    found = [np.empty(0, RUN_DTYPE)]
+    found, layout = [np.empty(0, RUN_DTYPE)], _Layout()
     for first, words in _nonzero_windows(source):
         address = start + first * PAGE_SIZE
         if address + len(words) * PAGE_SIZE >= 1 << 64:
             raise ValueError(
                 f"entry {first + len(words)} is of no address, if the first is of {start:#x}"
             )
-        found.append(_runs(address, words))
+        runs = _runs(address, layout.flags_alone(words))
+        if not are_possible(runs["state"]).all():
+            raise _no_entries()
+        found.append(runs)
     runs = join_equal(np.concatenate(found), np.empty(0, np.uint64))
     return runs, _mappings_of(runs)
+
+
+class _Layout:
+    """Where the page shift is in the entries of a source, if it is."""
+
+    def __init__(self) -> None:
+        self._shift: int | None = None
+
+    def flags_alone(self, words: Addresses) -> Addresses:
+        """Return entries, which are not all 0, as kernels write them since Linux 4.2."""
+        shift = _shift_of(words)
+        if self._shift is None:
+            self._shift = shift
+        if shift != self._shift:
+            raise _no_entries()
+        if not shift:
+            return words
+        if 1 << shift != PAGE_SIZE:
+            raise ValueError(
+                f"entries of pages of {1 << shift} bytes, of a kernel before Linux 4.2; here pages "
+                f"have {PAGE_SIZE}"
+            )
+        return words & ~_SHIFT_BITS
+
+
+def _shift_of(words: Addresses) -> int:
+    """Return the page shift that entries hold; 0 if they hold none."""
+    seen = np.bitwise_or.reduce(words)
+    if not seen & (_ZERO_BITS | _GUARD_BIT):
+        return 0
+    if seen & _ZERO_BITS or seen & _EITHER_BITS == _EITHER_BITS:
+        shifts = (words[words != 0] & _SHIFT_BITS) >> _SHIFT_BIT
+        least, most = int(shifts.min()), int(shifts.max())
+        if least == most and 12 <= most < 32:
+            return most
+    if seen & _ZERO_BITS or (words & _GUARD_BITS == _GUARD_BIT).any():
+        raise _no_entries()
+    return 0
+
+
+def _no_entries() -> ValueError:
+    return ValueError(
+        "it holds what no kernel writes to pagemap: another kind of file, or another byte order"
+    )
 
 
 def _runs(start: int, words: Addresses) -> Runs:
@@ -56,7 +114,7 @@ def _mappings_of(runs: Runs) -> list[Mapping]:
 def _nonzero_windows(source: Any) -> Iterator[tuple[int, Addresses]]:
     """Yield windows: the number of the first entry, and entries; skip those that are all 0."""
     if isinstance(source, (str, bytes, os.PathLike)):
-        with Path(os.fsdecode(source)).open("rb") as file:
+        with open_to_read(source) as file:
             yield from _read_windows(file)
     elif hasattr(source, "read"):
         yield from _read_windows(source)
@@ -94,14 +152,19 @@ def _read_data(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     size = WINDOW_ENTRIES * 8
     try:
         fd, base = file.fileno(), file.tell()
-        end = os.fstat(fd).st_size
+        about = os.fstat(fd)
     except (OSError, AttributeError):  # a pipe, or a Python object
         at = 0
         while content := file.read(size):
             yield at, content
             at += len(content)
         return
-    at = base
+    at, end = base, about.st_size
+    if stat.S_ISREG(about.st_mode) and not end and file.read(8):
+        raise ValueError(
+            "a live file of /proc, which has no end: give the process in its place, or save the "
+            "entries that are wanted with dd"
+        )
     while at < end:
         with contextlib.suppress(OSError):
             at = _seek_data(fd, at, base, end)
