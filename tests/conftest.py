@@ -21,6 +21,7 @@ import fastpagemap
 import oracle
 import runas
 import swap
+from fastpagemap.snapshot import replace_file
 from needs import Absent, Missing, met, need
 from victim import Victim
 
@@ -186,14 +187,14 @@ def theirs(public):
 @pytest.fixture
 def named(monkeypatch):
     """A file system that makes no files without a name."""
-    real = os.open
+    real = replace_file.open_file
 
-    def refuse(path, flags, *arguments, **options):
+    def refuse(path, flags, *arguments):
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
-        return real(path, flags, *arguments, **options)
+        return real(path, flags, *arguments)
 
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(replace_file, "open_file", refuse)
 
 
 @pytest.fixture(params=["unnamed", "named"])

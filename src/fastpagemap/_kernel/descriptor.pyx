@@ -6,7 +6,7 @@ between; and none runs while the file is closed, where an exception could not be
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, errno
-from posix.fcntl cimport O_CLOEXEC
+from posix.fcntl cimport F_DUPFD_CLOEXEC, O_CLOEXEC, fcntl
 from posix.unistd cimport close
 
 from fastpagemap._kernel cimport abi
@@ -41,10 +41,10 @@ cdef bytes c_text(object path):
     return encoded
 
 
-def open_file(object path, int flags, int directory=abi.AT_FDCWD):
+def open_file(object path, int flags, int directory=abi.AT_FDCWD, int mode=0):
     """Open a path, relative to the descriptor of a directory; a child program does not inherit it.
 
-    Only a file that exists can be opened: there is no mode for a new one.
+    `mode` is that of a file that is made.
     """
     cdef Descriptor held = Descriptor.__new__(Descriptor)
     cdef bytes encoded = c_text(path)
@@ -53,13 +53,22 @@ def open_file(object path, int flags, int directory=abi.AT_FDCWD):
     audit("open", path, None, flags)  # as os.open does
     while True:
         with nogil:
-            held.fd = abi.openat(directory, text, flags | O_CLOEXEC)
+            held.fd = abi.openat(directory, text, flags | O_CLOEXEC, mode)
             problem = errno
         if held.fd >= 0:
             return held
         if problem != EINTR:
             raise failure(problem, path)
         PyErr_CheckSignals()
+
+
+def duplicate(int fd):
+    """Return another descriptor of an open file."""
+    cdef Descriptor held = Descriptor.__new__(Descriptor)
+    held.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+    if held.fd < 0:
+        raise failure(errno, f"descriptor {fd}")
+    return held
 
 
 def open_memory(str name, unsigned int flags=0):

@@ -14,6 +14,8 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from .._kernel.descriptor import Descriptor, duplicate, open_file
+
 __all__ = ["replace_file"]
 
 # The kernel follows as many links in a row.
@@ -23,10 +25,10 @@ _MAX_LINKS = 40
 _KEPT_BITS = 0o775
 _NEW_MODE = 0o664
 _PRIVATE_MODE = 0o600
-_DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_NOFOLLOW_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_UNNAMED_FLAGS = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
+_DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY
+_NOFOLLOW_FLAGS = os.O_PATH | os.O_NOFOLLOW
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_UNNAMED_FLAGS = os.O_WRONLY | os.O_TMPFILE
 
 
 @contextlib.contextmanager
@@ -53,53 +55,48 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
         It cannot be written; the message has the path.
     """
     try:
-        with contextlib.ExitStack() as handles:
-            directory, name, found = _locate(path, handles)
-            about = os.fstat(found) if found >= 0 else None
-            if _is_own_descriptor(directory, name):
-                # not opened anew: it has a position, and another user may have opened it for us
-                writing = _write_to(os.dup(int(name)))
-            elif about is None or stat.S_ISREG(about.st_mode):
-                writing = _replace(directory, name, about, owner)
-            else:
-                writing = _write_to(_special(found, about))
-            with writing as file:
-                yield file
+        directory, name, found = _locate(path)
+        about = None if found is None else os.fstat(found.fd)
+        if _is_own_descriptor(directory.fd, name):
+            # not opened anew: it has a position, and another user may have opened it for us
+            writing = _write_to(duplicate(int(name)))
+        elif found is None or about is None or stat.S_ISREG(about.st_mode):
+            writing = _replace(directory.fd, name, about, owner)
+        else:
+            writing = _write_to(_special(found, about))
+        with writing as file:
+            yield file
     except OSError as error:
+        if error.errno is None:  # a signal handler's
+            raise
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"cannot write {path or repr(path)}: {reason}") from error
 
 
-def _locate(path: str, handles: contextlib.ExitStack) -> tuple[int, str, int]:
-    """Return the handle of a directory, a name in it, and the handle of what has that name, or -1.
+def _locate(path: str) -> tuple[Descriptor, str, Descriptor | None]:
+    """Return a directory, a name in it, and what has that name, if anything has.
 
-    A link is looked at and read through one handle, so that both are of one and the same link.
+    A link is looked at and read through one descriptor, so that both are of one and the same link.
     """
-    directory = _open(os.path.dirname(path) or ".", _DIRECTORY_FLAGS, None, handles)
+    directory = open_file(os.path.dirname(path) or ".", _DIRECTORY_FLAGS)
     for _ in range(_MAX_LINKS):
         name = os.path.basename(path)
         if not name:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if _is_own_descriptor(directory, name):
-            return directory, name, -1
+        if _is_own_descriptor(directory.fd, name):
+            return directory, name, None
         try:
-            found = _open(name, _NOFOLLOW_FLAGS, directory, handles)
+            found = open_file(name, _NOFOLLOW_FLAGS, directory.fd)
         except FileNotFoundError:
-            return directory, name, -1
-        about = os.fstat(found)
+            return directory, name, None
+        about = os.fstat(found.fd)
         if not stat.S_ISLNK(about.st_mode):
             return directory, name, found
-        if not _is_trusted_link(about, os.fstat(directory)):
+        if not _is_trusted_link(about, os.fstat(directory.fd)):
             raise _refusal("a symbolic link", "name the file it leads to")
-        path = os.readlink("", dir_fd=found)
-        directory = _open(os.path.dirname(path) or ".", _DIRECTORY_FLAGS, directory, handles)
+        path = os.readlink("", dir_fd=found.fd)
+        directory = open_file(os.path.dirname(path) or ".", _DIRECTORY_FLAGS, directory.fd)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-
-def _open(path: str, flags: int, directory: int | None, handles: contextlib.ExitStack) -> int:
-    handle = os.open(path, flags, dir_fd=directory)
-    handles.callback(os.close, handle)
-    return handle
 
 
 def _is_own_descriptor(directory: int, name: str) -> bool:
@@ -136,19 +133,19 @@ def _refusal(what: str, instead: str) -> PermissionError:
     )
 
 
-def _special(found: int, about: os.stat_result) -> int:
+def _special(found: Descriptor, about: os.stat_result) -> Descriptor:
     """Open a path that is neither a regular file nor a link, without truncating or creating."""
     if stat.S_ISDIR(about.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     # The user who made a pipe may read from it, or let us wait for ever.
     if stat.S_ISFIFO(about.st_mode) and not _is_trusted_owner(about):
         raise _refusal("a named pipe", "write to a file, or to a pipe of your own")
-    return os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_CLOEXEC)
+    return open_file(f"/proc/self/fd/{found.fd}", os.O_WRONLY)
 
 
 @contextlib.contextmanager
-def _write_to(handle: int) -> Iterator[BinaryIO]:
-    with open(handle, "wb") as file:
+def _write_to(held: Descriptor) -> Iterator[BinaryIO]:
+    with open(held.fd, "wb", closefd=False) as file:
         yield file
 
 
@@ -162,19 +159,17 @@ def _replace(
     process is killed.
     """
     temporary = f".fastpagemap-{os.urandom(8).hex()}"
-    handle = _open_unnamed(directory)
-    unnamed = handle >= 0
-    if not unnamed:
-        handle = os.open(temporary, _CREATE_FLAGS, _PRIVATE_MODE, dir_fd=directory)
+    unnamed = _open_unnamed(directory)
     try:
-        with open(handle, "wb") as file:
+        held = unnamed or open_file(temporary, _CREATE_FLAGS, directory, _PRIVATE_MODE)
+        with open(held.fd, "wb", closefd=False) as file:
             yield file
             file.flush()
-            os.fsync(handle)  # a full disk may show only now
-            _set_mode(handle, old, owner)
+            os.fsync(held.fd)  # a full disk may show only now
+            _set_mode(held.fd, old, owner)
             if unnamed:
                 # Only a rename replaces a file, and only a file with a name can be renamed.
-                own = f"/proc/self/fd/{handle}"
+                own = f"/proc/self/fd/{held.fd}"
                 os.link(own, temporary, dst_dir_fd=directory, follow_symlinks=True)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
@@ -183,12 +178,15 @@ def _replace(
         raise
 
 
-def _open_unnamed(directory: int) -> int:
-    """Open a new file without a name in a directory; return -1 where that cannot be."""
+def _open_unnamed(directory: int) -> Descriptor | None:
+    """Open a new file without a name in a directory; return None where that cannot be."""
     if os.path.exists("/proc/self/fd"):  # through which it gets its name
-        with contextlib.suppress(OSError):
-            return os.open(".", _UNNAMED_FLAGS, _PRIVATE_MODE, dir_fd=directory)
-    return -1
+        try:
+            return open_file(".", _UNNAMED_FLAGS, directory, _PRIVATE_MODE)
+        except OSError as error:
+            if error.errno is None:  # a signal handler's
+                raise
+    return None
 
 
 def _set_mode(handle: int, old: os.stat_result | None, owner: int | None) -> None:
