@@ -1,0 +1,45 @@
+"""Run every program of this directory, each for its share of the time: make torture SECONDS=600."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+#: What a program may take beyond its time: the last round, and to put the machine back.
+GRACE = 180
+
+
+def programs():
+    """The names of all there are; a file that begins with an underscore is none."""
+    return sorted(path.stem for path in HERE.glob("[!_]*.py"))
+
+
+def run(name, seconds, seed):
+    """Run one program; return whether it found nothing."""
+    command = [sys.executable, HERE / f"{name}.py", "--seconds", str(seconds), "--seed", str(seed)]
+    print(f"== {name}, {seconds:.0f} s", flush=True)
+    try:
+        return subprocess.call(command, timeout=seconds + GRACE) == 0
+    except subprocess.TimeoutExpired:
+        print(f"FIND {name} --seed {seed}: it never ended", flush=True)
+        return False
+
+
+def main():
+    """Return the exit status: 1 if a program found something."""
+    parser = argparse.ArgumentParser(prog="tests/torture")
+    parser.add_argument("--seconds", type=float, default=600, help="for all of them together")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("names", nargs="*", default=programs())
+    given = parser.parse_args()
+    share = given.seconds / len(given.names)
+    found = [name for name in given.names if not run(name, share, given.seed)]
+    if found:
+        print(f"finds: {' '.join(found)} (seed {given.seed})", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Random layouts, looked at by every reader: do all answers agree, and with the kernel's own?
+
+Root looks at everything with all that this kernel has, and through compare.check(). Forks of it
+look at themselves as root or as nobody, where PAGEMAP_SCAN, PROCMAP_QUERY or cachestat are refused.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import sys
+
+import _torture  # isort: skip
+import _judge
+import _layouts
+import compare
+import runas
+import seccomp
+from linux import PAGE
+from needs import Missing
+from sharer import Sharer, SharerError
+
+#: What can be refused to a reader, by name.
+REFUSALS = {
+    "no scan": seccomp.without_scan,
+    "no procmap query": seccomp.without_procmap_query,
+    "no cachestat": lambda: seccomp.without_cachestat(errno.ENOSYS),
+    "cachestat forbidden": lambda: seccomp.without_cachestat(errno.EPERM),
+}
+
+
+def clear_caches():
+    """Forget what was found out about the kernel."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fastpagemap"):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+def refuse(names):
+    """Have this process do without; for good."""
+    for name in names:
+        REFUSALS[name]()
+    clear_caches()
+
+
+def parts_of(chance, start, end):
+    """A few random spans within a span."""
+    pages = (end - start) // PAGE
+    found = []
+    for _ in range(3):
+        low, high = sorted((chance.randint(0, pages), chance.randint(0, pages)))
+        found.append((start + low * PAGE, start + high * PAGE))
+    return found
+
+
+def look(reader, chance, start, end, rights, pid):
+    """Have one reader answer, and judge what it says of process `pid` by that process's own files."""
+    asked, parts = _judge.allocations(chance, start, end), parts_of(chance, start, end)
+
+    def truth():
+        return _judge.Truth.of(start, end, pid)
+
+    real, said = compare.while_still(lambda: reader(start, end, asked, parts), truth)
+    _judge.residency_is_true(said, asked, start)
+    copies = set() if rights.cachestat else _judge.copies_in_ram(start, end, pid)
+    _judge.true(said, real, start, rights, copies)
+
+
+def told_by(other, *asked):
+    """The answers of a fork; where they contradict each other, it says so by an AssertionError."""
+    try:
+        return other.ask("answers", *asked)
+    except SharerError as error:
+        if "AssertionError" in str(error):
+            raise AssertionError(str(error)) from None
+        raise
+
+
+def look_here(chance, spans, counts):
+    """As root or as whoever this is, with everything there is."""
+    root = os.geteuid() == 0
+    for start, end in spans:
+        with compare.fpm.PageMap() as pm:
+            compare.check(pm, start, end)
+        rights = _judge.Rights(root, True, root)
+        look(lambda *asked: _judge.answers(None, *asked), chance, start, end, rights, os.getpid())
+        counts["spans"] += 1
+
+
+def look_from_a_fork(chance, spans, counts):
+    """As a fork that is refused something, perhaps of another user; it looks at itself."""
+    root = chance.random() < 0.5
+    names = chance.sample(sorted(REFUSALS), chance.choice([0, 1, 1, 2, 3]))
+    functions = {"refuse": refuse, "answers": lambda *asked: _judge.answers(None, *asked)}
+    with Sharer(functions, None if root else runas.NOBODY) as other:
+        other.ask("refuse", names)
+        cachestat = not {"no cachestat", "cachestat forbidden"} & set(names)
+        rights = _judge.Rights(root, cachestat, root)
+        for start, end in spans:
+            look(functools.partial(told_by, other), chance, start, end, rights, other.pid)
+            counts[f"spans as {'root' if root else 'nobody'}, {', '.join(names) or 'all'}"] += 1
+
+
+def one_round(chance, counts):
+    """Make a layout, and have it looked at."""
+    with contextlib.ExitStack() as stack:
+        found = _layouts.random_layout(chance, stack, counts)
+        spans = [(made.start - 3 * PAGE, made.end + 3 * PAGE) for _, made in found]
+        try:
+            look_here(chance, spans, counts)
+            if os.geteuid() == 0 and chance.random() < 0.7:
+                look_from_a_fork(chance, spans, counts)
+        except Missing as lacking:
+            counts[f"missing: {lacking}"] += 1
+        except AssertionError as error:
+            error.add_note(f"the layout: {[(name, made.pages) for name, made in found]}")
+            raise
+        for name, _ in found:
+            counts[f"of {name}"] += 1
+
+
+if __name__ == "__main__":
+    given = _torture.arguments()
+    with _layouts.both_kinds_of_swap():
+        status = _torture.run(one_round, given)
+    sys.exit(status)
