@@ -4,21 +4,19 @@ answers() is what one reader says, and fails where it contradicts itself; true()
 the kernel's own account of the same process, read by root.
 """
 
-import ctypes
 import io
 import itertools
 import os
 from typing import NamedTuple
 
+import _core
 import numpy as np
 
-import _core
 import fastpagemap as fpm
 import oracle
 import oracle_files
-from compare import Truth, by_page, by_every_way, check_runs
+from compare import Truth, by_every_way, by_page, check_runs
 from fastpagemap import State
-from features import keeps_soft_dirty
 from linux import PAGE
 from oracle_files import UNTOLD
 

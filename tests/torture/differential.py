@@ -13,6 +13,7 @@ import sys
 import _torture  # isort: skip
 import _judge
 import _layouts
+
 import compare
 import runas
 import seccomp

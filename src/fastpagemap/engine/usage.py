@@ -1,5 +1,7 @@
 """How many bytes of each mapping are present, swapped, shared and so on."""
 
+from __future__ import annotations
+
 import errno
 import functools
 from collections.abc import Iterable

@@ -1,0 +1,121 @@
+"""Random command lines, with real and nonsense targets: exit 0, 1 or 2, one line of what went wrong.
+
+Options come from the commands themselves; output goes to files in a directory of its own.
+"""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import tempfile
+
+import _torture  # isort: skip
+import click
+import runas
+from fastpagemap import cli
+from fastpagemap.cli.group import COMMANDS
+from fastpagemap.cli.group import cli as group
+from victim import Victim
+
+#: Command lines in one child.
+BATCH = 20
+#: Numbers, sizes, names, patterns and texts that are none of them.
+WORDS = [
+    *("", " ", "-", "--", "0", "1", "-1", "3.5", "1e400", "nan", "inf", "9" * 40, "0x10", "4k", "1T"),
+    *("16EiB", "\0"[:0], "\n", "a\nb", "\x1b[31m", "é", "\udcff", "swapped", "present", "[", "(", "*"),
+    *(".", "..", "/", "/proc/self", "/dev/null", "/nonexistent/x", "a" * 5000, "name", "%s", "{}"),
+    *("kept.fpm", "broken.fpm", "out.json", "out.png", "out.csv", "deep/out.txt", "python", "[heap]"),
+]
+#: These end by themselves only with a terminal and a key, or by Ctrl-C.
+_ENDLESS = {"watch", "dirty"}
+#: Seconds that one command line may take.
+LONGEST = 20
+
+
+def options_of(name):
+    """The options of a command, and whether each takes a value."""
+    command = group.get_command(click.Context(group), name)
+    found = [("--help", False), ("--nonsense", True)]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            takes_value = not (parameter.is_flag or parameter.count)
+            found += [(text, takes_value) for text in parameter.opts]
+    return found
+
+
+class Commands:
+    """A target, a snapshot of it, and a directory to write to."""
+
+    def __init__(self, stack):
+        self.victim = stack.enter_context(Victim())
+        self.victim.make("sparse", 100)
+        self.directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastpagemap-"))
+        stack.enter_context(contextlib.chdir(self.directory))
+        assert cli.main(["dump", str(self.victim.pid), "-o", "kept.fpm"]) == 0
+        with open("kept.fpm", "rb") as file, open("broken.fpm", "wb") as broken:
+            broken.write(file.read()[:-100])
+        self.options = {name: options_of(name) for name in COMMANDS if name not in _ENDLESS}
+
+    def targets(self):
+        """What a command may be told to look at."""
+        pid = str(self.victim.pid)
+        return [pid, pid, "kept.fpm", "kept.fpm", "1", "2", "4194000", *WORDS]
+
+    def command_line(self, chance):
+        """Mostly a command, its options and targets; now and then anything."""
+        if chance.random() < 0.05:
+            return [chance.choice(WORDS) for _ in range(chance.randint(0, 4))]
+        name = chance.choice(sorted(self.options))
+        words = [name]
+        for _ in range(chance.randint(0, 4)):
+            option, takes_value = chance.choice(self.options[name])
+            words.append(option)
+            if takes_value and chance.random() < 0.95:
+                words.append(chance.choice([*WORDS, "1", "2", "10", "swapped"]))
+        words += [chance.choice(self.targets()) for _ in range(chance.choice([0, 1, 1, 1, 2, 3]))]
+        if chance.random() < 0.1:
+            chance.shuffle(words)
+        return [word for word in words if word not in _ENDLESS]
+
+    def one_round(self, chance, counts):
+        """A few command lines in one child."""
+        lines = [self.command_line(chance) for _ in range(BATCH)]
+        for line, (code, error) in zip(lines, runas.in_child(self.try_all, lines), strict=True):
+            what = [word[:60] for word in line]
+            assert code in (0, 1, 2), f"exit status {code}: {what}"
+            assert "Traceback" not in error, f"{what}: {error}"
+            assert "please report" not in error, f"{what}: {error}"
+            # a command that succeeds may have a note to make
+            assert error.count("\n") <= 1, f"{what}: {error}"
+            assert error.startswith("fastpagemap: ") or not (error or code), f"{what}: {error!r}"
+            counts[f"exit {code}"] += 1
+
+    def try_all(self, lines):
+        """In the child: exit status and error output of each."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        return [self.attempt(line) for line in lines]
+
+    def attempt(self, line):
+        """One command line, its output thrown away."""
+        out, error = io.StringIO(), io.StringIO()
+        signal.alarm(LONGEST)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            try:
+                code = cli.main(line)
+            except SystemExit as ended:
+                code = ended.code or 0
+            except _torture.Hang:
+                raise AssertionError(f"more than {LONGEST} s: {line}") from None
+        signal.alarm(0)
+        assert not isinstance(code, str), code
+        return code, error.getvalue()
+
+
+if __name__ == "__main__":
+    given = _torture.arguments()
+    with contextlib.ExitStack() as stack:
+        status = _torture.run(Commands(stack).one_round, given)
+    sys.exit(status)
+

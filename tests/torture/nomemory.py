@@ -1,0 +1,131 @@
+"""Allocations fail, one at a time, in every public call: MemoryError or the right answer.
+
+Python's own allocations, numpy's and the core's are the C library's here, so each can be made to
+fail. A child process tries a few, so that a crash is a find and not the end.
+"""
+
+import contextlib
+import ctypes
+import errno
+import gc
+import mmap
+import os
+import re
+import sys
+
+import _torture  # isort: skip
+import _shim
+
+_shim.preloaded(PYTHONMALLOC="malloc")  # before anything else is loaded
+
+import _calls  # noqa: E402
+import _layouts  # noqa: E402
+
+import runas  # noqa: E402
+from linux import PAGE  # noqa: E402
+
+#: Attempts in one child.
+BATCH = 20
+#: The command line reports what went wrong in words, and needs memory for them.
+_LEFT_OUT = {"report", "report as JSON"}
+
+
+#: What Python (locks) and numpy (minima, formats of buffers) say instead of MemoryError.
+_OTHER_WORDS = re.compile("allocate|error return without exception set|invalid field name")
+
+
+def is_out_of_memory(error):
+    """Whether an exception says so, or was raised from one that does."""
+    while error is not None:
+        if isinstance(error, (MemoryError, ctypes.ArgumentError)) or _OTHER_WORDS.search(
+            str(error)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Allocations:
+    """The target, the right answers, and how many allocations each call makes."""
+
+    def __init__(self, stack):
+        self.shim = _shim.Shim()
+        self.target = _calls.Target(stack)
+        self.calls = {n: call for n, call in _calls.CALLS.items() if n not in _LEFT_OUT}
+        self.right, self.counts = {}, {}
+        for name, call in self.calls.items():
+            for _ in range(3):
+                call(self.target)
+            with self.shim.rule():
+                told = call(self.target)
+            self.counts[name] = self.shim.counts()
+            self.right[name] = _calls.complete(self.target, told)
+        self.progress = stack.enter_context(mmap.mmap(-1, PAGE))
+
+    def one_round(self, chance, counts):
+        """A few attempts in one child."""
+        attempts = []
+        for _ in range(BATCH):
+            name = chance.choice(sorted(self.calls))
+            kind = chance.choice([k for k in ("malloc", "realloc") if k in self.counts[name]])
+            most = self.counts[name][kind]
+            nth = chance.randint(1, most if chance.random() < 0.5 else min(most, 60))
+            attempts.append((name, kind, nth))
+        self.progress[0] = 0
+        try:
+            for what in runas.in_child(self.try_all, attempts):
+                counts[what] += 1
+        except RuntimeError as error:
+            last = attempts[min(self.progress[0], BATCH - 1)]
+            raise AssertionError(f"{error}: {last}") from None
+
+    def try_all(self, attempts):
+        """In the child: what came of each attempt."""
+        found = []
+        for number, attempt in enumerate(attempts):
+            self.progress[0] = number
+            found.append(self.attempt(*attempt))
+        return found
+
+    def attempt(self, name, kind, nth):
+        """Have one allocation fail; judge the answer, and the next one."""
+        before, call = len(os.listdir("/proc/self/fd")), self.calls[name]
+        told, problem = None, None
+        try:
+            with self.shim.rule(kind, errno.ENOMEM, nth):
+                told = call(self.target)
+        except BaseException as error:
+            problem = error
+        what = f"{name}: {kind} {nth}"
+        hit = self.shim.hits()
+        if problem is not None:
+            if not is_out_of_memory(problem):
+                raise AssertionError(f"{what}: {problem!r}") from problem
+            outcome = "MemoryError"
+        else:
+            assert self.is_right(name, told), f"{what}: another answer"
+            outcome = "the same" if hit else "not reached"
+        del told, problem
+        gc.collect()  # tracebacks make cycles
+        assert len(os.listdir("/proc/self/fd")) <= before, f"{what}: a descriptor stays open"
+        assert self.is_right(name, call(self.target)), f"{what}: the next answer is another"
+        return outcome
+
+    def is_right(self, name, told):
+        """Whether it is the right answer, or has become so since."""
+        told = _calls.complete(self.target, told)
+        if not _calls.same(told, self.right[name]):
+            now = _calls.complete(self.target, self.calls[name](self.target))
+            if _calls.same(now, self.right[name]):
+                return False
+            self.right[name] = now
+        return True
+
+
+if __name__ == "__main__":
+    given = _torture.arguments()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_layouts.both_kinds_of_swap())
+        allocations = Allocations(stack)
+        status = _torture.run(allocations.one_round, given)
+    sys.exit(status)
