@@ -10,6 +10,8 @@ CORE := pyproject.toml setup.py $(wildcard $(foreach end,pyx pxd h,\
 	src/fastpagemap/*.$(end) src/fastpagemap/*/*.$(end)))
 MODULES := $(subst /,.,$(patsubst src/%.pyx,%,$(filter %.pyx,$(CORE))))
 ARGS :=
+SECONDS := 600
+SEED :=
 # What the other builds are tested by: what runs the compiled core. Swap of one kind is enough.
 TESTS_debug = $(call files,arguments core entry mapping maps pagecache pagemap reading regions \
 	residency span states states_shared sums tracking usage walk walk_limits) -k "not swapfile"
@@ -25,7 +27,8 @@ TESTS_sanitize = $(call files,arguments core entry mapping maps pagecache readin
 files = $(foreach name,$1,tests/test_$(name).py)
 # Every malloc is AddressSanitizer's, which compilers are better off without; Python never frees all.
 ENVIRONMENT_sanitize = CC="env LD_PRELOAD= cc" CXX="env LD_PRELOAD= c++" PYTHONMALLOC=malloc \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=512 \
+	UBSAN_OPTIONS=print_stacktrace=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)"
 
 export FASTPAGEMAP_BUILD := $(BUILD)
@@ -35,7 +38,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo postgres test debug sanitize test-kernels lint bench dist clean
+.PHONY: help demo postgres test debug sanitize torture valgrind test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -54,6 +57,15 @@ debug: ## run the core's tests on a build with bounds checks and assertions
 
 sanitize: ## run them on a build with gcc's sanitizers of addresses and undefined behaviour
 	$(MAKE) --no-print-directory test BUILD=sanitize
+
+torture: $(VENV)/.test ## attack it for SECONDS=600, from SEED=... or anew (ARGS="differential faults": those alone)
+	$(ENVIRONMENT_$(BUILD)) $(BIN)/python tests/torture --seconds $(SECONDS) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Python's own optimized code fails the check of values; and see tests/torture/_valgrind.py.
+valgrind: $(VENV)/.test ## run every call of the core under valgrind
+	PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --undef-value-errors=no \
+		--suppressions=tests/torture/_valgrind.supp $(BIN)/python tests/torture/_valgrind.py
 
 test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS="6.1 7" SELECT=quick|whole RUN=...)
 	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \

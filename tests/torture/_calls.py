@@ -1,4 +1,4 @@
-"""Every public call, on a process that does nothing, and what its answer may be where calls fail."""
+"""Every public call on a process that does nothing, and what it may answer where calls fail."""
 
 import contextlib
 import io

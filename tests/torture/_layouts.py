@@ -1,4 +1,4 @@
-"""Random layouts of memory: every kind that the tests can make, cut up, moved, shared and swapped."""
+"""Random layouts of memory: every kind that the tests can make, cut up, moved and swapped."""
 
 import contextlib
 import glob

@@ -5,6 +5,7 @@ two numbers bring it back. Importing this makes the modules of tests/ importable
 """
 
 import argparse
+import os
 import random
 import re
 import resource
@@ -32,6 +33,8 @@ KNOWN: dict[str, list[tuple[str, str]]] = {
         ),
     ],
 }
+#: Whether AddressSanitizer is here, which reserves 20 TiB: nobody can look at all of this process.
+SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 #: A round that takes longer hangs.
 LIMIT = 120
 _MOST_FINDS = 50

@@ -57,7 +57,7 @@ def parts_of(chance, start, end):
 
 
 def look(reader, chance, start, end, rights, pid):
-    """Have one reader answer, and judge what it says of process `pid` by that process's own files."""
+    """Have one reader answer; judge what it says of process `pid` by that process's own files."""
     asked, parts = _judge.allocations(chance, start, end), parts_of(chance, start, end)
 
     def truth():

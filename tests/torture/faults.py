@@ -2,7 +2,7 @@
 
 One call of one kind fails with one errno (or transfers less), once or from then on, with what was
 found out about the kernel forgotten before or not. The answer is then the same, `unknown` in part,
-or an exception of the kinds that are documented; no descriptor stays open; the next answer is right.
+or an exception of a documented kind; no descriptor stays open; the next answer is right.
 """
 
 import contextlib

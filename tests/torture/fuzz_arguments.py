@@ -10,9 +10,10 @@ import sys
 import time
 
 import _torture  # isort: skip
+import numpy as np
+
 import fastpagemap as fpm
 import memory
-import numpy as np
 import runas
 from fastpagemap import Mapping
 from linux import PAGE
@@ -29,8 +30,26 @@ NUMBERS = [
     *(0.0, 4096.0, float("nan"), float("inf"), -0.0, 1e300, 1j),
 ]
 OTHERS = [None, "", "0", "4096", b"", b"\0" * 8, [], (), {}, object(), [1, 2], range(3), print, int]
-DTYPES = ["?", "u1", "i1", "u2", "<u4", ">u4", "<u8", ">u8", "i8", "f2", "f4", "f8", "c16", "U4", "S8"]
-DTYPES += ["O", "M8[s]", fpm.ENTRY_DTYPE, fpm.PAGE_DTYPE, fpm.REGION_DTYPE, fpm.RESIDENCY_DTYPE]
+DTYPES = [
+    "?",
+    "u1",
+    "i1",
+    "u2",
+    "<u4",
+    ">u4",
+    "<u8",
+    ">u8",
+    "i8",
+    "f2",
+    "f4",
+    "f8",
+    "c16",
+    "U4",
+    "S8",
+    "O",
+    "M8[s]",
+]
+DTYPES += [fpm.ENTRY_DTYPE, fpm.PAGE_DTYPE, fpm.REGION_DTYPE, fpm.RESIDENCY_DTYPE]
 
 
 class Odd:
@@ -53,7 +72,7 @@ def an_array(chance, count):
     """An array of any type, order, number of dimensions and rights."""
     dtype = np.dtype(chance.choice(DTYPES))
     made = np.zeros(chance.choice([count, count, count * 2, count + 1, max(count - 1, 0)]), dtype)
-    if dtype != object and made.nbytes:
+    if dtype.kind != "O" and made.nbytes:
         made.view(np.uint8)[:] = chance.choice([0, 1, 255])
     way = chance.randrange(8)
     if way == 0:
@@ -66,7 +85,7 @@ def an_array(chance, count):
         made = np.broadcast_to(made[:1], (count,)) if len(made) else made
     elif way == 4:
         made.flags.writeable = False
-    elif way == 5 and made.nbytes > 8 and dtype != object:
+    elif way == 5 and made.nbytes > 8 and dtype.kind != "O":
         made = np.frombuffer(b"\0" + made.tobytes(), np.uint8)[1:]
     return made
 
@@ -87,7 +106,12 @@ def an_argument(chance, place):
 
 METHODS = {
     **dict.fromkeys(("present", "swapped", "shared", "exclusive", "unknown", "soft_dirty"), 2),
-    **{"read": 2, "masks": 2, "regions": 2, "residency": 2, "usage": 1, "states": 1},
+    "read": 2,
+    "masks": 2,
+    "regions": 2,
+    "residency": 2,
+    "usage": 1,
+    "states": 1,
 }
 FUNCTIONS = {
     "PageMap": 1,
@@ -148,7 +172,8 @@ def fill(pm, chance, made):
 def try_all(seed, number):
     """In the child: many calls; how many ended in which way."""
     chance, ends = _torture.Chance(seed, number), {}
-    resource.setrlimit(resource.RLIMIT_AS, (MOST, MOST))
+    if not _torture.SANITIZED:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST, MOST))
     with memory.sparse(3000) as made, fpm.PageMap() as pm:
         for _ in range(BATCH):
             what, call = calls(chance, pm, made.start)

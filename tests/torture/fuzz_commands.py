@@ -1,4 +1,4 @@
-"""Random command lines, with real and nonsense targets: exit 0, 1 or 2, one line of what went wrong.
+"""Random command lines, with real and nonsense targets: exit 0, 1 or 2, and one line of why.
 
 Options come from the commands themselves; output goes to files in a directory of its own.
 """
@@ -12,6 +12,7 @@ import tempfile
 
 import _torture  # isort: skip
 import click
+
 import runas
 from fastpagemap import cli
 from fastpagemap.cli.group import COMMANDS
@@ -21,12 +22,11 @@ from victim import Victim
 #: Command lines in one child.
 BATCH = 20
 #: Numbers, sizes, names, patterns and texts that are none of them.
-WORDS = [
-    *("", " ", "-", "--", "0", "1", "-1", "3.5", "1e400", "nan", "inf", "9" * 40, "0x10", "4k", "1T"),
-    *("16EiB", "\0"[:0], "\n", "a\nb", "\x1b[31m", "é", "\udcff", "swapped", "present", "[", "(", "*"),
-    *(".", "..", "/", "/proc/self", "/dev/null", "/nonexistent/x", "a" * 5000, "name", "%s", "{}"),
-    *("kept.fpm", "broken.fpm", "out.json", "out.png", "out.csv", "deep/out.txt", "python", "[heap]"),
-]
+_NUMBERS = "0 1 -1 3.5 1e400 nan inf 0x10 4k 1T 16EiB"
+_NAMES = "- -- swapped present [ ( * . .. / %s {} name python [heap] /proc/self /dev/null /none/x"
+_FILES = "kept.fpm broken.fpm out.json out.png out.csv deep/out.txt"
+WORDS = [*_NUMBERS.split(), *_NAMES.split(), *_FILES.split(), "\udcff"]
+WORDS += ["", " ", "\n", "a\nb", "\x1b[31m", "é", "9" * 40, "a" * 5000]
 #: These end by themselves only with a terminal and a key, or by Ctrl-C.
 _ENDLESS = {"watch", "dirty"}
 #: Seconds that one command line may take.
@@ -118,4 +118,3 @@ if __name__ == "__main__":
     with contextlib.ExitStack() as stack:
         status = _torture.run(Commands(stack).one_round, given)
     sys.exit(status)
-
