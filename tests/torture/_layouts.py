@@ -59,7 +59,8 @@ def _painted(chance, pages):
 
 def _pages(chance):
     """How many: mostly few, at times around a huge page, or more than is read at once."""
-    return chance.choice([chance.randint(1, 40), chance.randint(60, 700), chance.randint(1, 5000)])
+    few, some, many = chance.randint(1, 40), chance.randint(60, 700), chance.randint(1, 5000)
+    return chance.choice([few, few, few, some, some, many])
 
 
 def made_at_random(chance):
