@@ -10,6 +10,7 @@ import signal
 import backed
 import kinds
 import linux
+import marked
 import memory
 import sharing
 import steps
@@ -112,7 +113,42 @@ def _need_soon(made, first, last, _chance):
     made.advise(mmap.MADV_WILLNEED, first, last)
 
 
+def _of_file(deed):
+    """A step that happens to the file behind shared memory, through its descriptor."""
+
+    def step(made, first, last, _chance):
+        if made.fd >= 0 and linux.filesystem(made.fd) == linux.TMPFS_MAGIC:
+            deed(made.fd, first, last)
+
+    return step
+
+
+def _cut(fd, first, last):
+    """Cut it off, at times within a page: what is mapped beyond stays mapped."""
+    os.ftruncate(fd, first * PAGE + last % 2 * PAGE // 2)
+
+
+def _extend(fd, _first, last):
+    os.ftruncate(fd, max(os.fstat(fd).st_size, last * PAGE))
+
+
+def _mark(made, first, last, _chance):
+    """Put markers on pages of shared memory that are not in the page table."""
+    if made.fd >= 0 and linux.filesystem(made.fd) == linux.TMPFS_MAGIC:
+        made.drop(first, last)
+        marked.mark(made, first, last)
+
+
+#: allocate() does not make the file grow: pages beyond its end are in no mapping.
+FILE = {
+    "cut": _of_file(_cut),
+    "extend": _of_file(_extend),
+    "punch": _of_file(sharing.punch),
+    "allocate": _of_file(sharing.allocate),
+    "store": _of_file(lambda fd, first, last: os.pwrite(fd, b"s" * PAGE, first * PAGE)),
+}
 OWN = {"move": _move, "page out": _page_out, "collapse": _collapse, "need soon": _need_soon}
+OWN |= {"mark": _mark} | {f"{name} the file": step for name, step in FILE.items()}
 
 
 def _step(chance, kind, made):
@@ -126,7 +162,7 @@ def _step(chance, kind, made):
     first, last = sorted((chance.randint(0, made.pages), chance.randint(0, made.pages)))
     if first == last:
         return
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, Missing, ValueError):
         if name in OWN:
             OWN[name](made, first, last, chance)
         else:

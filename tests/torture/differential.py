@@ -17,6 +17,7 @@ import _layouts
 import compare
 import runas
 import seccomp
+import sharing
 from linux import PAGE
 from needs import Missing
 from sharer import Sharer, SharerError
@@ -91,12 +92,15 @@ def look_here(chance, spans, counts):
         counts["spans"] += 1
 
 
-def look_from_a_fork(chance, spans, counts):
+def look_from_a_fork(chance, layout, spans, counts):
     """As a fork that is refused something, perhaps of another user; it looks at itself."""
     root = chance.random() < 0.5
     names = chance.sample(sorted(REFUSALS), chance.choice([0, 1, 1, 2, 3]))
     functions = {"refuse": refuse, "answers": lambda *asked: _judge.answers(None, *asked)}
+    functions["hide"] = lambda: [sharing.hide(made) for made in layout if made.fd >= 0]
     with Sharer(functions, None if root else runas.NOBODY) as other:
+        if chance.random() < 0.4:  # files that can be had by their mapping alone, or not at all
+            other.ask("hide")
         other.ask("refuse", names)
         cachestat = not {"no cachestat", "cachestat forbidden"} & set(names)
         rights = _judge.Rights(root, cachestat, root)
@@ -113,7 +117,7 @@ def one_round(chance, counts):
         try:
             look_here(chance, spans, counts)
             if os.geteuid() == 0 and chance.random() < 0.7:
-                look_from_a_fork(chance, spans, counts)
+                look_from_a_fork(chance, [made for _, made in found], spans, counts)
         except Missing as lacking:
             counts[f"missing: {lacking}"] += 1
         except AssertionError as error:
