@@ -24,6 +24,8 @@ _SETTINGS = "/sys/kernel/mm/transparent_hugepage"
 _NO_GUARDS = {"write_protected", "poisoned"}
 #: Kinds that take long to make.
 _SLOW = {"merged", "overlay", "tmpfs_detached", *kinds.HUGETLB}
+#: Of swap: behind that of tests, which may run beside this.
+_PRIORITY = 100
 _LETTERS = ["S", "C", ".", "F", "P", "SSSSSS", "S.", "CCCC", "PPP", "s"]
 
 
@@ -214,7 +216,7 @@ def both_kinds_of_swap(size=256 << 20):
         if os.geteuid() == 0:
             for make in (swap.zram_swap, swap.file_swap):
                 with contextlib.suppress(Missing):
-                    stack.enter_context(make(size))
+                    stack.enter_context(make(size, _PRIORITY))
         # somebody has to be in swap: what an ordinary user may conclude depends on it
         other = stack.enter_context(backed.shared_anonymous(50))
         with contextlib.suppress(OSError):
