@@ -24,10 +24,6 @@ KNOWN: dict[str, list[tuple[str, str]]] = {
     "faults": [
         ("another answer: capabilities.*(userfaultfd|uffdio)", "a failed probe passes for absent"),
         ("another answer.*of cachestat said (ENOMEM|EIO)", "the next way is taken"),
-        ("of close said|in descriptors\\n *os.close", "a close that fails"),
-    ],
-    "nomemory": [
-        (r": \w+ \d+: a descriptor stays open", "descriptors that Python code holds"),
     ],
     "threads": [("SnapshotError.*runs that are not joined", "what is taken cannot be loaded")],
 }

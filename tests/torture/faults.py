@@ -27,7 +27,7 @@ PASSING = "EINTR ENOMEM EIO"
 #: More of that by kind of call, then what a kernel or a sandbox may say each time.
 ERRNOS = {
     "open": ("EMFILE ENFILE ESRCH ENOENT", "EPERM EACCES ENOENT"),
-    "read": ("ESRCH", "EACCES EPERM"),
+    "read": ("", "EACCES EPERM"),
     "pread": ("EAGAIN ESRCH EFAULT", "EPERM"),
     "scan": ("EFAULT EBUSY ESRCH", "EPERM EACCES ENOTTY ENOSYS EINVAL"),
     "procmap": ("ESRCH", "EPERM EACCES ENOTTY ENOSYS EINVAL"),
