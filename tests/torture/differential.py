@@ -102,11 +102,16 @@ def look_from_a_fork(chance, layout, spans, counts):
         if chance.random() < 0.4:  # files that can be had by their mapping alone, or not at all
             other.ask("hide")
         other.ask("refuse", names)
+        who = f"{'root' if root else 'nobody'}, {', '.join(names) or 'all'}"
         cachestat = not {"no cachestat", "cachestat forbidden"} & set(names)
         rights = _judge.Rights(root, cachestat, root)
         for start, end in spans:
-            look(functools.partial(told_by, other), chance, start, end, rights, other.pid)
-            counts[f"spans as {'root' if root else 'nobody'}, {', '.join(names) or 'all'}"] += 1
+            try:
+                look(functools.partial(told_by, other), chance, start, end, rights, other.pid)
+            except AssertionError as error:
+                error.add_note(f"told to {who}")
+                raise
+            counts[f"spans as {who}"] += 1
 
 
 def one_round(chance, counts):
