@@ -258,12 +258,12 @@ def _honest_residency(told, real, _for_good):
 
 
 def _honest_capabilities(told, real, for_good):
-    """What fails for ever is absent."""
-    if not for_good:
-        return False
+    """What fails for ever is absent; None says that it could not be found out."""
     for name in real.__dataclass_fields__:
         one, other = getattr(told, name), getattr(real, name)
-        if one != other and one and not (name == "categories" and one & ~other == 0):
+        if one == other or one is None:
+            continue
+        if not for_good or (one and not (name == "categories" and one & ~other == 0)):
             return False
     return True
 
