@@ -51,8 +51,8 @@ def test_a_file_stands_for_its_process(victim, tmp_path):
 
 
 def test_a_bare_word_is_a_file_if_there_is_one(victim, tmp_path):
-    dumped(victim, tmp_path / "python")
-    said = run("report", "python", "--json", cwd=tmp_path)
+    dumped(victim, tmp_path / "no-process.fpm")
+    said = run("report", "no-process.fpm", "--json", cwd=tmp_path)
     assert rows_of(said)["snapshot"]
 
 

@@ -17,12 +17,12 @@ import oracle
 import runas
 from commandline import run
 from fastpagemap.cli import collect
-from fastpagemap.cli.commands.report import unread
 from fastpagemap.cli.processes import processes
 from fastpagemap.report import report as reports
 from fastpagemap.report import selection
 from fastpagemap.report.kinds import KINDS
 from fastpagemap.report.text import printable
+from fastpagemap.report.unreadable import summary
 from victim import Victim
 
 pytest.importorskip("click")
@@ -206,7 +206,7 @@ def test_all_in_groups(victim):
 def test_what_nobody_may_not_read_is_counted(victim):
     def as_nobody():
         found = collect.collect_all(processes())
-        return found.unreadable, found.labels["pid"], unread(found)
+        return found.unreadable, found.labels["pid"], summary(found.unreadable)
 
     unreadable, read, text = runas.as_nobody(as_nobody)
     reasons = {entry.pid: entry.reason for entry in unreadable}

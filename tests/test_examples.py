@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastpagemap as fpm
+from locked import Locked
 from needs import Absent, need
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -122,3 +123,15 @@ def test_what_the_readme_shows(capsys):
         exec(block, names)
     said = capsys.readouterr().out
     assert "MiB of 128 MiB are in RAM" in said
+
+
+def test_given_up(victim):
+    done = run("given_up.py", victim.pid)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(rf"process {victim.pid}: \d+\.\d MiB in RAM, .+ MiB in swap\n", done.stdout)
+    with Locked() as process:
+        process.lock()
+        done = run("given_up.py", process.pid, "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"process {process.pid}: no answer within 1 s\n"
+    assert "no such process" in run("given_up.py", 999_999_999).stderr

@@ -155,7 +155,7 @@ def test_a_failure_ends_it(victim):
     live = Live(victim.pid, 0.1)
 
     async def scenario(screen):
-        live._pagemap.close()
+        live._reader.close()
         await screen.until(lambda: screen.app.failure is not None)
 
     assert isinstance(watching(live, scenario).failure, ValueError)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from fastpagemap.cli import asking
 from fastpagemap.cli.processes import name_of
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.backing import Backings
@@ -23,9 +25,15 @@ from fastpagemap.report.report import (
     of_mappings,
     sizes_of,
 )
+from fastpagemap.report.unreadable import summary
+
+Answer = TypeVar("Answer")
+
+#: Bytes that the paths of all mappings in a report may have together: a process chooses its own.
+MAX_PATHS_SIZE = 1 << 28
 
 
-def collect(pid: int, *, owner: bool = False) -> Report:
+def collect(pid: int, *, owner: bool = False, timeout: float | None = None) -> Report:
     """Read the mappings of a process and their usage.
 
     Parameters
@@ -34,7 +42,18 @@ def collect(pid: int, *, owner: bool = False) -> Report:
         The process.
     owner : bool, optional
         Also read whose process it is. Only a file that is written needs to know.
+    timeout : float, optional
+        The seconds that the process may keep its reader waiting. Without it, it is read in this
+        process, and may keep it for ever.
     """
+
+    def read(pid: int) -> Report:
+        return _read(pid, owner)
+
+    return asking.about(pid, read, timeout)
+
+
+def _read(pid: int, owner: bool) -> Report:
     with PageMap(pid) as pagemap:
         mappings = pagemap.mappings()
         usage = pagemap.usage(mappings)
@@ -53,8 +72,9 @@ def collect_all(
     choose: Callable[[Report], Report] | None = None,
     *,
     owner: bool = False,
+    timeout: float | None = None,
 ) -> Report:
-    """Read processes, one after the other.
+    """Read processes, one after the other. One that cannot be read keeps no other from it.
 
     Parameters
     ----------
@@ -66,50 +86,86 @@ def collect_all(
         Takes the report of one process and returns it with the mappings that are to count.
     owner : bool, optional
         Also read whose processes they are.
+    timeout : float, optional
+        As for `collect`, for each process.
+
+    Raises
+    ------
+    OSError
+        None could be read.
     """
-    return _by_process(pids, owner) if group is None else _by_group(pids, group, choose, owner)
+    if group is None:
+        return _by_process(pids, owner, timeout)
+    return _by_group(pids, group, choose, owner, timeout)
 
 
-def _by_process(pids: Iterable[int], owner: bool) -> Report:
+class _Sums(NamedTuple):
+    """What a row about a process is made from."""
+
+    name: str
+    uid: int | None
+    mappings: int
+    columns: Sequence[str]
+    sizes: list[int]
+
+
+def _sums(pid: int, owner: bool) -> _Sums:
+    with PageMap(pid) as pagemap:
+        usage = pagemap.usage()
+        names = usage.dtype.names or ()
+        # all its columns are uint64
+        sizes = usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0)
+        uid = pagemap.uid if owner else None
+        return _Sums(name_of(pid), uid, len(usage), names, sizes.tolist())
+
+
+def _by_process(pids: Iterable[int], owner: bool, timeout: float | None) -> Report:
     """Return a report with a row for each process."""
     unreadable: list[Unreadable] = []
-    owners: set[int | None] = set()
     labels: Labels = {label: [] for label in LABELS["process"]}
-    sums: list[Usage] = []
-    names: Sequence[str] = SIZES
-    for pid in pids:
-        name = name_of(pid)
-        with _noting(unreadable, pid, name), PageMap(pid) as pagemap:
-            usage = pagemap.usage()
-            names = usage.dtype.names or ()
-            owners.add(pagemap.uid if owner else None)
-            # all its columns are uint64
-            sums.append(usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0))
-            for label, value in (("pid", pid), ("mappings", len(usage)), ("name", name)):
-                labels[label].append(value)
-    usage = np.zeros(len(sums), [(name, np.uint64) for name in names])
+    found: list[_Sums] = []
+    for pid, sums in _readable(
+        asking.each(pids, lambda pid: _sums(pid, owner), timeout), unreadable
+    ):
+        found.append(sums)
+        for label, value in (("pid", pid), ("mappings", sums.mappings), ("name", sums.name)):
+            labels[label].append(value)
+    names = found[-1].columns if found else SIZES
+    usage = np.zeros(len(found), [(name, np.uint64) for name in names])
     for index, name in enumerate(names):
-        usage[name] = [row[index] for row in sums]
-    about = About.now(None, "", _only(owners))
+        usage[name] = [sums.sizes[index] for sums in found]
+    about = About.now(None, "", _only({sums.uid for sums in found}))
     return Report(about, "process", labels, sizes_of(usage), unreadable)
 
 
 def _by_group(
-    pids: Iterable[int], group: str, choose: Callable[[Report], Report] | None, owner: bool
+    pids: Iterable[int],
+    group: str,
+    choose: Callable[[Report], Report] | None,
+    owner: bool,
+    timeout: float | None,
 ) -> Report:
     """Return the sums, over all processes, of the mappings that have the same path or kind."""
+
+    def read(pid: int) -> Report:
+        one = _read(pid, owner)
+        return grouped(choose(one) if choose else one, group)
+
     unreadable: list[Unreadable] = []
     owners: set[int | None] = set()
     labels: Labels = {label: [] for label in LABELS[group]}
     usages: list[Usage] = [np.zeros(0, [(name, np.uint64) for name in SIZES])]
-    for pid in pids:
-        with _noting(unreadable, pid, name_of(pid)):
-            one = collect(pid, owner=owner)
-            owners.add(one.about.uid)
-            one = grouped(choose(one) if choose else one, group)
-            for label in labels:
-                labels[label] += one.labels[label]
-            usages.append(one.usage)
+    size = 0
+    for pid, one in _readable(asking.each(pids, read, timeout), unreadable):
+        size += sum(map(len, one.labels[group]))
+        if size > MAX_PATHS_SIZE:
+            size -= sum(map(len, one.labels[group]))
+            unreadable.append(Unreadable(pid, name_of(pid), "its paths are too long to be listed"))
+            continue
+        owners.add(one.about.uid)
+        for label in labels:
+            labels[label] += one.labels[label]
+        usages.append(one.usage)
     usage = np.concatenate(usages[1:] or usages)
     about = About.now(None, "", _only(owners))
     return grouped(Report(about, group, labels, usage, unreadable), group)
@@ -120,12 +176,30 @@ def _only(owners: set[int | None]) -> int | None:
     return next(iter(owners)) if len(owners) == 1 else None
 
 
-@contextlib.contextmanager
-def _noting(unreadable: list[Unreadable], pid: int, name: str) -> Iterator[None]:
-    """Note why a process could not be read. One without memory, or that has ended, is skipped."""
-    try:
-        yield
-    except ProcessLookupError:
-        pass
-    except OSError as error:
-        unreadable.append(Unreadable(pid, name, error.strerror or str(error)))
+def _readable(
+    outcomes: Iterator[tuple[int, Answer | Exception]], unreadable: list[Unreadable]
+) -> Iterator[tuple[int, Answer]]:
+    """Yield the answers. Note why a process could not be read.
+
+    One without memory, or that has ended, is skipped. If none can be read, that is an error.
+    """
+    any_read = False
+    for pid, outcome in outcomes:
+        if not isinstance(outcome, Exception):
+            any_read = True
+            yield pid, outcome
+        elif not isinstance(outcome, ProcessLookupError):
+            unreadable.append(Unreadable(pid, name_of(pid), _reason(outcome)))
+    if unreadable and not any_read:
+        raise OSError(summary(unreadable))
+
+
+def _reason(error: Exception) -> str:
+    """Return in words why a process could not be read."""
+    if os.environ.get("FASTPAGEMAP_TRACEBACK") and not isinstance(error, (OSError, MemoryError)):
+        raise error
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}".removesuffix(": ")
+    return f"unexpected {type(error).__name__}: {error}"

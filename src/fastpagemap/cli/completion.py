@@ -7,6 +7,7 @@ are plain words to every shell are offered. A process with another name is reach
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -36,7 +37,9 @@ def complete_target(ctx: click.Context, parameter: click.Parameter, incomplete: 
     """
     from click.shell_completion import CompletionItem
 
-    names = {name_of(pid) for pid in processes() if has_memory(pid)}
+    names = set()
+    with contextlib.suppress(OSError):  # there is no /proc here
+        names = {name_of(pid) for pid in processes() if has_memory(pid)}
     fitting = sorted(
         name for name in names if incomplete and name.startswith(incomplete) and is_offered(name)
     )

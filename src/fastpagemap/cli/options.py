@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fastpagemap.cli import asking
+
 Parsed = TypeVar("Parsed")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,3 +53,15 @@ def raw_options(function: Function) -> Function:
         help="The file holds entries, saved with dd from /proc/PID/pagemap.",
     )
     return raw(start(function))
+
+
+def timeout_option(function: Function) -> Function:
+    """Add the option that says how long a process may keep its reader waiting."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(0.01, 86400),
+        metavar="SECONDS",
+        default=asking.TIMEOUT,
+        show_default=True,
+        help="Give a process up that keeps its reader waiting so long: it has locked its memory.",
+    )(function)

@@ -8,8 +8,19 @@ from fastpagemap.process.namespaces import directory_of, pids
 
 
 def processes() -> list[int]:
-    """Return the pids of all processes, in order."""
+    """Return the pids of all processes, in order.
+
+    Raises
+    ------
+    UnsupportedError
+        /proc does not show this process: it is not mounted.
+    """
     return pids()
+
+
+def hides_others() -> bool:
+    """Return whether /proc does not list the processes of other users (the option hidepid)."""
+    return not os.path.exists("/proc/1")
 
 
 def name_of(pid: int) -> str:

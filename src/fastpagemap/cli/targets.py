@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastpagemap.cli.processes import has_memory, name_of, processes
+from fastpagemap.cli import asking
+from fastpagemap.cli.processes import has_memory, hides_others, name_of, processes
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.namespaces import directory_of
+from fastpagemap.report.text import printable
 
 if TYPE_CHECKING:
     from fastpagemap.snapshot.snapshot import Snapshot
 
 #: Processes that an error message lists, so that it stays one line.
 MAX_LISTED = 12
+#: Seconds that a process may keep those waiting who read its command line.
+COMMAND_TIMEOUT = 1.0
+#: Of a file whose name is no process's.
+SUFFIX = ".fpm"
+_BRACKETS = {ord(char): f"\\x{ord(char):02x}" for char in "()"}
 
 
 def process_id(text: str) -> int:
@@ -49,9 +56,10 @@ def process(text: str) -> int:
         return process_id(text)
     pids = list(named(text))
     if not pids:
-        raise ProcessLookupError(f"no process is called '{text}', and no file")
+        hidden = " (/proc hides those of other users)" if hides_others() else ""
+        raise ProcessLookupError(f"no process is called '{text}', and no file{hidden}")
     if len(pids) > 1:
-        some = ", ".join(f"{pid} ({_command(pid)})" for pid in pids[:MAX_LISTED])
+        some = ", ".join(f"{pid} ({command})" for pid, command in _commands(pids[:MAX_LISTED]))
         more = f" and {len(pids) - MAX_LISTED} more" if len(pids) > MAX_LISTED else ""
         raise click.BadParameter(
             f"{len(pids)} processes are called '{text}', say which: {some}{more}"
@@ -74,26 +82,34 @@ def _program(pid: int) -> str:
         return ""
 
 
+def _commands(pids: list[int]) -> Iterator[tuple[int, str]]:
+    """Yield pids and the beginnings of their command lines, which tell them apart."""
+    for pid, words in asking.each(pids, _command, COMMAND_TIMEOUT):
+        # a bracket could end the text early, and begin what looks like another process
+        text = (words if isinstance(words, str) else "").translate(_BRACKETS)
+        yield pid, text or name_of(pid).translate(_BRACKETS)
+
+
 def _command(pid: int) -> str:
-    """Return the beginning of a command line, which tells processes of one name apart."""
-    try:
-        with open(f"{directory_of(pid)}/cmdline", "rb") as file:
-            words = os.fsdecode(file.read(4096)).replace("\0", " ").strip()
-    except OSError:
-        words = ""
-    return (words if len(words) <= 40 else words[:39] + "…") or name_of(pid)
+    """Return the beginning of a command line. It is memory of the process, which may be locked."""
+    with open(f"{directory_of(pid)}/cmdline", "rb") as file:
+        words = os.fsdecode(file.read(4096)).replace("\0", " ").strip()
+    return words if len(words) <= 40 else words[:39] + "…"
 
 
 def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
     """Return the pid or the snapshot that PID|NAME|FILE means.
 
-    A text with a slash is a file. Another word is the name of a process, unless the current
-    directory has a snapshot of that name; its first bytes show whether a file is a snapshot.
+    A text with a slash is a file. Another word is the name of a process, or of a snapshot in the
+    current directory; its first bytes show whether a file is a snapshot. Whoever can make files
+    there chooses their names: so a word that is both is refused, and it is said if one that looks
+    like the name of a process is a file.
 
     Raises
     ------
     click.UsageError
-        It is the name of several processes; or, with `raw`, the file does not hold entries.
+        It is the name of several processes, or of a process and a snapshot; or, with `raw`, the
+        file does not hold entries.
     OSError, SnapshotError
         There is no such process or file, or it cannot be read.
     """
@@ -101,7 +117,7 @@ def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
         return _entries(text, start)
     if start:
         raise click.UsageError("--start goes with --raw: a snapshot knows its addresses")
-    if "/" in text or (_is_file(text) and (_is_snapshot(text) or not any(named(text)))):
+    if "/" in text or _means_file(text):
         # imported only here: a process needs no Snapshot
         from fastpagemap.snapshot.snapshot import Snapshot
 
@@ -109,14 +125,24 @@ def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
     return process(text)
 
 
-def snapshot(text: str, raw: bool = False, start: int = 0) -> Snapshot:
-    """Return the snapshot that PID|NAME|FILE means; of a process, a new one."""
+def snapshot(
+    text: str, raw: bool = False, start: int = 0, timeout: float | None = None
+) -> Snapshot:
+    """Return the snapshot that PID|NAME|FILE means; of a process, a new one.
+
+    With `timeout`, the process may keep its reader waiting for so many seconds at most.
+    """
     from fastpagemap.cli.progress import waiting
 
     whose = resolve(text, raw, start)
     if not isinstance(whose, int):
         return whose
-    with waiting(f"reading process {whose}"), PageMap(whose) as pagemap:
+    with waiting(f"reading process {whose}"):
+        return asking.about(whose, _take, timeout)
+
+
+def _take(pid: int) -> Snapshot:
+    with PageMap(pid) as pagemap:
         return pagemap.snapshot()
 
 
@@ -129,6 +155,27 @@ def _entries(path: str, start: int) -> Snapshot:
         raise
     except ValueError as error:
         raise click.UsageError(f"{path}: {error}") from None
+
+
+def _means_file(text: str) -> bool:
+    """Return whether a word means a file in the current directory, and no process.
+
+    Raises
+    ------
+    click.UsageError
+        It is the name of a snapshot and of a process.
+    """
+    if not _is_file(text):
+        return False
+    pid = next(named(text), None)
+    if not _is_snapshot(text):
+        return pid is None
+    if pid is not None:
+        raise click.UsageError(f"'{text}' is a snapshot here, and a process: say ./{text} or {pid}")
+    if not text.endswith(SUFFIX):
+        note = f"fastpagemap: no process is called '{text}', so it is the file ./{text}"
+        click.echo(printable(note), err=True)
+    return True
 
 
 def _is_file(text: str) -> bool:

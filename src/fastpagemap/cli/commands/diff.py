@@ -8,7 +8,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import raw_options
+from fastpagemap.cli.options import raw_options, timeout_option
 
 
 @click.command(
@@ -29,6 +29,7 @@ Examples:
 @click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a header.")
 @raw_options
+@timeout_option
 def diff(
     before: str,
     after: str,
@@ -37,6 +38,7 @@ def diff(
     form: str | None,
     raw: bool,
     start: int,
+    timeout: float,
 ) -> Iterable[str]:
     """Show what has changed from BEFORE to AFTER: one row for each mapping in which anything has.
 
@@ -51,7 +53,7 @@ def diff(
     Pages of mappings that are new, or show another file than before, are faulted in if they are
     present; those of mappings that are gone are dropped.
     """
-    return _diff((before, after), path, group, form, raw, start)
+    return _diff((before, after), path, group, form, raw, start, timeout)
 
 
 def _diff(
@@ -61,13 +63,14 @@ def _diff(
     form: str | None,
     raw: bool,
     start: int,
+    timeout: float,
 ) -> Iterator[str]:
     from fastpagemap.cli import drawing
     from fastpagemap.report import selection
     from fastpagemap.report.report import of_diff
     from fastpagemap.report.text import printable
 
-    old, new = (targets.snapshot(text, raw, start) for text in pair)
+    old, new = (targets.snapshot(text, raw, start, timeout) for text in pair)
     if old.page_size != new.page_size:
         raise click.UsageError(
             f"pages of {pair[0]} are {old.page_size} bytes, of {pair[1]} {new.page_size}: "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import click
 
-from fastpagemap.cli import targets
+from fastpagemap.cli import asking, targets
 from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.options import timeout_option
 
 WARNING = (
     "this clears the soft-dirty bits of process {pid}: whoever else tracks it by them (CRIU's "
@@ -43,7 +45,10 @@ Examples:
 )
 @click.option("--yes", is_flag=True, help="Do not ask before the bits are cleared.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line, in bytes.")
-def dirty(target: str, interval: float, count: int | None, yes: bool, as_json: bool) -> Any:
+@timeout_option
+def dirty(
+    target: str, interval: float, count: int | None, yes: bool, as_json: bool, timeout: float
+) -> Any:
     """Show how much memory process TARGET writes, and where, by the kernel's soft-dirty bits.
 
     TARGET is a process id, or the name of a process.
@@ -57,23 +62,50 @@ def dirty(target: str, interval: float, count: int | None, yes: bool, as_json: b
     reading and clearing is missed; one write to a huge page counts for all of it. Needs a kernel
     with CONFIG_MEM_SOFT_DIRTY ('fastpagemap doctor' shows it).
     """
-    return _dirty(target, interval, count, yes, as_json)
+    return _dirty(target, interval, count, yes, as_json, timeout)
 
 
 def _dirty(
-    target: str, interval: float, count: int | None, yes: bool, as_json: bool
+    target: str, interval: float, count: int | None, yes: bool, as_json: bool, timeout: float
 ) -> Iterator[str]:
-    from fastpagemap.pagemap import PageMap
     from fastpagemap.process.capabilities import need_soft_dirty
 
     pid = targets.resolve(target)
     if not isinstance(pid, int):
         raise click.UsageError("a snapshot is not written to: give a process id or a name")
     need_soft_dirty()
-    with PageMap(pid) as pagemap:
-        _confirm(pid, yes)
-        lines = _as_json if as_json else _as_text
-        yield from lines(_samples(pagemap, interval, count))
+    writes = asking.Remote(partial(_Writes, pid), timeout)
+    try:
+        with asking.naming(pid):
+            writes.call("open")
+            _confirm(pid, yes)
+            lines = _as_json if as_json else _as_text
+            yield from lines(_samples(writes, interval, count))
+    finally:
+        writes.close()
+
+
+class _Writes:
+    """What is written by a process; used in a worker."""
+
+    def __init__(self, pid: int) -> None:
+        from fastpagemap.pagemap import PageMap
+
+        self._pagemap = PageMap(pid)
+
+    def open(self) -> None:
+        """Do nothing: the process is held open once this has been made."""
+
+    def clear(self) -> None:
+        """Clear the soft-dirty bits."""
+        self._pagemap.clear_soft_dirty()
+
+    def since(self) -> dict[str, int]:
+        """Return the bytes that were written, by path, since this was called; clear the bits."""
+        mappings = self._pagemap.mappings()
+        runs = self._pagemap.states(mappings)
+        self._pagemap.clear_soft_dirty()
+        return _written(mappings, runs)
 
 
 def _confirm(pid: int, yes: bool) -> None:
@@ -87,21 +119,19 @@ def _confirm(pid: int, yes: bool) -> None:
 
 
 def _samples(
-    pagemap: Any, interval: float, count: int | None
+    writes: asking.Remote, interval: float, count: int | None
 ) -> Iterator[tuple[float, float, dict[str, int]]]:
     """Yield, for each interval, when it ended, its seconds, and the bytes written by path."""
-    pagemap.clear_soft_dirty()
+    writes.call("clear")
     began = time.monotonic()
     number = 0
     while count is None or number < count:
         if sys.stdout is not None:
             sys.stdout.flush()  # a pipe would hold back lines until its buffer is full
         time.sleep(interval)
-        mappings = pagemap.mappings()
-        runs = pagemap.states(mappings)
-        pagemap.clear_soft_dirty()
+        written = writes.call("since")
         now = time.monotonic()
-        yield time.time(), now - began, _written(mappings, runs)
+        yield time.time(), now - began, written
         began, number = now, number + 1
 
 

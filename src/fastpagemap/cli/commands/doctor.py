@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import click
 
-from fastpagemap.cli import targets
+from fastpagemap.cli import asking, targets
 from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.options import timeout_option
 from fastpagemap.process.capabilities import capabilities
 
 
@@ -22,13 +23,16 @@ Examples:
 """,
 )
 @click.argument("target", shell_complete=complete_target, required=False)
-def doctor(target: str | None) -> Iterable[str]:
+@timeout_option
+def doctor(target: str | None, timeout: float) -> Iterable[str]:
     """Show what this kernel, and this user, can be asked of TARGET, or of any process of one's own.
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote. What is
     missing is named with what it would need.
     """
     whose = None if target is None else targets.resolve(target)
-    if whose is None or isinstance(whose, int):
-        return str(capabilities(whose)).splitlines()
+    if whose is None:
+        return str(capabilities()).splitlines()
+    if isinstance(whose, int):
+        return str(asking.about(whose, capabilities, timeout)).splitlines()
     return str(whose.capabilities).splitlines()

@@ -9,7 +9,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import raw_options
+from fastpagemap.cli.options import raw_options, timeout_option
 
 
 @click.command(
@@ -27,7 +27,8 @@ Examples:
 @click.argument("target", shell_complete=complete_target)
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write.")
 @raw_options
-def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
+@timeout_option
+def dump(target: str, output: str, raw: bool, start: int, timeout: float) -> Iterable[str]:
     """Save what is known of TARGET's memory to a file that every command takes in place of a PID.
 
     TARGET is a process id, or the name of a process.
@@ -36,14 +37,14 @@ def dump(target: str, output: str, raw: bool, start: int) -> Iterable[str]:
     tell; none of the memory's content. It is small, as runs of pages of the same state are one
     entry: kilobytes for most. It is safe to open one from a stranger.
     """
-    return _dump(target, output, raw, start)
+    return _dump(target, output, raw, start, timeout)
 
 
-def _dump(target: str, output: str, raw: bool, start: int) -> Iterator[str]:
+def _dump(target: str, output: str, raw: bool, start: int, timeout: float) -> Iterator[str]:
     from fastpagemap.report.text import human, printable
     from fastpagemap.snapshot.replace_file import replace_file
 
-    found = targets.snapshot(target, raw, start)
+    found = targets.snapshot(target, raw, start, timeout)
     with replace_file(output, found.uid) as file:
         found.save(file)
         size = file.tell() if file.seekable() else 0

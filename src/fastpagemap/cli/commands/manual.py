@@ -56,6 +56,21 @@ escaped is as it was only in JSON and Parquet.
 
 0, or 1 for a failure, 2 for misuse, 130 after Ctrl-C, 141 when the reader of the output went away.
 A failure is one line on stderr, which says what to do where that is known.
+
+`report --all` ends with 0 although some processes could not be read: how many, and which, is on
+stderr and in `unreadable`. It ends with 1 if none could be read.
+
+## Processes that do not answer
+
+A process can keep its memory locked, for as long as it wants: whoever looks at it then waits in the
+kernel. So each command reads a process from a child of its own. After `--timeout` seconds in which
+the child did nothing but wait, the process is given up: `report --all` goes on with the next one,
+the other commands fail, and say so. Work is not waiting: reading a terabyte may take longer than
+that, but no more than 24 times as long. If several processes do not answer, those after the first
+four are given a twentieth of the time.
+
+A child has half of the memory that is available when it begins. A process that would need more is
+noted like one that does not answer.
 """  # noqa: E501
 
 

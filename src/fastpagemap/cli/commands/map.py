@@ -10,7 +10,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import address, parsed, raw_options
+from fastpagemap.cli.options import address, parsed, raw_options, timeout_option
 from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import selection
@@ -60,6 +60,7 @@ def _suffix(ctx: click.Context, parameter: click.Parameter, path: str) -> str:
     help="Colour the pages that were written since someone cleared the soft-dirty bits.",
 )
 @raw_options
+@timeout_option
 def map(
     target: str,
     output: str,
@@ -69,6 +70,7 @@ def map(
     soft_dirty: bool,
     raw: bool,
     start: int,
+    timeout: float,
 ) -> Iterable[str]:
     """Draw the address space of TARGET as a picture.
 
@@ -80,7 +82,7 @@ def map(
     touched: '·· 6.2Gi ··' stands in their place. Needs matplotlib.
     """
     wanted = [parsed(address)(None, None, text) for text in addresses]
-    return _map(target, output, path, wanted, width, soft_dirty, raw, start)
+    return _map(target, output, path, wanted, width, soft_dirty, raw, start, timeout)
 
 
 def _map(
@@ -92,12 +94,13 @@ def _map(
     soft_dirty: bool,
     raw: bool,
     start: int,
+    timeout: float,
 ) -> Iterator[str]:
     """Draw the picture; yield no lines."""
     with _another_directory():
         from fastpagemap.report import picture
 
-    snapshot = targets.snapshot(target, raw, start)
+    snapshot = targets.snapshot(target, raw, start, timeout)
     mappings = _chosen(snapshot.mappings, path, addresses)
     if not mappings:
         raise OSError(f"there is nothing to draw: {_nothing(path, addresses)}")

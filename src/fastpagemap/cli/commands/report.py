@@ -11,11 +11,10 @@ import click
 from fastpagemap.cli import drawing, targets
 from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import parsed, raw_options
-from fastpagemap.cli.processes import processes
-from fastpagemap.report import selection
+from fastpagemap.cli.options import parsed, raw_options, timeout_option
+from fastpagemap.cli.processes import hides_others, processes
+from fastpagemap.report import selection, unreadable
 from fastpagemap.report.report import SIZES, Report, of_snapshot
-from fastpagemap.report.text import printable
 
 EXAMPLES = """
 \b
@@ -28,6 +27,7 @@ Examples:
   fastpagemap report before.fpm --csv > before.csv
   fastpagemap 1234 | awk '$6 != 0'
 """
+HIDDEN = "/proc hides the processes of other users (hidepid): only those that it lists are here"
 
 
 @click.command(
@@ -73,6 +73,7 @@ Examples:
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a header.")
 @click.option("--parquet", metavar="FILE", help="Write a Parquet file (needs pyarrow).")
 @raw_options
+@timeout_option
 def report(target: str | None, **options: Any) -> Iterable[str]:
     """Show what is in memory: one row for each mapping of TARGET, and the totals.
 
@@ -91,9 +92,10 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
 
     Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
     file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
-    --all, memory that several processes share is in the row of each, and in the total as often;
-    processes that could not be read are counted on stderr. JSON, CSV and Parquet are in bytes, in
-    the columns of PageMap.usage.
+    --all, memory that several processes share is in the row of each, and in the total as often.
+    Processes that could not be read are counted on stderr, and named there, but for those that this
+    user may not read. The exit code is 1 if none could be read. JSON, CSV and Parquet are in bytes,
+    in the columns of PageMap.usage.
     """
     if bool(target) == bool(options["everyone"]):
         raise click.UsageError("say which process: a process id, a name or a file, or --all")
@@ -117,33 +119,24 @@ def _report(
         write_parquet(found, options["parquet"])
     else:
         yield from drawing.lines(found, options["form"])
-    if found.unreadable:
-        click.echo(f"fastpagemap: {printable(unread(found))}", err=True)
+    if target is None:
+        for line in unreadable.lines(found.unreadable):
+            click.echo(f"fastpagemap: {line}", err=True)
+        if hides_others():
+            click.echo(f"fastpagemap: {HIDDEN}", err=True)
 
 
 def _collected(target: str | None, wanted: selection.Selection, options: dict[str, Any]) -> Report:
     from fastpagemap.cli.progress import counted, waiting
 
     owner = bool(options["parquet"])  # it decides who may read the file
+    timeout: float = options["timeout"]
     if target is None:
         choose = partial(selection.of_path, pattern=wanted.path) if wanted.group else None
         with counted("reading processes", processes()) as pids:
-            return collect_all(pids, wanted.group, choose, owner=owner)
+            return collect_all(pids, wanted.group, choose, owner=owner, timeout=timeout)
     whose = targets.resolve(target, options["raw"], options["start"])
     if not isinstance(whose, int):
         return of_snapshot(whose)
     with waiting(f"reading process {whose}"):
-        return collect(whose, owner=owner)
-
-
-def unread(report: Report) -> str:
-    """Return how many processes are not in a report, and why."""
-    reasons: dict[str, int] = {}
-    for one in report.unreadable:
-        reasons[one.reason] = reasons.get(one.reason, 0) + 1
-    count = len(report.unreadable)
-    why = "; ".join(
-        f"{number} of them: {reason}" if len(reasons) > 1 else reason
-        for reason, number in reasons.items()
-    )
-    return f"{count} process{'' if count == 1 else 'es'} could not be read: {why}"
+        return collect(whose, owner=owner, timeout=timeout)

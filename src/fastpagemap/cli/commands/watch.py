@@ -10,7 +10,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import raw_options
+from fastpagemap.cli.options import raw_options, timeout_option
 
 
 @click.command(
@@ -42,6 +42,7 @@ Examples:
     "changes it: whoever else tracks its writes by them (CRIU) loses track.",
 )
 @raw_options
+@timeout_option
 def watch(target: str, **options: Any) -> int:
     """Show the memory of TARGET on the whole screen, page by page, and what happens to it.
 
@@ -50,7 +51,8 @@ def watch(target: str, **options: Any) -> int:
     One cell is one page or a group of them, coloured by state. Move through the mappings, zoom,
     pause, save the screen: '?' shows the keys. What comes in, is swapped out and is written a
     second is counted from one look at the pages to the next: what happened and was undone in
-    between is not in it. Written needs --dirty, and a kernel that keeps soft-dirty bits.
+    between is not in it. Written needs --dirty, and a kernel that keeps soft-dirty bits. Where
+    TARGET locks its memory later on, the screen says so, and shows what was seen before.
     """
     need_terminal()
     from fastpagemap.cli.watch.app import Watch
@@ -60,11 +62,16 @@ def watch(target: str, **options: Any) -> int:
     if not isinstance(whose, int):
         if options["dirty"]:
             raise click.UsageError("--dirty is for a process: nothing is written in a file")
-        app = Watch(SnapshotSource(whose))
+        source: Live | SnapshotSource = SnapshotSource(whose)
     else:
-        live = Live(whose, options["interval"], dirty=options["dirty"])
-        app = Watch(live, options["interval"])
-    code = app.run()
+        source = Live(
+            whose, options["interval"], dirty=options["dirty"], timeout=options["timeout"]
+        )
+    try:
+        app = Watch(source, options["interval"])
+        code = app.run()
+    finally:
+        source.close()
     if app.failure:
         raise app.failure
     return code or 0

@@ -36,7 +36,10 @@ def what(source: Live | SnapshotSource, sample: Sample, paused: bool) -> Text:
         text.append(" paused ", WARNING)
     else:
         now = time.monotonic()
-        text.append(f"pages seen {_ago(now - sample.seen)}, sums {_ago(now - sample.summed)}")
+        if sample.trouble:
+            text.append(f" {printable(sample.trouble)} ", WARNING)
+        if sample.seen:
+            text.append(f"pages seen {_ago(now - sample.seen)}, sums {_ago(now - sample.summed)}")
     return text
 
 

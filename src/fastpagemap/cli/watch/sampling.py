@@ -6,9 +6,9 @@ a share of one processor's time: the more a sample cost, the later the next one 
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
+from fastpagemap.cli.watch.reader import Reader, RemoteReader
+from fastpagemap.cli.worker import WorkerEnded
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.model.runs import RUN_DTYPE, State
-from fastpagemap.pagemap import PageMap
-from fastpagemap.process.capabilities import soft_dirty
-from fastpagemap.process.process import Process
 from fastpagemap.snapshot.snapshot import Snapshot
 
 __all__ = ["Live", "Pace", "Rates", "Sample", "SnapshotSource"]
@@ -68,6 +67,8 @@ class Sample:
         Of the time between the sample before and this one.
     ended : str
         Why no new sample can be taken; empty while one can.
+    trouble : str
+        Why this sample has nothing new; the next one may.
     page_size : int
         Bytes per page.
     """
@@ -81,6 +82,7 @@ class Sample:
     seen: float
     rates: Rates = NO_RATES
     ended: str = ""
+    trouble: str = ""
     page_size: int = PAGE_SIZE
 
 
@@ -121,31 +123,42 @@ class Live:
     dirty : bool
         Clear the soft-dirty bits after each sample, so that the next one shows what was written
         since.
+    timeout : float, optional
+        The seconds that the process may keep its reader waiting, here at the beginning. Without it,
+        the process is read in this process, and may keep it for ever.
 
     Raises
     ------
     OSError
-        As ``PageMap``, and ``PageMap.clear_soft_dirty`` where that is wanted.
+        As ``PageMap``, and ``PageMap.clear_soft_dirty`` where that is wanted; ``NoAnswer``.
     """
 
     live = True
 
-    def __init__(self, pid: int, interval: float = 1.0, *, dirty: bool = False) -> None:
-        self._process = Process(pid)
-        self._pagemap = PageMap(pid)
-        self._process.check_alive()  # both are the same process, not two with one pid
-        self.pid, self.name = pid, os.fsdecode(self._process.read("comm").rstrip(b"\n"))
-        self.uid = self._process.uid()
-        self.dirty, self.knows_written = dirty, soft_dirty()
-        if dirty:
-            self._pagemap.clear_soft_dirty()
-        # Learn now what this kernel can do, so that the first sample does not pay for it.
-        self._pages_of(View(0, PAGE_SIZE))
-        self._pagemap.usage([], fields=("present", "swapped"))
+    def __init__(
+        self,
+        pid: int,
+        interval: float = 1.0,
+        *,
+        dirty: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        make = partial(Reader, pid, dirty)
+        self._reader = make() if timeout is None else RemoteReader(pid, make, timeout)
+        self.pid, self.dirty = pid, dirty
+        try:
+            self.name, self.uid, self.knows_written = self._reader.about()
+        except BaseException:
+            self.close()
+            raise
         self._sums, self._pages = Pace(interval, SUMS_SHARE), Pace(interval, PAGES_SHARE)
         self._faults = _Meter()
         self._last: Sample | None = None
         self._began, self._spent = 0.0, 0.0
+
+    def close(self) -> None:
+        """Let go of the process."""
+        self._reader.close()
 
     def sample(self, view: View) -> Sample:
         """Return the newest sample; first renew the parts of it that are due."""
@@ -153,11 +166,16 @@ class Live:
             return self._last
         try:
             self._last = self._renewed(view)
-        except ProcessLookupError:
+        except (ProcessLookupError, WorkerEnded) as error:
             if self._last is None:
                 raise
             nothing = Rates(0, 0, 0, 0, 0 if self._last.rates.written is not None else None)
-            self._last = replace(self._last, rates=nothing, ended="has ended, or called exec")
+            gone = isinstance(error, ProcessLookupError)
+            why = "has ended, or called exec" if gone else "can be read no more"
+            self._last = replace(self._last, rates=nothing, ended=why, trouble="")
+        except (OSError, MemoryError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or str(error) or "out of memory"
+            self._last = replace(self._last or self._empty(), rates=NO_RATES, trouble=why)
         return self._last
 
     def add_cost(self, cost: float) -> None:
@@ -174,8 +192,9 @@ class Live:
             self._pages.hurry()
         if self._pages.due(now):
             sample = self._read_pages(sample, view, now)
-        minor, major = self._faults.rates(self._process.read("stat"), now)
-        return replace(sample, rates=sample.rates._replace(minor=minor, major=major))
+        minor, major = self._faults.rates(self._reader.stat(), now)
+        rates = sample.rates._replace(minor=minor, major=major)
+        return replace(sample, rates=rates, trouble="")
 
     def _empty(self) -> Sample:
         none, runs = np.zeros(0, np.uint64), np.zeros(0, RUN_DTYPE)
@@ -183,32 +202,28 @@ class Live:
 
     def _read_sums(self, sample: Sample, now: float) -> Sample:
         """Read the mappings, and how much of each is present and swapped."""
-        began = time.thread_time()
-        mappings = [m for m in self._pagemap.mappings() if m.start < View().end]
-        usage = self._pagemap.usage(mappings, fields=("present", "swapped"))
-        self._sums.spent(now, time.thread_time() - began)
-        present, swapped = usage["present"], usage["swapped"]
+        began = self._clock()
+        mappings, present, swapped = self._reader.sums()
+        self._sums.spent(now, self._clock() - began)
         return replace(sample, mappings=mappings, present=present, swapped=swapped, summed=now)
 
     def _read_pages(self, sample: Sample, view: View, now: float) -> Sample:
         """Read the state of every page of a view; the first time, of all pages."""
-        began = time.thread_time()
+        began = self._clock()
         first = not sample.seen
         if first or view == View():
-            runs = whole = self._pagemap.states()
+            runs = whole = self._reader.pages(None)
         else:
-            runs = self._pages_of(view)
+            runs = self._reader.pages(view)
             whole = replaced(sample.runs, view, runs)
-        if self.dirty:
-            self._pagemap.clear_soft_dirty()
         rates = self._rates(sample, view, runs, now) if sample.view == view else NO_RATES
-        self._began, self._spent = now, time.thread_time() - began
+        self._began, self._spent = now, self._clock() - began
         self._pages.spent(self._began, self._spent)
         return replace(sample, runs=whole, view=view, seen=now, rates=rates)
 
-    def _pages_of(self, view: View) -> Runs:
-        """Return the states of the pages of a view, whatever is mapped there."""
-        return self._pagemap.states([Mapping(*view, "----", 0, 0, 0, "")])
+    def _clock(self) -> float:
+        """Return the seconds of processor time that this thread and the reader have used."""
+        return time.thread_time() + self._reader.spent
 
     def _rates(self, sample: Sample, view: View, runs: Runs, now: float) -> Rates:
         """Compare the pages of a view with those of the sample before."""
@@ -264,6 +279,9 @@ class SnapshotSource:
     def sample(self, view: View) -> Sample:
         """Return the sample, whatever the view."""
         return self._sample
+
+    def close(self) -> None:
+        """Do nothing: nothing is held open."""
 
     def add_cost(self, cost: float) -> None:
         """Do nothing: no sample is ever taken again, so none has to wait."""

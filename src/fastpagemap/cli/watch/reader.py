@@ -1,0 +1,132 @@
+"""What ``fastpagemap watch`` reads of a process, here or in a worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastpagemap.cli.asking import Remote, naming
+from fastpagemap.cli.watch.area import View
+from fastpagemap.model.entry import PAGE_SIZE
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.pagemap import PageMap
+from fastpagemap.process.capabilities import soft_dirty
+from fastpagemap.process.process import Process
+
+__all__ = ["Reader", "RemoteReader"]
+
+Runs = npt.NDArray[np.void]
+Column = npt.NDArray[np.uint64]
+
+#: Seconds that the process may keep the view waiting; then the view says so, and goes on.
+PATIENCE = 1.0
+
+
+class Reader:
+    """A process that is held open.
+
+    Parameters
+    ----------
+    pid : int
+        The process.
+    dirty : bool
+        Clear the soft-dirty bits whenever pages were read.
+    """
+
+    #: Seconds of processor time that others have used for it.
+    spent = 0.0
+
+    def __init__(self, pid: int, dirty: bool) -> None:
+        self._process = Process(pid)
+        self._pagemap = PageMap(pid)
+        self._process.check_alive()  # both are the same process, not two with one pid
+        self._dirty = dirty
+        if dirty:
+            self._pagemap.clear_soft_dirty()
+        # Learn now what this kernel can do, so that the first sample does not pay for it.
+        self._pages_of(View(0, PAGE_SIZE))
+        self._pagemap.usage([], fields=("present", "swapped"))
+
+    def about(self) -> tuple[str, int, bool]:
+        """Return the name, the user, and whether the kernel keeps soft-dirty bits."""
+        name = os.fsdecode(self._process.read("comm").rstrip(b"\n"))
+        return name, self._process.uid(), soft_dirty()
+
+    def sums(self) -> tuple[list[Mapping], Column, Column]:
+        """Return the mappings, and the bytes of each that are present, and swapped."""
+        mappings = [m for m in self._pagemap.mappings() if m.start < View().end]
+        usage = self._pagemap.usage(mappings, fields=("present", "swapped"))
+        return mappings, usage["present"], usage["swapped"]
+
+    def pages(self, view: View | None) -> Runs:
+        """Return the states of the pages of a view, whatever is mapped there, or of all pages."""
+        runs = self._pagemap.states() if view is None else self._pages_of(view)
+        if self._dirty:
+            self._pagemap.clear_soft_dirty()
+        return runs
+
+    def stat(self) -> bytes:
+        """Return /proc/PID/stat."""
+        return self._process.read("stat")
+
+    def close(self) -> None:
+        """Let go of the process."""
+        self._pagemap.close()
+
+    def _pages_of(self, view: View) -> Runs:
+        return self._pagemap.states([Mapping(*view, "----", 0, 0, 0, "")])
+
+
+class RemoteReader:
+    """A `Reader` in a worker: the process may lock its memory, and the view goes on.
+
+    Parameters
+    ----------
+    pid : int
+        The process.
+    make : callable
+        Makes the reader.
+    timeout : float
+        The seconds that the process may keep the worker waiting when it is first read.
+    """
+
+    def __init__(self, pid: int, make: Callable[[], Reader], timeout: float) -> None:
+        self._pid, self._timeout = pid, timeout
+        self._remote = Remote(make, timeout)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of processor time that the worker has used."""
+        return self._remote.spent
+
+    def about(self) -> tuple[str, int, bool]:
+        """See `Reader`."""
+        with naming(self._pid):
+            name, uid, knows_written = self._remote.call("about")
+        return name, uid, knows_written
+
+    def sums(self) -> tuple[list[Mapping], Column, Column]:
+        """See `Reader`."""
+        mappings, present, swapped = self._call("sums")
+        return mappings, present, swapped
+
+    def pages(self, view: View | None) -> Runs:
+        """See `Reader`."""
+        runs: Runs = self._call("pages", view)
+        return runs
+
+    def stat(self) -> bytes:
+        """See `Reader`."""
+        text: bytes = self._call("stat")
+        return text
+
+    def close(self) -> None:
+        """Give the worker up."""
+        self._remote.close()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        return self._remote.call(method, *arguments, seconds=min(self._timeout, PATIENCE))

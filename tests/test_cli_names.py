@@ -1,0 +1,138 @@
+"""What a word on the command line means, where strangers choose names; and where /proc is odd."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import fastpagemap as fpm
+import runas
+from commandline import run
+from fastpagemap.cli.collect import collect_all
+
+pytest.importorskip("click")
+
+CLONE_NEWNS = 0x20000
+MS_REC, MS_PRIVATE = 0x4000, 1 << 18
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start processes of one program, with command lines of any words; they end with the test."""
+    program = tmp_path / "of-one-name"
+    shutil.copy(shutil.which("sleep"), program)
+    with contextlib.ExitStack() as stack:
+
+        def started(*words):
+            process = subprocess.Popen([*words, "600"], executable=program)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield started
+
+
+def test_a_command_line_does_not_look_like_another_process(start):
+    one, other = start("x), 1 (postgres: main"), start("\x1b[2J\n")
+    said = run("report", "of-one-name")
+    assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1)
+    text = said.stderr.decode()
+    assert rf"{one.pid} (x\x29, 1 \x28postgres: main 600), {other.pid} (" in text
+    assert text.count("(") == 3  # one of them is click's
+    assert "\x1b" not in text
+
+
+def test_a_command_line_of_a_mebibyte_is_cut(start):
+    start("a" * (100 << 10)), start("b" * (100 << 10))
+    said = run("report", "of-one-name")
+    assert said.returncode == 2
+    assert len(said.stderr) < 300
+
+
+def test_a_snapshot_and_a_process_of_one_name(start, tmp_path):
+    """Whoever may write to the directory could have put the file there."""
+    process = start("sleep")
+    directory = tmp_path / "there"
+    directory.mkdir()
+    with fpm.PageMap() as pagemap:
+        pagemap.snapshot().save(directory / "of-one-name")
+    said = run("report", "of-one-name", cwd=directory)
+    text = f"'of-one-name' is a snapshot here, and a process: say ./of-one-name or {process.pid}"
+    assert (said.returncode, said.stdout) == (2, b"")
+    assert text in said.stderr.decode()
+    found = run("report", "./of-one-name", "--json", cwd=directory)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert json.loads(found.stdout)["pid"] == os.getpid()
+    found = run("report", process.pid, "--json", cwd=directory)
+    assert json.loads(found.stdout)["snapshot"] is False
+
+
+def test_a_snapshot_that_is_called_like_a_process_is_named(tmp_path):
+    with fpm.PageMap() as pagemap:
+        for name in ("no-such-process", "no-such-process.fpm"):
+            pagemap.snapshot().save(tmp_path / name)
+    said = run("report", "no-such-process", cwd=tmp_path)
+    assert said.returncode == 0
+    text = b"no process is called 'no-such-process', so it is the file ./no-such-process"
+    assert said.stderr == b"fastpagemap: " + text + b"\n"
+    for word in ("./no-such-process", "no-such-process.fpm"):
+        said = run("report", word, cwd=tmp_path)
+        assert (said.returncode, said.stderr) == (0, b"")
+
+
+def elsewhere(kind, options, *arguments, nobody=False):
+    """Run the command where another file system is mounted at /proc."""
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); import linux, runas\n"
+        f"linux.call('unshare', {CLONE_NEWNS})\n"
+        f"linux.call('mount', b'none', b'/', None, {MS_REC | MS_PRIVATE}, None)\n"
+        # now, while what it imports can be read for certain
+        "import contextlib as c, io, fastpagemap.cli\n"
+        "with c.redirect_stdout(io.StringIO()), c.redirect_stderr(io.StringIO()):\n"
+        "    fastpagemap.cli.main(sys.argv[2:])\n"
+        f"linux.call('mount', b'none', b'/proc', {kind!r}, 0, {options!r})\n"
+        f"{nobody} and runas.become(runas.NOBODY)\n"
+        "sys.exit(fastpagemap.cli.main(sys.argv[2:]))"
+    )
+    directory = os.path.dirname(__file__)
+    command = [sys.executable, "-c", program, directory, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("arguments", [["report", "--all"], ["report", "no-such-process"]])
+def test_without_proc(arguments):
+    said = elsewhere(b"tmpfs", None, *arguments)
+    text = "fastpagemap: no process is listed in /proc: it is not mounted here\n"
+    assert (said.returncode, said.stdout, said.stderr) == (1, "", text)
+
+
+@pytest.mark.root
+def test_what_hidepid_hides_is_said(victim):
+    said = elsewhere(b"proc", b"hidepid=invisible", "report", "--all", nobody=True)
+    assert (said.returncode, str(victim.pid) in said.stdout) == (0, False)
+    assert "fastpagemap: /proc hides the processes of other users" in said.stderr
+    said = elsewhere(b"proc", b"hidepid=invisible", "report", "no-such-process", nobody=True)
+    assert said.returncode == 1
+    assert "(/proc hides those of other users)" in said.stderr
+
+
+@pytest.mark.root
+def test_those_that_may_not_be_entered_are_counted():
+    said = elsewhere(b"proc", b"hidepid=noaccess", "report", "--all", nobody=True)
+    assert (said.returncode, "python" in said.stdout) == (0, True)
+    assert "processes could not be read: Operation not permitted" in said.stderr
+    assert said.stderr.count("\n") == 1
+
+
+@pytest.mark.root
+def test_where_none_can_be_read_that_is_a_failure(victim):
+    def nobody():
+        with pytest.raises(OSError, match="1 process could not be read: Permission denied"):
+            collect_all([victim.pid, 2, 999_999_999], timeout=20.0)
+
+    runas.as_nobody(nobody)
