@@ -24,6 +24,8 @@ from needs import Absent, need, refusal
 
 DEVICE = "/dev/fuse"
 LOOKUP, FORGET, GETATTR, OPEN, READ, INIT, INTERRUPT, BATCH_FORGET = 1, 2, 3, 14, 15, 26, 36, 42
+#: The name of a file that is looked up for ever: not even SIGKILL ends that.
+SLOW = b"slow"
 _IN = struct.Struct("=IIQQIIIHH")
 _OUT = struct.Struct("=IiQ")
 _DIRECTORY, _FILE = 1, 2
@@ -55,6 +57,11 @@ class Locked:
 
     def __exit__(self, *exception):
         self.close()
+
+    @property
+    def slow(self):
+        """The path of a file that is looked up for ever."""
+        return f"/proc/{self.pid}/root{self._directory.name}/{os.fsdecode(SLOW)}"
 
     def lock(self):
         """Have it lock its memory; return when that has happened."""
@@ -137,12 +144,14 @@ def _mounted(directory):
 
 
 def _serve(device, tell):
-    """Answer whatever is asked but for the content of the file."""
+    """Answer whatever is asked, but for the content of the file, and for another file."""
     while True:
         request = os.read(device, 1 << 17)
         _, code, number, node, *_ = _IN.unpack_from(request)
         if code == READ:
             os.write(tell, b"!")
+        if request[_IN.size :] == SLOW + b"\0":
+            continue
         if code not in (READ, FORGET, BATCH_FORGET, INTERRUPT):
             error, answer = _answer(code, node)
             os.write(device, _OUT.pack(_OUT.size + len(answer), error, number) + answer)

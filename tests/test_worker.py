@@ -15,6 +15,7 @@ import runas
 from fastpagemap import UnsupportedError
 from fastpagemap.cli import asking, worker
 from fastpagemap.cli.worker import Here, NoAnswer, Worker, WorkerEnded
+from locked import Locked
 
 
 @pytest.fixture
@@ -154,6 +155,27 @@ def _is_open(fd):
     except OSError:
         return False
     return True
+
+
+def test_what_the_kernel_does_not_let_go_is_left_behind():
+    """A worker that SIGKILL does not end keeps no one waiting, not even at exit."""
+    program = (
+        "import os, sys; from fastpagemap.cli import worker; w = worker.Worker(os.stat)\n"
+        "w.send(sys.argv[1])\n"
+        "try:\n    w.receive(0.5)\nexcept worker.NoAnswer as error:\n    print(error.strerror)\n"
+        "w.give_up(); print(w.pid, worker.left_behind())"
+    )
+    with Locked() as process:
+        command = [sys.executable, "-c", program, process.slow]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        said, left = done.stdout.splitlines()
+        pid, count = map(int, left.split())
+        assert (done.returncode, done.stderr, count) == (0, "", 1)
+        assert said.startswith("no answer within 0.5 s: a file that it has mapped or opened does")
+        assert _runs(pid)
+    deadline = time.monotonic() + 60
+    while _runs(pid):
+        assert time.monotonic() < deadline
 
 
 def test_a_worker_ends_with_its_parent():
