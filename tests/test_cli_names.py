@@ -107,8 +107,8 @@ def elsewhere(kind, options, *arguments, nobody=False):
 @pytest.mark.parametrize("arguments", [["report", "--all"], ["report", "no-such-process"]])
 def test_without_proc(arguments):
     said = elsewhere(b"tmpfs", None, *arguments)
-    text = "fastpagemap: no process is listed in /proc: it is not mounted here\n"
-    assert (said.returncode, said.stdout, said.stderr) == (1, "", text)
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1)
+    assert said.stderr.startswith("fastpagemap: /proc does not show this process")
 
 
 @pytest.mark.root

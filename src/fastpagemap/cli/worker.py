@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpagemap.cli.worker_child import read_message, serve, write_message
+from fastpagemap.process.namespaces import directory_of
 
 __all__ = ["Here", "NoAnswer", "Worker", "WorkerEnded", "left_behind", "started"]
 
@@ -157,13 +158,8 @@ class Worker:
     def _waits_for(self) -> str:
         """Return in words what the worker waits for."""
         where = ""
-        try:
-            # In another pid namespace than /proc's, the worker's pid is a stranger's there.
-            if os.readlink("/proc/self") == str(os.getpid()):
-                with open(f"/proc/{self.pid}/wchan") as file:
-                    where = file.read()
-        except OSError:
-            pass
+        with contextlib.suppress(OSError), open(f"{directory_of(self.pid)}/wchan") as file:
+            where = file.read()
         if any(part in where for part in FILE_WAITS):
             return f"a file that it has mapped or opened does not answer ({where})"
         return "its memory is locked"
