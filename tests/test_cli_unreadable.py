@@ -1,0 +1,73 @@
+"""Processes that are not in a report: how many, which, and why."""
+
+import errno
+import os
+
+import pytest
+
+from fastpagemap.cli import collect
+from fastpagemap.model.errors import UnsupportedError
+from fastpagemap.report import unreadable
+from fastpagemap.report.report import Unreadable
+
+DENIED = os.strerror(errno.EACCES)
+
+
+def test_those_that_may_not_be_read_are_counted_alone():
+    some = [Unreadable(pid, "a", f"{DENIED} (needs more)") for pid in range(100)]
+    assert [*unreadable.lines(some)] == [f"100 processes could not be read: {DENIED} (needs more)"]
+    assert [*unreadable.lines([])] == []
+
+
+def test_others_are_named():
+    some = [Unreadable(1, "a", DENIED), Unreadable(2, "b\n\x1b[2J", "no answer")]
+    assert [*unreadable.lines(some)] == [
+        f"2 processes could not be read: 1 of them: {DENIED}; 1 of them: no answer",
+        r"process 2 (b\n\x1b[2J): no answer",
+    ]
+
+
+def test_not_more_than_a_screen_of_them():
+    some = [Unreadable(pid, "a", "no answer") for pid in range(100)]
+    lines = [*unreadable.lines(some)]
+    assert len(lines) == unreadable.MAX_NAMED + 2
+    assert lines[-1] == "80 more are in what --json prints"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UnsupportedError(errno.EOPNOTSUPP, "what is missing"), "what is missing"),
+        (MemoryError(), "not enough memory"),
+        (MemoryError("4 pages"), "not enough memory: 4 pages"),
+        (OverflowError("too large"), "unexpected OverflowError: too large"),
+    ],
+)
+@pytest.mark.parametrize("group", [None, "path", "kind"])
+def test_whatever_one_process_meets_is_noted(victim, monkeypatch, error, reason, group):
+    """The others are read all the same."""
+    real, mine = collect.PageMap, os.getpid()
+
+    def refuse(pid):
+        if pid == mine:
+            raise error
+        return real(pid)
+
+    monkeypatch.setattr(collect, "PageMap", refuse)
+    for timeout in (None, 20.0):
+        found = collect.collect_all([mine, victim.pid], group, timeout=timeout)
+        assert [(one.pid, one.reason) for one in found.unreadable] == [(mine, reason)]
+        assert found.total("size") > 0
+        if group is None:
+            assert found.labels["pid"] == [victim.pid]
+
+
+def test_paths_have_a_budget(victim, monkeypatch):
+    """A process may map files of paths as long as it likes: they are kept until the end."""
+    whole = collect.collect_all([victim.pid], "path").labels["path"]
+    monkeypatch.setattr(collect, "MAX_PATHS_SIZE", sum(map(len, whole)))
+    found = collect.collect_all([victim.pid, os.getpid()], "path", timeout=20.0)
+    assert found.labels["path"] == whole
+    assert [(one.pid, one.reason) for one in found.unreadable] == [
+        (os.getpid(), "its paths are too long to be listed")
+    ]
