@@ -148,12 +148,18 @@ class Worker:
         began, used = time.monotonic(), self.processor_time()
         while not self._poll.poll(seconds * 1000):
             before, used = used, self.processor_time()
-            if used - before < seconds * IDLE_SHARE:
+            if used - before < seconds * IDLE_SHARE and not self._is_runnable():
                 text = f"no answer within {seconds:g} s: {self._waits_for()}"
                 raise NoAnswer(errno.ETIMEDOUT, text)
             if time.monotonic() - began > seconds * MAX_BUSY_FACTOR:
                 text = f"not read within {seconds * MAX_BUSY_FACTOR:g} s: see --timeout"
                 raise NoAnswer(errno.ETIMEDOUT, text)
+
+    def _is_runnable(self) -> bool:
+        """Return whether the worker waits for nothing but a processor, as on a busy machine."""
+        with contextlib.suppress(OSError), open(f"{directory_of(self.pid)}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+        return False
 
     def _waits_for(self) -> str:
         """Return in words what the worker waits for."""
