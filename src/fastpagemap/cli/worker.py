@@ -195,7 +195,11 @@ def started(function: Callable[[Any], Any], seconds: float | None) -> Worker | H
 def left_behind() -> int:
     """Return how many workers were killed, and have not ended yet."""
     for pid in list(_killed):
-        if os.waitpid(pid, os.WNOHANG)[0]:
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # it is the child of the process that this one was forked from
+            ended = True
+        if ended:
             _killed.remove(pid)
     return len(_killed)
 
