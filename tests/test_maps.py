@@ -19,30 +19,6 @@ def parse(text):
     return procmaps.parse_maps(text, fpm.Mapping, os.fsdecode)
 
 
-@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 16383, 16384, 16385, 1_000_003])
-def test_read_all_reads_to_the_end(size):
-    content = (bytes(range(251)) * (size // 251 + 1))[:size]
-    fd = os.memfd_create("text")
-    os.write(fd, content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    assert procmaps.read_all(fd, "text") == content
-    os.close(fd)
-
-
-def test_read_all_of_a_file_that_gives_little_at_a_time():
-    reader, writer = os.pipe()
-    for piece in (b"a", b"", b"bc" * 1000, b"d"):
-        os.write(writer, piece)
-    os.close(writer)
-    assert procmaps.read_all(reader, "pipe") == b"a" + b"bc" * 1000 + b"d"
-    os.close(reader)
-
-
-def test_read_all_says_what_could_not_be_read():
-    with pytest.raises(OSError, match="nothing"):
-        procmaps.read_all(-1, "nothing")
-
-
 rights = st.tuples(*(st.sampled_from(pair) for pair in ("-r", "-w", "-x", "ps"))).map("".join)
 path = st.binary(max_size=30).map(lambda name: name.replace(b"\n", b"").lstrip(b" "))
 

@@ -127,7 +127,13 @@ class PageMap:
         return held
 
     def mappings(self) -> list[Mapping]:
-        """Return the mappings of the process, in address order, from /proc/PID/maps."""
+        """Return the mappings of the process, in address order, from /proc/PID/maps.
+
+        Raises
+        ------
+        MemoryError
+            The paths come to more than 64 MiB, or those of more than 32 KiB to more than 32 MiB.
+        """
         return mappings(self._process())
 
     def read(self, start: int, end: int, *, out: npt.NDArray[np.void] | None = None) -> Pages:

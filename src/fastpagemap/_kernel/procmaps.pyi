@@ -1,14 +1,21 @@
 """Types of the compiled module."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
+
+from typing_extensions import disjoint_base
 
 __pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
-def read_all(fd: int, path: str) -> bytes: ...
+@disjoint_base
+class Parser(Generic[_Row]):
+    rows: list[_Row]
+    def __new__(cls, row_type: type[_Row], fsdecode: Callable[[bytes], str]) -> Parser[_Row]: ...
+    def feed(self, text: bytes) -> None: ...
+
 def parse_maps(
     text: bytes, row_type: type[_Row], fsdecode: Callable[[bytes], str]
 ) -> list[_Row]: ...

@@ -1,7 +1,5 @@
-"""/proc/PID/maps: read whole, parsed, or queried for one address."""
+"""/proc/PID/maps: parsed, or queried for one address."""
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.stdint cimport uint64_t
@@ -16,8 +14,8 @@ from .failures import failure
 cdef enum:
     # The longest name of an anonymous mapping, [anon:...], fits.
     MAX_NAME_BYTES = 128
-    # The kernel's sequence files give at most so many bytes a read.
-    SEQ_READ_BYTES = 4096
+    # The paths of one process: about half a million of usual ones.
+    MAX_PATH_BYTES = 1 << 26
 
 # CPython's own, to build a tuple in place.
 cdef extern from "Python.h":
@@ -26,21 +24,6 @@ cdef extern from "Python.h":
     int Py_tp_alloc
     void PyObject_GC_UnTrack(PyObject *)
     int PyTuple_SetItem(object, Py_ssize_t, PyObject *) except -1
-
-
-cdef ssize_t read_some(int fd, char *text, size_t size, size_t capacity) noexcept nogil:
-    """Read until the file ends or SEQ_READ_BYTES no longer fit; return how many bytes."""
-    cdef size_t done = size
-    cdef ssize_t got
-    while capacity - done >= SEQ_READ_BYTES:
-        got = abi.read(fd, text + done, capacity - done)
-        if got > 0:
-            done += got
-        elif got == 0:
-            break
-        elif errno != EINTR:
-            return -errno
-    return done - size
 
 
 cdef inline uint64_t number(const char **at, int base) noexcept nogil:
@@ -60,31 +43,6 @@ cdef inline uint64_t number(const char **at, int base) noexcept nogil:
     return value
 
 
-def read_all(int fd, object path):
-    """Return the content of a file that can only be read from its beginning."""
-    cdef size_t size = 0, capacity = 0
-    cdef ssize_t got = -1
-    cdef char *text = NULL
-    cdef char *grown
-    try:
-        while got:
-            if capacity - size < SEQ_READ_BYTES:
-                capacity = max(4 * capacity, <size_t> 16384)
-                grown = <char *> PyMem_Realloc(text, capacity)
-                if grown is NULL:
-                    raise MemoryError
-                text = grown
-            with nogil:
-                got = read_some(fd, text, size, capacity)
-            if got < 0:
-                raise failure(-got, path)
-            size += got
-        # Copied once: the limited API cannot shrink a bytes object.
-        return PyBytes_FromStringAndSize(text, size)
-    finally:
-        PyMem_Free(text)
-
-
 # The four characters of maps, by the flags of PROCMAP_QUERY: read 1, write 2, execute 4, shared 8.
 cdef list RIGHTS = [r + w + x + s for s in "ps" for x in "-x" for w in "-w" for r in "-r"]
 
@@ -94,31 +52,48 @@ cdef inline int put(object row, Py_ssize_t index, object value) except -1:
     return PyTuple_SetItem(row, index, <PyObject *> value)
 
 
-def parse_maps(bytes text, type row_type, object fsdecode):
-    """Parse /proc/PID/maps into a list of `row_type`, a tuple of a line's seven fields.
+cdef class Parser:
+    """Parses /proc/PID/maps into `rows`, of `row_type`, a tuple of a line's seven fields.
 
     If the process merges or grows a mapping between two reads of the file, the text shows it twice.
     The later line is kept, and the earlier one is cut back to where the later one starts.
     """
-    cdef const char *begin = text
-    cdef const char *at = begin
-    cdef const char *end = begin + len(text)
-    cdef const char *line
-    cdef uint64_t start, stop, offset, major, minor, inode, last = 0
-    cdef uint64_t known_major = 0, known_minor = 0
-    cdef object device = 0, last_stop = 0
-    cdef allocfunc alloc = <allocfunc> PyType_GetSlot(row_type, Py_tp_alloc)
-    cdef list rows = []
+
+    cdef readonly list rows
+    cdef type row_type
+    cdef object fsdecode
     # One object for each path: many lines have the same one.
-    cdef dict paths = {}
-    while at < end:
-        line = <const char *> memchr(at, c'\n', end - at)
-        if line is NULL:
-            raise ValueError(f"no whole line of /proc/PID/maps: {at[:end - at]!r}")
-        start = number(&at, 16)
-        stop = number(&at, 16)
-        if line - at < 5:
-            raise ValueError(f"no line of /proc/PID/maps: {begin[:line - begin]!r}")
+    cdef dict paths
+    cdef size_t path_bytes
+    cdef uint64_t last, major, minor
+    cdef object device, last_stop
+
+    def __cinit__(self, type row_type, object fsdecode):
+        self.row_type = row_type
+        self.fsdecode = fsdecode
+        self.rows = []
+        self.paths = {}
+        self.device = self.last_stop = 0
+
+    def feed(self, bytes text):
+        """Parse whole lines, each with its newline."""
+        cdef const char *begin = text
+        cdef const char *at = begin
+        cdef const char *end = begin + len(text)
+        cdef const char *line
+        while at < end:
+            line = <const char *> memchr(at, c'\n', end - at)
+            if line is NULL:
+                raise ValueError(f"no whole line of /proc/PID/maps: {at[:end - at]!r}")
+            self.parse_line(at, line)
+            at = line + 1
+
+    cdef int parse_line(self, const char *at, const char *end) except -1:
+        cdef const char *begin = at
+        cdef uint64_t start = number(&at, 16), stop = number(&at, 16)
+        cdef uint64_t offset, major, minor, inode
+        if end - at < 5:
+            raise ValueError(f"no line of /proc/PID/maps: {begin[:end - begin]!r}")
         rights = RIGHTS[(at[0] == c'r') + 2 * (at[1] == c'w') + 4 * (at[2] == c'x')
                         + 8 * (at[3] == c's')]
         at += 5
@@ -126,37 +101,50 @@ def parse_maps(bytes text, type row_type, object fsdecode):
         major = number(&at, 16)
         minor = number(&at, 16)
         inode = number(&at, 10)
-        if major != known_major or minor != known_minor:
-            known_major, known_minor = major, minor
-            device = os.makedev(major, minor)
+        if major != self.major or minor != self.minor:
+            self.major, self.minor = major, minor
+            self.device = os.makedev(major, minor)
         while at[0] == c' ':
             at += 1
-        path = ""
-        if at < line:
-            raw = at[:line - at]
-            path = paths.get(raw)
-            if path is None:
-                path = paths[raw] = fsdecode(raw)
-        if start < last:
-            cut_back(rows, start)
+        path = self.path_of(at, end - at) if at < end else ""
+        if start < self.last:
+            cut_back(self.rows, start)
         # What tuple.__new__(row_type, ...) does, without another tuple to copy from.
-        row = alloc(row_type, 7)
-        if start != last:
-            last_stop = start
-        put(row, 0, last_stop)
-        last_stop = stop
-        put(row, 1, last_stop)
+        row = (<allocfunc> PyType_GetSlot(self.row_type, Py_tp_alloc))(self.row_type, 7)
+        if start != self.last:
+            self.last_stop = start
+        put(row, 0, self.last_stop)
+        self.last_stop = stop
+        put(row, 1, self.last_stop)
         put(row, 2, rights)
         put(row, 3, offset)
-        put(row, 4, device)
+        put(row, 4, self.device)
         put(row, 5, inode)
         put(row, 6, path)
         # Ints and a str make no cycle: the collector need not look at each of 20,000 rows.
         PyObject_GC_UnTrack(<PyObject *> row)
-        rows.append(row)
-        last = stop
-        at = line + 1
-    return rows
+        self.rows.append(row)
+        self.last = stop
+        return 0
+
+    cdef object path_of(self, const char *at, size_t size):
+        """Return a path as str; raise MemoryError if those of all rows come to too much."""
+        raw = at[:size]
+        path = self.paths.get(raw)
+        if path is None:
+            self.path_bytes += size
+            if self.path_bytes > MAX_PATH_BYTES:
+                raise MemoryError(f"the paths in /proc/PID/maps come to more than "
+                                  f"{MAX_PATH_BYTES >> 20} MiB")
+            path = self.paths[raw] = self.fsdecode(raw)
+        return path
+
+
+def parse_maps(bytes text, type row_type, object fsdecode):
+    """Parse all lines of /proc/PID/maps; return the rows."""
+    parser = Parser(row_type, fsdecode)
+    parser.feed(text)
+    return parser.rows
 
 
 cdef int cut_back(list rows, uint64_t start) except -1:

@@ -1,5 +1,7 @@
 """The mappings of a process: all of them from /proc/PID/maps, or a few by PROCMAP_QUERY."""
 
+from __future__ import annotations
+
 import errno
 import os
 
@@ -7,25 +9,36 @@ from .._kernel import procmaps
 from ..model.mapping import KERNEL_HALF, Mapping
 from .process import Process
 
-__all__ = ["mappings", "parse_maps", "within"]
+__all__ = ["mappings", "parse_line", "within"]
 
 # More queries for single mappings would cost more than to read and parse all of maps.
 _MAX_QUERIES = 64
 
 
 def mappings(process: Process) -> list[Mapping]:
-    """Return all mappings of a process, in address order."""
-    return parse_maps(process, process.read_own("maps"))
+    """Return all mappings of a process, in address order.
+
+    Raises
+    ------
+    MemoryError
+        Its paths come to more than 64 MiB, or those longer than 32 KiB to more than 32 MiB.
+    """
+    parser = procmaps.Parser(Mapping, os.fsdecode)
+    escaped = False
+    for text in process.lines("maps"):
+        parser.feed(text)
+        escaped = escaped or b"\\012" in text
+    process.check_alive()
+    if escaped:
+        return [_with_newline(process, mapping) for mapping in parser.rows]
+    return parser.rows
 
 
-def parse_maps(process: Process, text: bytes) -> list[Mapping]:
-    """Parse lines of /proc/PID/maps, each with its newline."""
-    found = procmaps.parse_maps(text, Mapping, os.fsdecode)
-    if b"\\012" in text:
-        for index, mapping in enumerate(found):
-            if "\\012" in mapping.path:
-                found[index] = mapping._replace(path=_path_with_newline(process, mapping))
-    return found
+def parse_line(process: Process, parser: procmaps.Parser[Mapping], line: bytes) -> Mapping:
+    """Parse one line, with its newline. The parser keeps paths that occur again."""
+    parser.feed(line)
+    mapping = parser.rows.pop()
+    return _with_newline(process, mapping) if b"\\012" in line else mapping
 
 
 def within(process: Process, start: int, end: int, *, files: bool = False) -> list[Mapping]:
@@ -62,13 +75,16 @@ def within(process: Process, start: int, end: int, *, files: bool = False) -> li
     ]
 
 
-def _path_with_newline(process: Process, mapping: Mapping) -> str:
-    r"""Return the path of a mapping that maps shows with ``\012``, the kernel's newline escape.
+def _with_newline(process: Process, mapping: Mapping) -> Mapping:
+    r"""Put back newlines in a mapping's path, which maps shows as ``\012``.
 
     A file name with a backslash and these three digits looks the same. The link in map_files tells
     the two apart, if this user may read it. If not, a newline is assumed, which is far more likely.
     """
+    if "\\012" not in mapping.path:
+        return mapping
     try:
-        return os.fsdecode(process.readlink(f"map_files/{mapping.start:x}-{mapping.end:x}"))
+        path = os.fsdecode(process.readlink(f"map_files/{mapping.start:x}-{mapping.end:x}"))
     except OSError:
-        return mapping.path.replace("\\012", "\n")
+        path = mapping.path.replace("\\012", "\n")
+    return mapping._replace(path=path)

@@ -8,8 +8,8 @@ import errno
 import os
 import re
 
-from .._kernel import procmaps
 from .._kernel.descriptor import Descriptor, open_file, open_pidfd
+from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 
 __all__ = ["directory_of", "is_foreign", "open_directory", "pids"]
@@ -74,7 +74,7 @@ def pids() -> list[int]:
 def _numbers(name: str) -> list[int]:
     """Return the pids of a process in its own pid namespace and in each one around it."""
     status = open_file(f"/proc/{name}/status", os.O_RDONLY)
-    found = _NUMBERS.search(procmaps.read_all(status.fd, "status"))
+    found = _NUMBERS.search(read_all(status.fd, "status"))
     return [int(number) for number in found[1].split()] if found else []
 
 
@@ -101,7 +101,7 @@ def _open_process(pid: int) -> Descriptor:
 def _number(held: Descriptor, pid: int) -> int:
     """Return the number in /proc of a process that is held open; raise if it has ended."""
     fd = open_file(f"/proc/self/fdinfo/{held.fd}", os.O_RDONLY)
-    found = _PID.search(procmaps.read_all(fd.fd, "fdinfo"))
+    found = _PID.search(read_all(fd.fd, "fdinfo"))
     number = int(found[1]) if found else 0
     if number < 0:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"process {pid}")

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import procmaps, reading
+from .._kernel import reading
 from .._kernel.descriptor import Descriptor, open_file
+from .._kernel.lines import Lines, read_all
 from ..model.errors import tells_of_file
 from .identity import check_running, pid_of
 from .namespaces import open_directory
@@ -107,7 +109,7 @@ class Process:
             thread = f"task/{name}/"
             try:
                 statm = open_file(f"{thread}statm", os.O_RDONLY, self.directory)
-                if procmaps.read_all(statm.fd, self.path) == _NO_MEMORY:
+                if read_all(statm.fd, self.path) == _NO_MEMORY:
                     continue
             except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
                 continue
@@ -143,16 +145,37 @@ class Process:
             error.filename = f"{self.path}/{name}"
             raise
 
-    def read(self, name: str) -> bytes:
-        """Return the whole content of a file below /proc/PID."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """Return the content of a file below /proc/PID, or its first `most` bytes.
+
+        Raises MemoryError if all of it is wanted and comes to more than 32 MiB.
+        """
         # An empty file of memory does not say that nothing is mapped: the thread has ended.
         if name in _OF_MEMORY:
-            return self._through_threads(functools.partial(self._read, name))
-        return self._read(name)
+            return self._through_threads(functools.partial(self._read, name, most))
+        return self._read(name, most)
 
-    def _read(self, name: str) -> bytes:
-        fd = self.open(name)
-        return procmaps.read_all(fd.fd, f"{self.path}/{name}")
+    def _read(self, name: str, most: int | None = None) -> bytes:
+        file = self.open(name)
+        return read_all(file.fd, f"{self.path}/{name}", most)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Return an iterator over a file below /proc/PID: many whole lines at a time.
+
+        Raises MemoryError, when iterated, if lines longer than 32 KiB come to more than 32 MiB.
+        Signals are handled in between. `check_alive()` at the end tells whether it was about the
+        memory that ``pagemap`` shows.
+        """
+        if name not in _OF_MEMORY:
+            return Lines(self.open(name), f"{self.path}/{name}")
+        first, rest = self._through_threads(functools.partial(self._begin, name))
+        return itertools.chain((first,), rest)
+
+    def _begin(self, name: str) -> tuple[bytes, Lines] | None:
+        """Read the first lines of a file about memory; return None if there are none."""
+        rest = Lines(self.open(name), f"{self.path}/{name}")
+        first = next(rest, None)
+        return None if first is None else (first, rest)
 
     def readlink(self, name: str) -> bytes:
         """Return the target of a link below /proc/PID."""
@@ -166,9 +189,9 @@ class Process:
             raise self.gone()
         return int(found[1])
 
-    def read_own(self, name: str) -> bytes:
+    def read_own(self, name: str, most: int | None = None) -> bytes:
         """Return a file's content, if it is still about the memory that ``pagemap`` shows."""
-        text = self.read(name)
+        text = self.read(name, most)
         # After an exec the directory shows the new program, and the pagemap reads as empty.
         self.check_alive()
         return text

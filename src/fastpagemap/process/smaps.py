@@ -1,10 +1,12 @@
 """/proc/PID/smaps: the kernel's own sums for each mapping."""
 
+import os
 import re
 from collections.abc import Iterator
 
+from .._kernel import procmaps
 from ..model.mapping import Mapping
-from .mappings import parse_maps
+from .mappings import parse_line
 from .process import Process
 
 __all__ = ["size_of", "smaps", "smaps_at"]
@@ -16,21 +18,31 @@ def smaps(process: Process, *names: str) -> Iterator[tuple[Mapping, Fields]]:
     """Yield each mapping, in address order, with the text of the named fields.
 
     The text is what follows the colon: ``b"12 kB"``, ``b"rd wr mr"``. A field that this kernel does
-    not have is absent. The whole file is read before the first mapping is yielded.
+    not have is absent. Only what is yielded is kept of the file, which is read meanwhile.
+
+    Raises
+    ------
+    ProcessLookupError
+        At the end, if the process is gone: then what was yielded may be about another program.
+    MemoryError
+        As ``mappings()`` does.
     """
     wanted = "|".join(map(re.escape, names)).encode()
     # A newline to search for, in place of ^: three times as fast.
     lines = re.compile(rb"\n(?:([0-9a-f]+-[0-9a-f]+ .*)|(%b): *(.*))" % wanted)
+    parser = procmaps.Parser(Mapping, os.fsdecode)
     mapping: Mapping | None = None
     fields: Fields = {}
-    for line in lines.finditer(b"\n" + process.read_own("smaps")):
-        if line[1] is None:
-            fields[line[2].decode()] = line[3].strip()
-            continue
-        if mapping is not None:
-            yield mapping, fields
-        (mapping,) = parse_maps(process, line[1] + b"\n")
-        fields = {}
+    for text in process.lines("smaps"):
+        for line in lines.finditer(b"\n" + text):
+            if line[1] is None:
+                fields[line[2].decode()] = line[3].strip()
+                continue
+            if mapping is not None:
+                yield mapping, fields
+            mapping = parse_line(process, parser, line[1] + b"\n")
+            fields = {}
+    process.check_alive()
     if mapping is not None:
         yield mapping, fields
 
@@ -39,6 +51,7 @@ def smaps_at(process: Process, address: int, *names: str) -> Fields:
     """Return the fields of the mapping at an address; none if nothing is mapped there."""
     for mapping, fields in smaps(process, *names):
         if mapping.start <= address < mapping.end:
+            process.check_alive()
             return fields
     return {}
 

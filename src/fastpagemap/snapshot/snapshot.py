@@ -372,7 +372,7 @@ def take(process: Process) -> Snapshot:
         known = capabilities_of(process, spans)
         uid = process.uid()
         name = process.read_own("comm").removesuffix(b"\n")
-        command = process.read_own("cmdline")[:MAX_COMMAND_BYTES].rstrip(b"\0").replace(b"\0", b" ")
+        command = process.read_own("cmdline", MAX_COMMAND_BYTES).rstrip(b"\0").replace(b"\0", b" ")
         found = states(process, None, spans)
     return Snapshot(
         pid=process.pid,
