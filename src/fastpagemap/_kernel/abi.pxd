@@ -1,6 +1,6 @@
 """The kernel and the C library, as declarations only."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from posix.types cimport off_t
 
 cdef extern from "<unistd.h>" nogil:
@@ -41,7 +41,6 @@ cdef extern from "<sys/vfs.h>" nogil:
 
 cdef extern from "<linux/magic.h>" nogil:
     enum: TMPFS_MAGIC
-    enum: OVERLAYFS_SUPER_MAGIC
 
 cdef extern from "<sys/sysinfo.h>" nogil:
     ctypedef struct sysinfo_t "struct sysinfo":
@@ -79,6 +78,40 @@ cdef extern from "uapi.h" nogil:
     ctypedef struct cachestat_t "struct fpm_cachestat":
         uint64_t nr_cache
         uint64_t nr_evicted
+
+    const long SYS_statx
+    const int AT_EMPTY_PATH "FPM_AT_EMPTY_PATH"
+    const int AT_NO_AUTOMOUNT "FPM_AT_NO_AUTOMOUNT"
+    const int AT_SYMLINK_NOFOLLOW "FPM_AT_SYMLINK_NOFOLLOW"
+    const int AT_STATX_DONT_SYNC "FPM_AT_STATX_DONT_SYNC"
+    const unsigned STATX_BASIC "FPM_STATX_BASIC"
+    const uint64_t STATX_ATTR_LOCAL "FPM_STATX_ATTR_LOCAL"
+    ctypedef struct statx_time "struct fpm_statx_time":
+        int64_t tv_sec
+        uint32_t tv_nsec
+    ctypedef struct statx_t "struct fpm_statx":
+        uint64_t attributes_mask
+        uint16_t mode
+        uint64_t ino
+        uint64_t size
+        statx_time ctime
+        statx_time mtime
+        uint32_t dev_major
+        uint32_t dev_minor
+
+    const long SYS_name_to_handle_at
+    ctypedef struct file_handle "struct fpm_file_handle":
+        uint32_t bytes
+        int32_t type
+        unsigned char[128] handle
+
+    const long SYS_io_setup
+    const long SYS_io_destroy
+    const long SYS_openat2
+    ctypedef struct open_how "struct fpm_open_how":
+        uint64_t flags
+        uint64_t mode
+        uint64_t resolve
 
     const unsigned long PROCMAP_QUERY "FPM_PROCMAP_QUERY"
     const uint64_t PROCMAP_WRITABLE "FPM_PROCMAP_WRITABLE"

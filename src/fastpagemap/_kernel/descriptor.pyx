@@ -5,7 +5,9 @@ between; and none runs while the file is closed, where an exception could not be
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
 from posix.fcntl cimport F_DUPFD_CLOEXEC, O_CLOEXEC, fcntl
 from posix.unistd cimport close
 
@@ -17,6 +19,14 @@ from sys import audit
 from .failures import failure
 
 CWD = abi.AT_FDCWD
+# linux/openat2.h
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_IN_ROOT = 0x10
+RESOLVE_CACHED = 0x20
+
+cdef enum:
+    MAX_TRIES = 4
 
 
 cdef class Descriptor:
@@ -69,6 +79,30 @@ def duplicate(int fd):
     if held.fd < 0:
         raise failure(errno, f"descriptor {fd}")
     return held
+
+
+def open_resolved(object path, int flags, uint64_t resolve, int directory=abi.AT_FDCWD):
+    """Open a path by openat2 (Linux 5.6), with rules for its way."""
+    cdef Descriptor held = Descriptor.__new__(Descriptor)
+    cdef bytes encoded = c_text(path)
+    cdef const char *text = encoded
+    cdef abi.open_how how
+    cdef int problem, tries = MAX_TRIES
+    memset(&how, 0, sizeof(how))
+    how.flags = flags | O_CLOEXEC
+    how.resolve = resolve
+    while True:
+        with nogil:
+            held.fd = abi.syscall(abi.SYS_openat2, directory, text, &how, sizeof(how))
+            problem = errno
+        if held.fd >= 0:
+            return held
+        PyErr_CheckSignals()
+        # EAGAIN: someone renamed something meanwhile. Or, for RESOLVE_CACHED, it is not in memory.
+        if problem == EAGAIN:
+            tries -= 1
+        if problem != EINTR and (problem != EAGAIN or tries == 0):
+            raise failure(problem, path)
 
 
 def open_memory(str name, unsigned int flags=0):

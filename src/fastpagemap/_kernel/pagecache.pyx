@@ -26,7 +26,6 @@ cdef enum:
     MINCORE_PAGES = 4096
 
 TMPFS_MAGIC = abi.TMPFS_MAGIC
-OVERLAYFS_MAGIC = abi.OVERLAYFS_SUPER_MAGIC
 
 cdef uint64_t PAGE_SIZE = abi.sysconf(abi._SC_PAGESIZE)
 
@@ -225,6 +224,17 @@ def by_mincore(int fd, object path, uint64_t page, uint8_t[::1] unresolved, uint
     if got < 0:
         raise failure(-got, path)
     return got
+
+
+def evicted(int fd, object path, uint64_t page, size_t count):
+    """Return how many of some pages of a file of shared memory are swapped out (Linux 6.5)."""
+    cdef abi.cachestat_t found
+    cdef int problem
+    with nogil:
+        problem = count_evicted(fd, page, count, &found)
+    if problem < 0:
+        raise failure(-problem, path)
+    return found.nr_evicted
 
 
 def file_system(int fd):

@@ -42,6 +42,50 @@ struct fpm_cachestat {
     uint64_t nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted;
 };
 
+/* statx(2), Linux 4.11: linux/stat.h. With AT_STATX_DONT_SYNC no server is asked. A file system
+ * whose files can be immutable has them on this machine: FUSE and networks have no such files. */
+#ifndef SYS_statx
+#define SYS_statx __NR_statx
+#endif
+#define FPM_AT_SYMLINK_NOFOLLOW 0x100
+#define FPM_AT_NO_AUTOMOUNT 0x800
+#define FPM_AT_EMPTY_PATH 0x1000
+#define FPM_AT_STATX_DONT_SYNC 0x4000
+#define FPM_STATX_BASIC 0x7ff
+#define FPM_STATX_ATTR_LOCAL 0x70 /* IMMUTABLE, APPEND, NODUMP */
+
+struct fpm_statx_time {
+    int64_t tv_sec;
+    uint32_t tv_nsec, reserved;
+};
+
+struct fpm_statx {
+    uint32_t mask, blksize;
+    uint64_t attributes;
+    uint32_t nlink, uid, gid;
+    uint16_t mode, spare0;
+    uint64_t ino, size, blocks, attributes_mask;
+    struct fpm_statx_time atime, btime, ctime, mtime;
+    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+    uint64_t spare[14];
+};
+
+/* name_to_handle_at(2), Linux 2.6.39: fcntl.h. */
+struct fpm_file_handle {
+    uint32_t bytes;
+    int32_t type;
+    unsigned char handle[128];
+};
+
+/* openat2(2), Linux 5.6: linux/openat2.h. One number on every architecture. */
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+
+struct fpm_open_how {
+    uint64_t flags, mode, resolve;
+};
+
 /* The PROCMAP_QUERY ioctl of /proc/PID/maps, Linux 6.11: linux/fs.h. */
 struct fpm_procmap_query {
     uint64_t size, query_flags, query_addr;

@@ -111,10 +111,8 @@ class SharedMemory:
         The page may be in RAM or in swap. Return None if no file can be asked. The file is closed
         with the function: a generator's `finally` may run where no exception can be raised.
         """
-        for file in self.backings.files.descriptors(mapping):
-            if pagecache.file_system(file.fd) == pagecache.TMPFS_MAGIC:
-                return functools.partial(_next_data, file, mapping)
-        return None
+        file = next(self.backings.files.descriptors(mapping), None)
+        return None if file is None else functools.partial(_next_data, file, mapping)
 
     # ---- pages ----
 
@@ -162,12 +160,6 @@ def _resolve_by_file(
     fd: int, mapping: Mapping, start: int, swapped: Mask, unresolved: Mask
 ) -> bool:
     """Resolve pages by asking the file; return whether that worked."""
-    kind = pagecache.file_system(fd)
-    if kind == pagecache.OVERLAYFS_MAGIC:
-        return False  # the pages belong to a file in one of its layers
-    if kind != pagecache.TMPFS_MAGIC:
-        unresolved.fill(False)
-        return True
     page = (mapping.offset + start - mapping.start) // PAGE_SIZE
     for look in (pagecache.by_cachestat, pagecache.by_mincore):
         try:

@@ -112,7 +112,7 @@ class Sums:
             return True
         if mapping.device == kernel_tmpfs():
             return not _shmem_huge()
-        mounts = [m for m in self._backings.files.mounts if m.device == mapping.device]
+        mounts = self._backings.files.mounts.get(mapping.device, [])
         return bool(mounts) and not any(b"huge=" in m.options for m in mounts)
 
     @functools.cached_property

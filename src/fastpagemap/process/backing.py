@@ -4,18 +4,21 @@ import contextlib
 import functools
 import os
 
+from .._kernel import lookup
 from .._kernel.descriptor import open_memory
 from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
 from .files import Files
+from .mappings import within
+from .opening import pass_over
 from .process import Process
 
 __all__ = ["Backings", "kernel_tmpfs"]
 
 # The kernel fills devtmpfs, which is a tmpfs otherwise.
 _TMPFS = (b"tmpfs", b"devtmpfs")
-# Names of the kernel's own files on no mounted file system that are not shared memory.
-_OTHER_FILES = ("/anon_hugepage", "/[aio]", "anon_inode:")
+# A file there may show pages of a file on a tmpfs. A rootfs is a tmpfs or a ramfs.
+_MAYBE_TMPFS = (b"overlay", b"fuse", b"rootfs", b"aufs", b"unionfs", b"sdcardfs", b"shiftfs")
 
 
 @functools.cache
@@ -44,6 +47,27 @@ def _kernel_hugetlbfs() -> frozenset[int]:
     return frozenset(found)
 
 
+@functools.cache
+def _anonymous_inodes() -> int:
+    """Return the device of the kernel's anonymous inodes: eventfd, io_uring, perf."""
+    fd = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
+
+
+@functools.cache
+def _aio() -> int:
+    """Return the device of the kernel's aio rings."""
+    address = lookup.aio_setup()
+    try:
+        (ring,) = within(Process(), address, address + 1)
+        return ring.device
+    finally:
+        lookup.aio_destroy(address)
+
+
 class Backings:
     """What backs the mappings of one process.
 
@@ -51,36 +75,53 @@ class Backings:
     """
 
     def __init__(self, process: Process) -> None:
-        self.files = Files(process)
+        self.files = Files(process, kernel_tmpfs())
         # By device: whether its files are shared memory; None if that cannot be known.
         self._shmem: dict[int, bool | None] = {0: False, kernel_tmpfs(): True}
 
     def is_shmem(self, mapping: Mapping) -> bool | None:
         """Return whether a mapping is of shared memory (any tmpfs); None if it cannot be known."""
+        device = mapping.device
         try:
-            shmem = self._shmem[mapping.device]
+            return self._shmem[device]
         except KeyError:
-            shmem = self._classify_device(mapping.device)
-        if shmem is None and mapping.path.startswith(_OTHER_FILES):
-            return False
+            # A file system on a block device has no pages in a tmpfs.
+            shmem = False if os.major(device) else self._is_tmpfs(mapping)
+        self._shmem[device] = shmem
         return shmem
 
-    def _classify_device(self, device: int) -> bool | None:
-        """Find out whether the files of a device are shared memory; None if not known."""
-        if os.major(device):  # a file system on a block device
-            self._shmem[device] = False
-        else:
-            for mount in self.files.mounts:
-                # A file of an overlay is in one of its layers, of any file system.
-                shmem = None if mount.kind == b"overlay" else mount.kind in _TMPFS
-                self._shmem.setdefault(mount.device, shmem)
-        return self._shmem.setdefault(device, None)
+    def _is_tmpfs(self, mapping: Mapping) -> bool | None:
+        """Find out whether a device without a disk is a tmpfs, by a mapping of it."""
+        kinds = [mount.kind for mount in self.files.mounts.get(mapping.device, [])[:1]]
+        if not kinds and _is_unmounted(mapping):
+            return False
+        if kinds and kinds[0] != b"rootfs":
+            kind = kinds[0].partition(b".")[0]  # fuse.sshfs
+            return None if kind in _MAYBE_TMPFS else kind in _TMPFS
+        # In no table: it was unmounted, or is mounted where neither process sees it.
+        return self.files.is_on_tmpfs(mapping) or None
 
     def is_hugetlb(self, mapping: Mapping) -> bool:
         """Return whether a mapping is of hugetlbfs."""
         if not mapping.device or os.major(mapping.device) or self.is_shmem(mapping):
             return False
-        return mapping.device in _kernel_hugetlbfs() or any(
-            mount.kind == b"hugetlbfs" and mount.device == mapping.device
-            for mount in self.files.mounts
+        mounts = self.files.mounts.get(mapping.device, [])
+        return any(mount.kind == b"hugetlbfs" for mount in mounts) or (
+            mapping.device in _kernel_hugetlbfs()
         )
+
+
+def _is_unmounted(mapping: Mapping) -> bool:
+    """Return whether a mapping is of a file system of the kernel's own, other than its tmpfs.
+
+    The name alone does not tell: it may be that of any file.
+    """
+    path, device = mapping.path, mapping.device
+    try:
+        if path.startswith("anon_inode:"):
+            return device == _anonymous_inodes()
+        if path.startswith("/[aio]"):
+            return device == _aio()
+    except OSError as error:  # a sandbox may refuse to make one
+        pass_over(error)
+    return path.startswith("/anon_hugepage") and device in _kernel_hugetlbfs()

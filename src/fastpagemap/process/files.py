@@ -1,37 +1,31 @@
-"""The file that backs a mapping: its file system, and the ways to open it."""
+"""The file that backs a mapping: what it is, and the ways to open it.
+
+The process that is read chooses its paths, descriptors, mounts and locks. So nothing is looked at
+where that may wait for a server, have an effect, or lead elsewhere: a file is found by O_PATH, a
+path is walked below the process's own root and in the kernel's memory alone, and only files of
+shared memory are opened.
+"""
 
 import errno
 import functools
 import os
-import re
 import stat
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from .._kernel.descriptor import CWD, Descriptor, open_file
-from ..model.errors import tells_of_file
+from .._kernel import descriptor
+from .._kernel.descriptor import Descriptor, open_file, open_resolved
+from .._kernel.lines import Lines
 from ..model.mapping import Mapping
+from .descriptors import Descriptors
+from .mounts import Mounts, parse_mounts
+from .opening import Stat, is_tmpfs, look, pass_over, reopen
+from .overlay import Layers
 from .process import Process
 
-__all__ = ["Files", "Mount"]
+__all__ = ["Files"]
 
-_MOUNT = re.compile(rb"^\d+ \d+ (\d+):(\d+) \S+ (\S+) .* - (\S+) \S+ (.*)$", re.MULTILINE)
-_OCTAL = re.compile(rb"\\([0-7]{3})")
-_LAYERS = re.compile(rb"(?:upperdir|lowerdir\+?|datadir\+)=([^,]*)")
-
-
-class Mount(NamedTuple):
-    """A line of mountinfo; `kind` is the type of the file system."""
-
-    device: int
-    point: bytes
-    kind: bytes
-    options: bytes
-
-
-def _unescape(text: bytes) -> bytes:
-    """Decode mountinfo's octal escapes of blanks and backslashes."""
-    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
+_IN_MEMORY = descriptor.RESOLVE_IN_ROOT | descriptor.RESOLVE_NO_SYMLINKS | descriptor.RESOLVE_CACHED
+_OWN_TABLE = "/proc/self/mountinfo"
 
 
 class Files:
@@ -40,159 +34,131 @@ class Files:
     It caches what it finds: make a new one for each public call, because that goes stale.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, kernel_tmpfs: int = 0) -> None:
+        """Take a process, and the device of the kernel's own tmpfs; 0 if that is not known."""
         self.process = process
+        self._kernel_tmpfs = kernel_tmpfs
+        self._descriptors = Descriptors(process)
+        self._modes: dict[tuple[int, int, str], int] = {}
+        self._tmpfs = {kernel_tmpfs: True}
 
     @functools.cached_property
-    def mounts(self) -> list[Mount]:
-        """The mounts of this process and of the one that is read."""
-        with open("/proc/self/mountinfo", "rb") as file:
-            text = file.read()
+    def own_mounts(self) -> Mounts:
+        """The mounts that this process sees."""
         try:
-            text += self.process.read("mountinfo")
+            return parse_mounts(Lines(open_file(_OWN_TABLE, os.O_RDONLY), _OWN_TABLE))
         except OSError as error:
-            _pass_over(error)
-        return [
-            Mount(os.makedev(int(major), int(minor)), _unescape(point), kind, options)
-            for major, minor, point, kind, options in _MOUNT.findall(text)
-        ]
+            pass_over(error)
+            return {}
+
+    @functools.cached_property
+    def mounts(self) -> Mounts:
+        """The mounts of the process that is read, and of this one."""
+        theirs: Mounts = {}
+        try:
+            theirs = parse_mounts(self.process.lines("mountinfo"))
+        except OSError as error:
+            pass_over(error)
+        except MemoryError:  # mount points whose paths come to many MiB
+            pass
+        return self.own_mounts | theirs
+
+    @functools.cached_property
+    def _layers(self) -> Layers:
+        return Layers(self.process, self.own_mounts, self.mounts)
+
+    # ---- what it is ----
 
     def is_device(self, mapping: Mapping) -> bool:
         """Return whether a mapping is known to be of a character device.
 
         /dev/zero is on a tmpfs, but a private mapping of it holds anonymous memory.
         """
-        try:
-            about = os.stat(mapping.path, follow_symlinks=False)
-        except ValueError:
+        if mapping.device == self._kernel_tmpfs:
             return False
-        except OSError as error:
-            _pass_over(error)
-            return False
-        same = (about.st_dev, about.st_ino) == (mapping.device, mapping.inode)
-        return same and stat.S_ISCHR(about.st_mode)
+        key = mapping.device, mapping.inode, mapping.path
+        if key not in self._modes:
+            self._modes[key] = next((found.mode for _, found in self._found(mapping)), 0)
+        return stat.S_ISCHR(self._modes[key])
+
+    def is_on_tmpfs(self, mapping: Mapping) -> bool:
+        """Return whether a mapping's file was found, and is on a tmpfs."""
+        return any(self._is_tmpfs(file, found) for file, found in self._found(mapping))
+
+    def _is_tmpfs(self, file: Descriptor, found: Stat) -> bool:
+        """Return whether a file is on a tmpfs; asked once for each device."""
+        known = self._tmpfs.get(found.device)
+        if known is None:
+            known = self._tmpfs[found.device] = is_tmpfs(file)
+        return known
+
+    # ---- ways to it ----
 
     def descriptors(self, mapping: Mapping) -> Iterator[Descriptor]:
-        """Yield a mapping's file, opened in each way that works.
+        """Yield a mapping's file of shared memory, opened in each way that works.
+
+        No other file is opened: to open a pipe, a device or a file of FUSE has effects, and may
+        wait. Nor is one that the process holds a lease on, because that would send it a signal.
 
         Raises
         ------
         OSError
             There are too many open files, or there is too little memory, to try all ways.
         """
-        for open_by in (
-            self._by_map_files,
-            self._by_process_descriptor,
-            self._by_path,
-            self._by_layers,
-        ):
+        for file, found in self._found(mapping):
             try:
-                found = open_by(mapping)
+                if self._may_be_opened(file, found, mapping):
+                    opened = reopen(file)
+                else:
+                    continue
             except OSError as error:
-                _pass_over(error)
+                pass_over(error)
                 continue
-            yield found
+            yield opened
+        layer = self._layers.opened(mapping)
+        if layer is not None:
+            yield layer
+
+    def _may_be_opened(self, file: Descriptor, found: Stat, mapping: Mapping) -> bool:
+        if not stat.S_ISREG(found.mode) or not self._is_tmpfs(file, found):
+            return False
+        # Of the kernel's own tmpfs, only memfds have descriptors, which are needed for a lease.
+        leasable = mapping.device != self._kernel_tmpfs or mapping.path.startswith("/memfd:")
+        return not (leasable and self._descriptors.is_leased(mapping))
+
+    def _found(self, mapping: Mapping) -> Iterator[tuple[Descriptor, Stat]]:
+        """Yield a mapping's file by O_PATH for each way that works, and what it is."""
+        for find_by in (self._by_map_files, self._by_descriptor, self._by_path):
+            try:
+                file = find_by(mapping)
+                found = look(file)
+            except OSError as error:
+                pass_over(error)
+                continue
+            if (found.device, found.inode) == (mapping.device, mapping.inode):
+                yield file, found
 
     def _by_map_files(self, mapping: Mapping) -> Descriptor:
-        """Open the file through the mapping itself (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)."""
+        """Find the file through the mapping itself (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)."""
         name = f"map_files/{mapping.start:x}-{mapping.end:x}"
-        return _open_same(name, self.process.directory, mapping)
+        return self.process.open(name, os.O_PATH)
 
-    def _by_process_descriptor(self, mapping: Mapping) -> Descriptor:
-        """Open the file through a descriptor of the process that is read."""
-        descriptor = self._process_descriptors.get((mapping.device, mapping.inode, mapping.path))
-        if descriptor is None:
-            raise FileNotFoundError(errno.ENOENT, "no descriptor of it", mapping.path)
-        return _open_same(self.process.where(f"fd/{descriptor}"), self.process.directory, mapping)
+    def _by_descriptor(self, mapping: Mapping) -> Descriptor:
+        """Find the file through a descriptor of the process that is read.
 
-    @functools.cached_property
-    def _process_descriptors(self) -> dict[tuple[int, int, str], str]:
-        """One of the process's descriptors for each file, by device, inode and path.
-
-        The path too: a SysV segment, which has no descriptor, may have the inode of a memfd.
+        By its path too: a SysV segment, which has no descriptor, may have the inode of a memfd.
         """
-        found = {}
-        directory = self.process.open("fd", os.O_RDONLY | os.O_DIRECTORY)
-        for name in os.listdir(directory.fd):
-            try:
-                about = os.stat(name, dir_fd=directory.fd)
-                path = os.readlink(name, dir_fd=directory.fd)
-                found[about.st_dev, about.st_ino, path] = name
-            except OSError as error:
-                _pass_over(error)
-        return found
+        name = self._descriptors.name(mapping)
+        if name is None:
+            raise FileNotFoundError(errno.ENOENT, "no descriptor of it", mapping.path)
+        return self.process.open(f"fd/{name}", os.O_PATH)
 
     def _by_path(self, mapping: Mapping) -> Descriptor:
-        """Open the file by its path, under the process's root or under this one's."""
+        """Find the file by its path under the process's root, if the kernel has it in memory.
+
+        The kernel has, as the file is mapped (RESOLVE_CACHED, Linux 5.12).
+        """
         if not mapping.path.startswith("/") or mapping.path.endswith(" (deleted)"):
             raise FileNotFoundError(errno.ENOENT, "it has no path", mapping.path)
-        try:
-            root = self.process.where(f"root{mapping.path}")
-            return _open_same(root, self.process.directory, mapping)
-        except OSError as error:
-            _pass_over(error)
-        return _open_same(mapping.path, CWD, mapping)
-
-    def _by_layers(self, mapping: Mapping) -> Descriptor:
-        """Open the file in the layer of the overlay that it is mapped from.
-
-        Overlayfs shows the inode, size and times of the file in the layer, but its own device.
-        """
-        # Asked through the mapping: another overlay may be mounted at its path by now.
-        name = f"map_files/{mapping.start:x}-{mapping.end:x}"
-        about = os.stat(name, dir_fd=self.process.directory)
-        path = os.fsencode(mapping.path)
-        for mount in self.mounts:
-            if mount.kind != b"overlay" or mount.device != about.st_dev:
-                continue
-            rest = os.path.relpath(path, mount.point)
-            for layer in (_unescape(part) for part in _LAYERS.findall(mount.options)):
-                for directory in layer.split(b":"):
-                    try:
-                        return _open_if(os.path.join(directory, rest), CWD, _same_file(about))
-                    except OSError as error:
-                        _pass_over(error)
-        raise FileNotFoundError(errno.ENOENT, "in no layer that can be seen", mapping.path)
-
-
-def _pass_over(error: OSError) -> None:
-    """Raise an error again that does not tell about the file."""
-    if not tells_of_file(error):
-        raise error
-
-
-def _open_same(path: str, directory: int, mapping: Mapping) -> Descriptor:
-    """Open a file for reading, if it is the one that is mapped."""
-
-    def same(about: os.stat_result) -> bool:
-        return (about.st_dev, about.st_ino) == (mapping.device, mapping.inode)
-
-    return _open_if(path, directory, same)
-
-
-def _same_file(other: os.stat_result) -> Callable[[os.stat_result], bool]:
-    """Return a function that tells whether a file is the same one, apart from its device."""
-
-    def same(about: os.stat_result) -> bool:
-        return all(
-            getattr(about, name) == getattr(other, name)
-            for name in ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
-        )
-
-    return same
-
-
-def _open_if(
-    path: str | bytes, directory: int, is_wanted: Callable[[os.stat_result], bool]
-) -> Descriptor:
-    """Open a regular file for reading, if it is the one wanted.
-
-    Checked before it is opened: the path may lead to another file by now, or to a pipe or a device,
-    where opening has side effects.
-    """
-    found = open_file(path, os.O_PATH, directory)
-    about = os.fstat(found.fd)
-    if not stat.S_ISREG(about.st_mode) or not is_wanted(about):
-        raise FileNotFoundError(errno.ENOENT, "another file by now", path)
-    # O_NONBLOCK: do not wait for the holder of a lease.
-    return open_file(f"/proc/self/fd/{found.fd}", os.O_RDONLY | os.O_NONBLOCK)
+        root = self.process.open("root", os.O_PATH | os.O_DIRECTORY)
+        return open_resolved(mapping.path, os.O_PATH, _IN_MEMORY, root.fd)
