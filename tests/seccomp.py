@@ -15,6 +15,14 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER, _ARGUMENTS = 0, 16  # offsets in struct seccomp_data
 _LOW = 0 if sys.byteorder == "little" else 4
 _IOCTL = {"x86_64": 16, "aarch64": 29}
+#: Calls that find a file, by architecture.
+_FINDING = {
+    "statx": {"x86_64": 332, "aarch64": 291},
+    "openat2": {"x86_64": 437, "aarch64": 437},
+    "name_to_handle_at": {"x86_64": 303, "aarch64": 264},
+    "readlinkat": {"x86_64": 267, "aarch64": 78},
+    "fstatfs": {"x86_64": 138, "aarch64": 44},
+}
 _PROCMAP_QUERY = 0xC0686611
 _PAGEMAP_SCAN = 0xC0606610
 
@@ -76,3 +84,11 @@ def _refuse_ioctl(request, error=errno.ENOTTY):
         refuse(_IOCTL[os.uname().machine], error, request)
     except KeyError as error:
         raise Absent("the number of ioctl on this architecture") from error
+
+
+def without(name, error):
+    """Have one of the calls that find a file fail."""
+    try:
+        refuse(_FINDING[name][os.uname().machine], error)
+    except KeyError as error:
+        raise Absent(f"the number of {name} on this architecture") from error
