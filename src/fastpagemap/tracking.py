@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ._kernel import uffd, writes
+from ._kernel import scan, uffd, writes
 from .engine.regions import known
 from .model import entry
 from .model.entry import PAGE_SIZE, REGION_DTYPE, Category
@@ -104,7 +104,7 @@ class WriteTracker:
             raise
 
     def _arm(self, process: Process, watch: uffd.Userfaultfd) -> None:
-        _check_tables(process, self._count)
+        _check_tables(process, self.start, self.end)
         try:
             watch.register(self.start, self.end)
         except OSError as error:
@@ -392,12 +392,17 @@ def _flags(process: Process, mapping: Mapping) -> list[bytes]:
     return smaps_at(process, mapping.start, "VmFlags")["VmFlags"].split()
 
 
-def _check_tables(process: Process, count: int) -> None:
+def _check_tables(process: Process, start: int, end: int) -> None:
     """Raise MemoryError if the page tables that protection needs do not fit into free memory."""
-    if count * 8 < 1 << 26:
-        return
-    status = process.read("status").split()
-    affordable(count - (int(status[status.index(b"VmPTE:") + 1]) << 7), 8)
+    count = (end - start) // PAGE_SIZE
+    try:
+        affordable(count, 8)
+    except MemoryError:
+        # There are page tables already where pages are.
+        starts, ends = np.array([[start], [end]], np.uint64)
+        found = scan.populated(process.pagemap, process.path, starts, ends, PAGE_SIZE // 8)
+        there = np.frombuffer(found, REGION_DTYPE)
+        affordable(count - int((there["end"] - there["start"]).sum()) // PAGE_SIZE, 8)
 
 
 def _page_size(process: Process, address: int) -> int:

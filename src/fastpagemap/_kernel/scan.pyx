@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive
-from fastpagemap._kernel.sinks cimport append, found_t
+from fastpagemap._kernel.sinks cimport append, check_growth, found_t
 
 from .failures import failure
 
@@ -216,6 +216,7 @@ cdef bytes search(int fd, object path, const uint64_t[::1] starts, const uint64_
                 if got < 0:
                     raise failure(-got, path)
                 PyErr_CheckSignals()
+                check_growth(&found)
         check_alive(fd, path)
         return PyBytes_FromStringAndSize(<char *> found.regions,
                                          found.count * sizeof(abi.page_region))

@@ -24,6 +24,7 @@ ctypedef struct found_t:
     abi.page_region *regions
     size_t count
     size_t capacity
+    size_t checked          # the capacity that is known to fit into free memory
 
 ctypedef struct sink_t:
     uint64_t origin         # the address of the first element of masks, entries and states
@@ -35,6 +36,8 @@ ctypedef struct sink_t:
     uint64_t barrier        # no run crosses this address: a mapping begins there
 
 cdef int reserve(found_t *found, size_t more) noexcept nogil
+# Raise MemoryError if what has grown since the last check will not fit, with its copies.
+cdef int check_growth(found_t *found) except -1
 cdef int append(found_t *found, const abi.page_region *regions, int count,
                 uint64_t barrier) noexcept nogil
 
@@ -54,4 +57,5 @@ cdef class Sink:
     cdef int held
     cdef uint64_t[MAX_ASKED] totals
     cdef tuple kept         # the arrays that the pointers point into
+    cdef int check(self) except -1
     cdef int count_for_itself(self) except -1

@@ -36,6 +36,24 @@ cdef int reserve(found_t *found, size_t more) noexcept nogil:
     return 0
 
 
+# Raises MemoryError if so many items, of so many bytes each, do not fit into free memory.
+cdef object afford = None
+
+
+def limit_growth(object affordable):
+    """Set the function that checks whether what grows still fits into free memory."""
+    global afford
+    afford = affordable
+
+
+cdef int check_growth(found_t *found) except -1:
+    if found.capacity > found.checked and afford is not None:
+        # Twice: it is copied once at the end.
+        afford(found.capacity, 2 * sizeof(abi.page_region), "regions")
+        found.checked = found.capacity
+    return 0
+
+
 cdef int append(found_t *found, const abi.page_region *regions, int count,
                 uint64_t barrier) noexcept nogil:
     """Append regions. A region that continues the last one joins it, unless at the barrier."""
@@ -252,6 +270,10 @@ cdef class Sink:
             self.held -= 1
             PyBuffer_Release(&self.views[self.held])
 
+    cdef int check(self) except -1:
+        """Raise MemoryError if the runs will not fit into free memory."""
+        return check_growth(self.sink.runs) if self.sink.runs is not NULL else 0
+
     cdef int count_for_itself(self) except -1:
         """Count into the sink's own totals again."""
         cdef int i
@@ -289,6 +311,7 @@ cdef class Sink:
                 done += part
         if problem < 0:
             raise MemoryError
+        self.check()
 
     def put_entries(self, uint64_t start, const uint64_t[::1] entries):
         """Put the entries of pages, from any source."""
@@ -303,6 +326,7 @@ cdef class Sink:
                 done += part
         if problem < 0:
             raise MemoryError
+        self.check()
 
 
 def mask(const uint64_t[::1] entries, uint8_t[::1] mask, uint16_t bits, uint16_t value):

@@ -185,6 +185,7 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
             if got < 0:
                 raise failure(-got, path)
             PyErr_CheckSignals()
+            sink.check()
     finally:
         if segments.counts is not NULL:
             sink.count_for_itself()

@@ -12,6 +12,7 @@ from ..model import entry, hooks
 from ..model.mapping import Mapping
 from ..model.questions import mask
 from ..process.capabilities import need_soft_dirty
+from ..process.limits import affordable
 from ..process.process import Process
 from .masks import read
 from .shmem import SharedMemory, SwapUse, unresolved_question
@@ -107,33 +108,34 @@ class Pages:
     @functools.cached_property
     def addresses(self) -> npt.NDArray[np.uint64]:
         """The address of each page, uint64."""
+        affordable(len(self), 16)
         count = np.arange(len(self), dtype=np.uint64)
         return count * np.uint64(entry.PAGE_SIZE) + np.uint64(self.start)
 
     @functools.cached_property
     def present(self) -> Mask:
         """The page is mapped in RAM (bit 63)."""
-        return mask(self.entries, "present")
+        return self._mask("present")
 
     @functools.cached_property
     def shared(self) -> Mask:
         """The page is present and a file page or shared-anonymous page (bit 61)."""
-        return mask(self.entries, "shared")
+        return self._mask("shared")
 
     @functools.cached_property
     def exclusive(self) -> Mask:
         """The page is present and mapped exactly once (bit 56)."""
-        return mask(self.entries, "exclusive")
+        return self._mask("exclusive")
 
     @functools.cached_property
     def uffd_wp(self) -> Mask:
         """The page is write-protected through userfaultfd (bit 57)."""
-        return mask(self.entries, "uffd_wp")
+        return self._mask("uffd_wp")
 
     @functools.cached_property
     def guard(self) -> Mask:
         """The page is a guard region (bit 58, Linux 6.15 and later)."""
-        return mask(self.entries, "guard")
+        return self._mask("guard")
 
     @functools.cached_property
     def soft_dirty(self) -> Mask:
@@ -143,7 +145,7 @@ class Pages:
         the bit again once it is cleared; ``PageMap.soft_dirty`` calls them all dirty.
         """
         need_soft_dirty()
-        return mask(self.entries, "soft_dirty")
+        return self._mask("soft_dirty")
 
     @property
     def swapped(self) -> Mask:
@@ -166,6 +168,7 @@ class Pages:
 
     @functools.cached_property
     def _resolved(self) -> tuple[Mask, Mask]:
+        affordable(len(self), 3)
         unknown = np.zeros(len(self), bool)
         if self._nothing_swapped:
             return unknown.copy(), unknown
@@ -185,6 +188,10 @@ class Pages:
             unknown[part] &= ~swapped[part]
         return swapped, unknown
 
+    def _mask(self, question: str) -> Mask:
+        affordable(len(self), 1)
+        return mask(self.entries, question)
+
     def _parts(self, segments: Segments) -> Iterator[tuple[int, slice, Mapping]]:
         """Yield the start, the slice of pages and the mapping of each segment."""
         spans = zip(segments.starts.tolist(), segments.ends.tolist(), strict=True)
@@ -197,6 +204,7 @@ class Pages:
 
     @functools.cached_property
     def _decoded(self) -> npt.NDArray[np.void]:
+        affordable(len(self), entry.PAGE_DTYPE.itemsize)
         return entry.decode(self.entries)
 
     @property
@@ -210,6 +218,7 @@ class Pages:
 
         A type above the number of swap areas is a marker, not swap.
         """
+        affordable(len(self), 8)
         return self._decoded["swap_type"].astype(np.uint64)
 
     @property

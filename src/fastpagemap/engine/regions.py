@@ -16,6 +16,7 @@ from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.span import checked
 from ..process.backing import Backings
 from ..process.capabilities import categories, need_soft_dirty, soft_dirty
+from ..process.limits import affordable
 from ..process.mappings import mappings, within
 from ..process.process import Process
 
@@ -49,14 +50,19 @@ def regions(
 ) -> Regions:
     """Return the regions of a span; see ``PageMap.regions``."""
     start, end, _ = checked(start, 1 << 64 if end is None else end)
-    wanted = known(mask, anyof, inverted, returns)
+    return _regions(process, start, end, (mask, anyof, inverted), returns)
+
+
+def _regions(
+    process: Process, start: int, end: int, asked: tuple[int, int, int], returns: int | None
+) -> Regions:
+    """Answer by a scan or, where there is none, from entries."""
+    wanted = known(*asked, returns)
     if categories():
         starts, ends = _areas(process, start, end)
-        found = scan.regions(
-            process.pagemap, process.path, starts, ends, mask, anyof, inverted, wanted
-        )
+        found = scan.regions(process.pagemap, process.path, starts, ends, *asked, wanted)
         return np.frombuffer(bytearray(found), REGION_DTYPE)
-    return _from_entries(process, start, end, (mask, anyof, inverted, wanted))
+    return _from_entries(process, start, end, (*asked, wanted))
 
 
 def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
@@ -110,6 +116,7 @@ def _from_entries(
 ) -> Regions:
     """Answer from the entries of all mapped pages, a window at a time."""
     found: list[Regions] = []
+    total = 0
     backings = Backings(process)
     for low, high, mapping in _clipped(process, start, end):
         hugetlb = soft_dirty() and backings.is_hugetlb(mapping)
@@ -120,6 +127,8 @@ def _from_entries(
             if hugetlb:  # as a scan does: entries of hugetlb pages never have the bit
                 words[(words & Flag.PRESENT) != 0] |= np.uint64(Flag.SOFT_DIRTY)
             found.append(_runs(at, words, *asked))
+            total += len(found[-1])
+            affordable(total, 2 * REGION_DTYPE.itemsize, "regions")
     return _merged(np.concatenate(found) if found else np.empty(0, REGION_DTYPE))
 
 

@@ -16,6 +16,7 @@ from ..model.mapping import KERNEL_HALF
 from ..model.questions import States, matching
 from ..model.runs import Addresses, Spans, State, bounds, close_gaps, union
 from ..process.capabilities import categories
+from ..process.limits import affordable
 from ..process.mappings import mappings
 from ..process.process import Process
 from .masks import fill_states
@@ -53,12 +54,15 @@ def residency(
             f"allocation {row}: {size[row]} bytes at {where[row]:#x} go beyond 2**64 - 1, "
             "the last address there is"
         )
+    if out is None:
+        affordable(len(where), RESIDENCY_DTYPE.itemsize, "allocations")
     out = output(out, where.shape, RESIDENCY_DTYPE)
     rows = out.view(np.uint64).reshape(-1, len(_COLUMNS))
     extents, unknown = _looked_up(process, where, size)
     process.check_alive()
     allocations.sum_allocations(where, size, *extents.arrays(), rows)
     if unknown:
+        affordable(len(where), RESIDENCY_DTYPE.itemsize, "allocations")
         only = np.empty((len(where), allocations.MASK_COUNT), np.uint64)
         allocations.sum_allocations(where, size, *unknown.arrays(), only)
         rows[:, _COLUMNS.index("unknown")] = only[:, 0]
@@ -99,6 +103,8 @@ def _checked(values: Any, name: str) -> Addresses:
             array = np.fromiter(map(operator.index, values), np.uint64)
     if array.dtype.kind not in "ui":
         raise ValueError(f"{name} of dtype {array.dtype}: integers are needed")
+    if not array.flags.c_contiguous or array.dtype != np.uint64:
+        affordable(len(array), 8, name)
     if array.dtype.kind == "i" and (least := array.min()) < 0:
         raise ValueError(f"{name}[{int(np.argmin(array))}] is {least}: it cannot be negative")
     return np.ascontiguousarray(array, np.uint64)
@@ -125,6 +131,7 @@ def _marked(process: Process, where: Addresses, size: Addresses) -> Iterator[tup
     blocks = (ends - starts) >> np.uint64(allocations.BLOCK_SHIFT)
     words = (blocks + np.uint64(63)) >> np.uint64(6)
     first = np.cumsum(words, dtype=np.uint64) - words
+    affordable(int(words.sum()), 8, "words")
     marked = np.zeros(int(words.sum()), np.uint64)
     allocations.mark(where, size, starts, ends, first, marked)
     for area, word, count in zip(starts.tolist(), first.tolist(), blocks.tolist(), strict=True):
@@ -191,6 +198,8 @@ class _Extents:
         blocks = np.empty((count, 2 * allocations.MASK_COUNT), np.uint64)
         allocations.pack(states, self._totals, blocks)
         if (self._totals != before).any():
+            # Twice: they are put together at the end.
+            affordable(self._count + count, 2 * blocks.strides[0], "blocks of pages")
             self._spans.append((start, end, self._count))
             self._blocks.append(blocks)
             self._count += count

@@ -19,6 +19,7 @@ from ..model import entry
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.runs import RUN_DTYPE, Addresses, Runs, join_equal
+from ..process.limits import affordable
 from .open_file import open_to_read
 from .packed_runs import are_possible
 
@@ -37,7 +38,7 @@ _GUARD_BIT, _GUARD_BITS = np.uint64(1 << 58), np.uint64(1 << 58 | 1 << 62)
 
 def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
     """Return the runs of saved entries, and a nameless mapping around each group of runs."""
-    found, layout = [np.empty(0, RUN_DTYPE)], _Layout()
+    found, layout, count = [np.empty(0, RUN_DTYPE)], _Layout(), 0
     for first, words in _nonzero_windows(source):
         address = start + first * PAGE_SIZE
         if address + len(words) * PAGE_SIZE >= 1 << 64:
@@ -48,6 +49,9 @@ def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
         if not are_possible(runs["state"]).all():
             raise _no_entries()
         found.append(runs)
+        count += len(found[-1])
+        # Twice: they are put together at the end.
+        affordable(count, 2 * RUN_DTYPE.itemsize, "runs")
     runs = join_equal(np.concatenate(found), np.empty(0, np.uint64))
     return runs, _mappings_of(runs)
 

@@ -1,0 +1,117 @@
+"""Memory limits of the control groups that this process is in, of versions 1 and 2.
+
+Source: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["left_in_cgroups"]
+
+_MOUNT = re.compile(rb"^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (.*)$", re.MULTILINE)
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+# No limit; version 1 has a huge number for that.
+_UNLIMITED = 1 << 60
+_HIERARCHICAL = b"hierarchical_memory_limit"
+# Another cgroup's, the root, which has no limit, or one that was removed meanwhile.
+_UNREADABLE = (FileNotFoundError, PermissionError, NotADirectoryError)
+
+
+class _Version(NamedTuple):
+    """The files of one version."""
+
+    limits: tuple[str, ...]
+    usage: str
+    # Fields of memory.stat: file pages, of which the kernel takes back what it needs.
+    inactive: bytes
+    active: bytes
+
+
+_VERSIONS = {
+    b"cgroup": _Version(
+        ("memory.limit_in_bytes",),
+        "memory.usage_in_bytes",
+        b"total_inactive_file",
+        b"total_active_file",
+    ),
+    # Above memory.high a process is slowed down until it hardly runs.
+    b"cgroup2": _Version(
+        ("memory.max", "memory.high"), "memory.current", b"inactive_file", b"active_file"
+    ),
+}
+
+
+def left_in_cgroups() -> Iterator[tuple[int, str]]:
+    """Yield how many bytes each limit leaves, of each cgroup that can be seen, and whose it is."""
+    try:
+        mounts = _MOUNT.findall(_content("/proc/self/mountinfo"))
+        lines = _content("/proc/self/cgroup").splitlines()
+    except _UNREADABLE:
+        return
+    own = {}
+    for line in lines:
+        number, controllers, path = line.split(b":", 2)
+        if number == b"0" or b"memory" in controllers.split(b","):
+            own[b"cgroup2" if number == b"0" else b"cgroup"] = path
+    for root, point, kind, options in mounts:
+        # In version 1 each controller has a mount of its own.
+        if kind in own and (kind == b"cgroup2" or b"memory" in options.split(b",")):
+            yield from _up_from(_unescaped(root), _unescaped(point), own[kind], _VERSIONS[kind])
+
+
+def _up_from(root: bytes, point: bytes, own: bytes, version: _Version) -> Iterator[tuple[int, str]]:
+    """Yield what is left from the own cgroup up to the one that is mounted."""
+    below = os.path.relpath(own, root)
+    if below.startswith(b".."):  # mounted from elsewhere: this process is not below
+        return
+    at = os.path.normpath(os.path.join(point, below))
+    while len(at) > len(point):
+        yield from _left_in(os.fsdecode(at), version, False)
+        at = os.path.dirname(at)
+    yield from _left_in(os.fsdecode(point), version, root != b"/")
+
+
+def _left_in(directory: str, version: _Version, is_top: bool) -> Iterator[tuple[int, str]]:
+    """Yield what each limit of a cgroup leaves; `is_top`: it has parents that cannot be seen."""
+    limits = {}
+    for name in version.limits:
+        with contextlib.suppress(*_UNREADABLE):
+            limits[name] = _number(_content(f"{directory}/{name}").strip())
+    if min(limits.values(), default=_UNLIMITED) >= _UNLIMITED and not is_top:
+        return
+    try:
+        usage = int(_content(f"{directory}/{version.usage}"))
+        stat = dict(line.split() for line in _content(f"{directory}/memory.stat").splitlines())
+    except _UNREADABLE:
+        return
+    if _HIERARCHICAL in stat:  # version 1: the least limit of all its parents
+        limits[_HIERARCHICAL.decode()] = int(stat[_HIERARCHICAL])
+    # Half of the file pages in use may be needed again at once.
+    cached = int(stat.get(version.inactive, 0)) + int(stat.get(version.active, 0)) // 2
+    for name, limit in limits.items():
+        if limit < _UNLIMITED:
+            yield max(0, limit - usage + cached), f" (by {name} of the cgroup {directory})"
+
+
+def _number(text: bytes) -> int:
+    return _UNLIMITED if text == b"max" else int(text)
+
+
+def _content(path: str) -> bytes:
+    """Return the content of a file: for files as small as these, faster than by `open`."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = []
+        while text := os.read(fd, 1 << 16):
+            found.append(text)
+        return b"".join(found)
+    finally:
+        os.close(fd)
+
+
+def _unescaped(text: bytes) -> bytes:
+    """Decode mountinfo's octal escapes of blanks and backslashes."""
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)

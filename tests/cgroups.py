@@ -1,0 +1,60 @@
+"""Control groups with a limit of memory, of both versions, for processes of the tests (root)."""
+
+import contextlib
+import os
+import re
+
+import linux
+from needs import Absent, Missing
+
+#: The version, and where a limit stands.
+LIMITS = {
+    "v1": "memory.limit_in_bytes",
+    "v2": "memory.max",
+    "v2-high": "memory.high",
+}
+
+
+def _mounted(version):
+    """Where cgroups of a version that limit memory are mounted."""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            found = re.search(r"^\S+ \S+ \S+ / (\S+) .* - (\S+) \S+ (\S+)$", line)
+            if not found:
+                continue
+            point, kind, options = found.groups()
+            if kind == "cgroup" and version == "v1" and "memory" in options.split(","):
+                return point
+            if kind == "cgroup2" and version != "v1" and _controls_memory(point):
+                return point
+    raise Absent(f"memory limits of cgroups, {version}")
+
+
+def _controls_memory(directory):
+    with open(f"{directory}/cgroup.controllers") as file:
+        return "memory" in file.read().split()
+
+
+@contextlib.contextmanager
+def limited(kind, size, depth=1):
+    """A cgroup below `depth - 1` others, of which the topmost has the limit; gives its path."""
+    version = kind.partition("-")[0]
+    top = f"{_mounted(version)}/fastpagemap-test-{os.getpid()}"
+    made = ["/".join([top, *["below"] * level]) for level in range(depth)]
+    with contextlib.ExitStack() as stack:
+        for path in made:
+            try:
+                if version == "v2":
+                    parent = os.path.dirname(path)
+                    linux.write_text(f"{parent}/cgroup.subtree_control", "+memory")
+                os.mkdir(path)
+            except OSError as error:
+                raise Missing(f"root (to make cgroups, {version})") from error
+            stack.callback(os.rmdir, path)
+        linux.write_text(f"{top}/{LIMITS[kind]}", size)
+        yield made[-1]
+
+
+def join(path):
+    """Move this process into a cgroup."""
+    linux.write_text(f"{path}/cgroup.procs", os.getpid())
