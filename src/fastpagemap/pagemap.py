@@ -51,9 +51,11 @@ class PageMap:
         knows that its process has ended. Every method raises it once the process has exited or
         called exec; not yet when its main thread has ended and others go on.
     PermissionError
-        This user may not read the process: it is another user's, and CAP_SYS_PTRACE is missing.
+        This user may not read the process: it is another user's, and CAP_SYS_PTRACE or
+        CAP_DAC_READ_SEARCH is missing. Or /proc does not show it (hidepid).
     UnsupportedError
-        /proc is that of another pid namespace, and does not show which process is meant.
+        /proc is that of another pid namespace, and does not show which process is meant. Or it is
+        not mounted, or has no pagemap files, as in gVisor.
     ValueError, TypeError
         `process` is no pid and has none.
 

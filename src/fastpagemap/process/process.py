@@ -17,6 +17,7 @@ from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.lines import Lines, read_all
 from ..model.errors import tells_of_file
 from .identity import check_running, pid_of
+from .missing import hidden_process, missing_file
 from .namespaces import open_directory
 
 __all__ = ["Process", "open_process"]
@@ -64,7 +65,7 @@ class Process:
         try:
             directory = open_directory(self.pid)
         except (FileNotFoundError, ProcessLookupError):
-            raise self.gone() from None
+            raise hidden_process(self.pid) or self.gone() from None
         self.directory = directory.fd
         try:
             pagemap, maps = self._through_threads(self._open_memory)
@@ -74,7 +75,8 @@ class Process:
             raise PermissionError(
                 error.errno,
                 f"{os.strerror(error.errno or errno.EACCES)} (another user's process, or one that "
-                "may not be dumped: needs the same user or CAP_SYS_PTRACE)",
+                "may not be dumped: needs the same user, or CAP_SYS_PTRACE and "
+                "CAP_DAC_READ_SEARCH)",
                 error.filename,
             ) from None
         self.pagemap, self.maps = pagemap.fd, maps.fd
@@ -84,7 +86,15 @@ class Process:
     def _open_memory(self) -> tuple[Descriptor, Descriptor] | None:
         """Open pagemap and maps; return None if there is no memory, or no more."""
         pagemap, maps = self.open("pagemap"), self.open("maps")
-        return (pagemap, maps) if os.pread(pagemap.fd, 8, 0) else None
+        return (pagemap, maps) if self._first_entry(pagemap.fd) else None
+
+    def _first_entry(self, pagemap: int) -> bytes:
+        """Return the entry of address 0; empty if there is no memory, or no more."""
+        try:
+            return os.pread(pagemap, 8, 0)
+        except OSError as error:
+            error.filename = f"{self.path}/pagemap"
+            raise
 
     def _through_threads(self, ask: Callable[[], _Answer | None]) -> _Answer:
         """Return what a function returns, through a thread where that is something."""
@@ -137,9 +147,12 @@ class Process:
         """Open a file below /proc/PID."""
         try:
             return open_file(self.where(name), flags, self.directory)
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError) as error:
             if name in _OF_MEMORY:
-                raise self.gone() from None
+                lacking = None
+                if error.errno == errno.ENOENT:  # ESRCH: the file is there, the memory is not
+                    lacking = missing_file(self.directory, self._thread, f"{self.path}/{name}")
+                raise lacking or self.gone() from None
             raise
         except OSError as error:
             error.filename = f"{self.path}/{name}"
@@ -225,5 +238,5 @@ class Process:
 
     def check_alive(self) -> None:
         """Raise ProcessLookupError if the memory that ``pagemap`` was opened for is gone."""
-        if not os.pread(self.pagemap, 8, 0):
+        if not self._first_entry(self.pagemap):
             raise self.gone()

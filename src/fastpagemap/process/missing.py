@@ -1,0 +1,49 @@
+"""Why /proc does not show what a process needs for being read: in words, and never "it exited"."""
+
+import errno
+import os
+
+from ..model.errors import UnsupportedError
+
+__all__ = ["hidden_process", "missing_file"]
+
+
+def hidden_process(pid: int) -> OSError | None:
+    """Return why /proc does not show a process that is running; None if there is none."""
+    if not _is_running(pid):
+        return None
+    return PermissionError(
+        errno.EACCES,
+        f"{os.strerror(errno.EACCES)} (process {pid} is running, but this /proc does not show it: "
+        "mounted with hidepid, it needs the same user or CAP_SYS_PTRACE)",
+        f"/proc/{pid}",
+    )
+
+
+def missing_file(directory: int, thread: str, path: str) -> OSError | None:
+    """Return why /proc/PID, held open, lacks a file; None if the process or thread is gone."""
+    try:
+        os.stat(f"{thread}comm", dir_fd=directory)
+    except OSError:
+        return None
+    return UnsupportedError(
+        errno.EOPNOTSUPP,
+        f"this /proc has no {os.path.basename(path)}: gVisor has none, and neither has a kernel "
+        "built without CONFIG_PROC_PAGE_MONITOR; the process itself is running",
+        path,
+    )
+
+
+def _is_running(pid: int) -> bool:
+    """Return whether a process is known to be running, whoever owns it."""
+    try:
+        os.kill(os.getpid(), 0)  # a sandbox that forbids this forbids the next as well
+    except OSError:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
