@@ -66,7 +66,11 @@ def without_procmap_query():
 def without_scan():
     """As before Linux 6.7: there are entries alone."""
     _refuse_ioctl(_PAGEMAP_SCAN)
-    # what the parent had found out about its kernel
+    forget()
+
+
+def forget():
+    """Forget what the parent has found out about its kernel."""
     for name, module in list(sys.modules.items()):
         if name.startswith("fastpagemap"):
             for value in list(vars(module).values()):

@@ -1,7 +1,7 @@
 """The C level, promised to other extension modules; the modules of _kernel do the work."""
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.errno cimport EFAULT, EINVAL, ENOTTY, EOPNOTSUPP
+from libc.errno cimport EACCES, EFAULT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
@@ -26,8 +26,18 @@ cdef extern from "fastpagemap.h" nogil:
         ssize_t (*scan_regions)(int, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                                 fastpagemap_region *, size_t, uint64_t *) noexcept
 
-# Probed once, when this module is imported.
-cdef bint SOFT_DIRTY_KEPT = reading.sees_soft_dirty()
+# 1 or 0; -errno while it could not be found out, so that it is tried again.
+cdef int SOFT_DIRTY_KEPT = reading.sees_soft_dirty()
+
+
+cdef int soft_dirty_state() noexcept nogil:
+    """Return the state's bit; -EOPNOTSUPP if there is none, else why that cannot be found out."""
+    global SOFT_DIRTY_KEPT
+    if SOFT_DIRTY_KEPT < 0:
+        SOFT_DIRTY_KEPT = reading.sees_soft_dirty()
+    if SOFT_DIRTY_KEPT <= 0:
+        return SOFT_DIRTY_KEPT if SOFT_DIRTY_KEPT else -EOPNOTSUPP
+    return decoding.SOFT_DIRTY
 
 
 cdef int state_of(int question) noexcept nogil:
@@ -41,7 +51,7 @@ cdef int state_of(int question) noexcept nogil:
     if question == PAGE_EXCLUSIVE:
         return decoding.EXCLUSIVE
     if question == PAGE_SOFT_DIRTY:
-        return decoding.SOFT_DIRTY if SOFT_DIRTY_KEPT else -EOPNOTSUPP
+        return soft_dirty_state()
     return -EINVAL
 
 
@@ -99,12 +109,18 @@ cdef ssize_t answer(int pagemap, int maps, uint64_t start, size_t count, int ask
                        start + (<uint64_t> count << reading.PAGE_SHIFT))
     while cursor.at < cursor.end and got >= 0:
         got = stretch.advance(pagemap, &cursor, &PLANS[asked], &sink)
-    # The kernel has no such call, not this category, or refuses addresses of its own half.
-    if got == -ENOTTY or got == -EINVAL or got == -EFAULT:
+    # The kernel has no such call, a sandbox forbids it, or it is asked about the kernel's half.
+    if is_refused(got):
         got = read_span(pagemap, cursor.at, cursor.end, 0, &sink)
     if got >= 0:
         got = alive(pagemap)
     return got if got < 0 else <ssize_t> found
+
+
+cdef bint is_refused(ssize_t got) noexcept nogil:
+    """Return whether a scan could not be asked, so that entries must answer."""
+    return (got == -ENOTTY or got == -ENOSYS or got == -EPERM or got == -EACCES
+            or got == -EINVAL or got == -EFAULT)
 
 
 cdef ssize_t alive(int pagemap) noexcept nogil:

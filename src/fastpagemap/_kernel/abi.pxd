@@ -19,6 +19,8 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from "<sys/mman.h>" nogil:
     enum: MAP_ANONYMOUS
+    enum: MAP_HUGETLB
+    enum: MAP_NORESERVE
     enum: MAP_PRIVATE
     enum: MAP_SHARED
     enum: PROT_NONE

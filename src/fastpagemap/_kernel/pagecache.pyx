@@ -6,7 +6,7 @@ page becomes 0 in `unresolved`, and 1 in `swapped` if it is swapped out. Nothing
 so nothing can fault.
 """
 
-from libc.errno cimport EINTR, ENXIO, EPERM, errno
+from libc.errno cimport EACCES, EBADF, EINTR, ENOSYS, ENXIO, EPERM, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memchr, memset
 from posix.types cimport off_t
@@ -15,7 +15,7 @@ from fastpagemap._kernel cimport abi
 
 import os
 
-from .failures import failure
+from .failures import failure, is_refusal
 
 cdef enum:
     # A range with swapped and other pages is asked about again in so many parts...
@@ -26,6 +26,8 @@ cdef enum:
     MINCORE_PAGES = 4096
 
 TMPFS_MAGIC = abi.TMPFS_MAGIC
+# Flags of mmap for a file of huge pages, of which none is reserved.
+HUGETLB_FLAGS = abi.MAP_SHARED | abi.MAP_ANONYMOUS | abi.MAP_NORESERVE | abi.MAP_HUGETLB
 
 cdef uint64_t PAGE_SIZE = abi.sysconf(abi._SC_PAGESIZE)
 
@@ -49,6 +51,7 @@ cdef ssize_t resolve_range(int fd, uint64_t page, uint8_t *unresolved, uint8_t *
     of each page when the kernel looked at it, whatever others do to the file meanwhile.
     """
     cdef abi.cachestat_t found
+    cdef ssize_t got
     cdef int problem = count_evicted(fd, page, count, &found)
     if problem < 0:
         return problem
@@ -58,7 +61,10 @@ cdef ssize_t resolve_range(int fd, uint64_t page, uint8_t *unresolved, uint8_t *
             memset(swapped, 1, count)
         return found.nr_evicted
     if found.nr_cache == 0:
-        return resolve_by_data(fd, page, unresolved, swapped, count)
+        got = resolve_by_data(fd, page, unresolved, swapped, count)
+        # Where lseek is forbidden, smaller ranges tell as well.
+        if got != -EPERM and got != -EACCES and got != -ENOSYS:
+            return got
     return resolve_parts(fd, page, unresolved, swapped, count)
 
 
@@ -237,6 +243,19 @@ def evicted(int fd, object path, uint64_t page, size_t count):
     return found.nr_evicted
 
 
+def has_cachestat():
+    """Return whether there is cachestat, and this process may call it."""
+    cdef abi.cachestat_t found
+    cdef int problem = count_evicted(-1, 0, 1, &found)
+    # No descriptor is needed to find out: a call that is there says that -1 is none.
+    if problem == -EBADF:
+        return True
+    error = failure(-problem, "cachestat")
+    if not is_refusal(error):
+        raise error
+    return False
+
+
 def file_system(int fd):
     """Return the magic number of a file's file system, however that is mounted."""
     cdef abi.statfs_t found
@@ -246,8 +265,21 @@ def file_system(int fd):
 
 
 def swap_in_use():
-    """Return whether anything is swapped out on this machine."""
+    """Return whether anything is swapped out on this machine; True if that cannot be found out."""
     cdef abi.sysinfo_t found
     if abi.sysinfo(&found) < 0:
-        raise failure(errno, "sysinfo")
+        error = failure(errno, "sysinfo")
+        if not is_refusal(error):
+            raise error
+        return swap_in_meminfo()
     return found.freeswap != found.totalswap
+
+
+def swap_in_meminfo():
+    """Return the same from /proc/meminfo, which not every /proc has."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            sizes = dict(line.split(b":", 1) for line in file if line.startswith(b"Swap"))
+        return sizes[b"SwapTotal"].split() != sizes[b"SwapFree"].split()
+    except (FileNotFoundError, PermissionError, KeyError):
+        return True

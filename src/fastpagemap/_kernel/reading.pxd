@@ -9,6 +9,7 @@ from libc.stdint cimport uint64_t
 cdef int PAGE_SHIFT
 
 cdef ssize_t read_entries(int fd, uint64_t start, uint64_t *entries, size_t count) noexcept nogil
-cdef bint sees_soft_dirty() noexcept nogil
+# 1 or 0; -errno where it could not be found out.
+cdef int sees_soft_dirty() noexcept nogil
 # Raises ProcessLookupError if the process has gone.
 cdef int check_alive(int fd, object path) except -1

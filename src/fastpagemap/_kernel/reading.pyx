@@ -1,7 +1,7 @@
 """Read /proc/PID/pagemap without the GIL, from the kernel into the caller's memory."""
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, ESRCH, errno
+from libc.errno cimport EAGAIN, EINTR, ESRCH, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
@@ -18,6 +18,11 @@ cdef enum:
     MAX_PREAD_BYTES = 256 * 1024
     # Pages between two checks for a pending signal: 50 ms of touched memory.
     SIGNAL_CHECK_PAGES = 1 << 21
+    # Pages that must all read clean before soft-dirty counts as absent: someone may clear the bits
+    # of this process just then.
+    CLEAN_PROBES = 3
+    # Pages to try at most: one that is not present tells nothing.
+    MAX_PROBES = 8
 
 PAGE_SHIFT = PAGE_SIZE.bit_length() - 1
 
@@ -52,27 +57,42 @@ cdef ssize_t read_entries(int fd, uint64_t start, uint64_t *entries, size_t coun
             return -errno
 
 
-cdef bint sees_soft_dirty() noexcept nogil:
-    """Find out whether this kernel keeps soft-dirty bits; False where that cannot be tried.
-
-    A page that was just written, in a new mapping, has the bit where it exists. Nothing is cleared:
-    clearing affects the whole process, and disturbs whoever tracks it.
-    """
+cdef int written_reads_dirty(int fd) noexcept nogil:
+    """Return whether a page just written, in a new mapping, has the bit; -EAGAIN: not present."""
     cdef uint64_t entry = 0
     cdef size_t size = <size_t> 1 << PAGE_SHIFT
-    cdef void *page
-    cdef int fd = open(b"/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
-    if fd < 0:
-        return False
-    page = abi.mmap(NULL, size, abi.PROT_READ | abi.PROT_WRITE,
-                    abi.MAP_PRIVATE | abi.MAP_ANONYMOUS, -1, 0)
-    if page != abi.MAP_FAILED:
-        (<char *> page)[0] = 1
-        if read_entries(fd, <uint64_t> page, &entry, 1) < 0:
-            entry = 0
-        abi.munmap(page, size)
-    close(fd)
+    cdef ssize_t got
+    cdef void *page = abi.mmap(NULL, size, abi.PROT_READ | abi.PROT_WRITE,
+                               abi.MAP_PRIVATE | abi.MAP_ANONYMOUS, -1, 0)
+    if page == abi.MAP_FAILED:
+        return -errno
+    (<char *> page)[0] = 1
+    got = read_entries(fd, <uint64_t> page, &entry, 1)
+    abi.munmap(page, size)
+    if got < 0:
+        return got
+    if not entry >> abi.PM_PRESENT & 1:
+        return -EAGAIN
     return entry >> abi.PM_SOFT_DIRTY & 1
+
+
+cdef int sees_soft_dirty() noexcept nogil:
+    """Find out whether this kernel keeps soft-dirty bits; -errno where that cannot be tried.
+
+    Nothing is cleared: clearing affects the whole process, and disturbs whoever tracks it.
+    """
+    cdef int fd = open(b"/proc/self/pagemap", O_RDONLY | O_CLOEXEC), found = 0, clean = 0, tries = 0
+    if fd < 0:
+        return -errno
+    while clean < CLEAN_PROBES:
+        found = written_reads_dirty(fd)
+        tries += 1
+        if found == 0:
+            clean += 1
+        elif found != -EAGAIN or tries == MAX_PROBES:
+            break
+    close(fd)
+    return found
 
 
 cdef int check_alive(int fd, object path) except -1:
@@ -94,7 +114,10 @@ cdef int check_alive(int fd, object path) except -1:
 
 def soft_dirty():
     """Return whether this kernel keeps soft-dirty bits."""
-    return sees_soft_dirty()
+    cdef int found = sees_soft_dirty()
+    if found < 0:
+        raise failure(-found, "/proc/self/pagemap")
+    return found == 1
 
 
 def read(int fd, object path, uint64_t start, uint64_t[::1] entries):

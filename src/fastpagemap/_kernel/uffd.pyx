@@ -15,7 +15,7 @@ from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
 from fastpagemap._kernel.sinks cimport append, reserve
 
-from .failures import failure
+from .failures import failure, is_refusal
 
 cdef enum:
     # Requests for a span of which parts are refused: a limit for memory that is all gone.
@@ -51,7 +51,11 @@ def features():
     cdef uint64_t offered = 0
     cdef int fd = open_userfaultfd(0, &offered)
     if fd < 0:
-        return 0  # not compiled in, forbidden, or before Linux 5.11
+        error = failure(-fd, "userfaultfd")
+        # Not compiled in, forbidden, or before Linux 5.11 (EINVAL).
+        if is_refusal(error) or fd == -EINVAL:
+            return 0
+        raise error
     close(fd)
     return offered
 

@@ -18,6 +18,7 @@ from ..model.questions import States
 from ..model.runs import State
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import within
+from ..process.probes import asks_again
 from ..process.process import Process
 from .shmem import SwapUse
 from .survey import RESOLVED, Segments, Spans
@@ -34,6 +35,7 @@ _MIN_LOOKUP_PAGES = 2048
 _END = 1 << 64
 
 
+@asks_again
 def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None:
     """Fill the masks of a span's pages; each is keyed by the question it answers."""
     if not (RESOLVED.isdisjoint(masks) or pagecache.swap_in_use()):
@@ -54,6 +56,7 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
     _fill(process, start, end, frozenset(masks), sink)
 
 
+@asks_again
 def fill_states(
     process: Process, start: int, end: int, questions: frozenset[str], states: States
 ) -> None:
@@ -102,15 +105,16 @@ def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
 
 
 @functools.cache
-def _populated_plan() -> Plan:
-    """Return the plan that reads every entry that is not 0."""
-    told = (Category.PRESENT | Category.SWAPPED | Category.SOFT_DIRTY) & categories()
+def _populated_plan(told: Category) -> Plan:
+    """Return the plan that reads every entry that is not 0, by what a scan tells."""
+    told &= Category.PRESENT | Category.SWAPPED | Category.SOFT_DIRTY
     if soft_dirty() and Category.SOFT_DIRTY not in told:  # Linux 6.7.0: a scan would not tell it
         told = Category(0)
     verified = tuple((int(category), int(category)) for category in told)
     return Plan(scan=bool(told), anyof=int(told), returns=int(told), verified=verified)
 
 
+@asks_again
 def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
     """Read one entry a page from `start` on; where a scan shows nothing, entries are 0."""
     if len(entries) < SMALL_PAGES:
@@ -127,7 +131,7 @@ def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
     def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
         for low, high in _gaps(segments, spans or ()):
             entries[pages_of(start, low, high)] = 0
-        walker.plans = (_populated_plan(),) * len(Backing)
+        walker.plans = (_populated_plan(categories()),) * len(Backing)
         walker.walk(segments, sink)
 
     ask(process, [(start, end)], frozenset(), put)

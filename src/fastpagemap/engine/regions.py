@@ -18,6 +18,7 @@ from ..process.backing import Backings
 from ..process.capabilities import categories, need_soft_dirty, soft_dirty
 from ..process.limits import affordable
 from ..process.mappings import mappings, within
+from ..process.probes import asks_again
 from ..process.process import Process
 
 __all__ = ["known", "regions"]
@@ -53,6 +54,7 @@ def regions(
     return _regions(process, start, end, (mask, anyof, inverted), returns)
 
 
+@asks_again
 def _regions(
     process: Process, start: int, end: int, asked: tuple[int, int, int], returns: int | None
 ) -> Regions:

@@ -18,6 +18,7 @@ from ..model.runs import Addresses, Spans, State, bounds, close_gaps, union
 from ..process.capabilities import categories
 from ..process.limits import affordable
 from ..process.mappings import mappings
+from ..process.probes import asks_again
 from ..process.process import Process
 from .masks import fill_states
 from .shmem import SharedMemory
@@ -69,6 +70,7 @@ def residency(
     return out
 
 
+@asks_again
 def _looked_up(process: Process, where: Addresses, size: Addresses) -> tuple[_Extents, _Extents]:
     """Return the extents of memory that is present and so on, and of memory that is unknown.
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .._kernel import pagecache, scan
 from .._kernel.descriptor import Descriptor
+from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, REGION_DTYPE
 from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
@@ -180,6 +181,8 @@ def _next_data(file: Descriptor, mapping: Mapping, address: int) -> int:
     try:
         at = os.lseek(file.fd, where, os.SEEK_DATA)
     except OSError as error:
+        if is_refusal(error):
+            return address  # there may be data
         if error.errno != errno.ENXIO:
             raise
         return mapping.end

@@ -23,6 +23,7 @@ from ..model.runs import (
 from ..model.span import checked
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings
+from ..process.probes import asks_again
 from ..process.process import Process
 from .shmem import SwapUse
 from .survey import Segments, Spans
@@ -40,6 +41,13 @@ def states(
 
     `current` are the mappings of the process, if they have just been read.
     """
+    return _states(process, None if spans is None else _disjoint(list(spans)), current)
+
+
+@asks_again
+def _states(
+    process: Process, chosen: list[tuple[int, int]] | None, current: list[Mapping] | None
+) -> Runs:
     with process.outlived():
         if current is None:
             current = mappings(process)
@@ -47,7 +55,6 @@ def states(
         questions = _QUESTIONS | {"guard"} | ({"huge", "zero"} if categories() else set())
         if soft_dirty():
             questions |= {"soft_dirty"}
-        chosen = None if spans is None else _disjoint(list(spans))
 
         def put(walker: Walker, segments: Segments, _: Spans | None) -> Runs:
             sink = new_sink((), runs=True)

@@ -83,9 +83,14 @@ QUESTIONS = {
 _PRESENT_STATE = {Backing.SHMEM: State.SHARED, Backing.HUGETLB: State.SOFT_DIRTY}
 
 
-@functools.cache
 def plan(backing: Backing, questions: frozenset[str]) -> Plan:
     """Return the plan that answers all questions at once."""
+    return _plan(backing, questions, categories())
+
+
+@functools.cache
+def _plan(backing: Backing, questions: frozenset[str], told: Category) -> Plan:
+    """Return the plan where a scan tells some categories."""
     table = QUESTIONS[backing]
     rows = [table[name] for name in questions]
     anyof = returns = NONE
@@ -93,7 +98,6 @@ def plan(backing: Backing, questions: frozenset[str]) -> Plan:
         anyof |= row.anyof
         returns |= row.returns
     present_state = int(_PRESENT_STATE.get(backing, 0))
-    told = categories()
     if not told or (anyof | returns) & ~told:
         return Plan(scan=False, present_state=present_state)
     one_entry = one_entry_tells() or backing is Backing.HUGETLB or "exclusive" not in questions
@@ -126,7 +130,11 @@ def _may_complement(backing: Backing, rows: Iterable[Row], returns: Category) ->
     return walked and asked and not any(row is _ENTRIES_TELL for row in rows)
 
 
-@functools.cache
 def plans(questions: frozenset[str]) -> tuple[Plan, ...]:
     """Return a plan for each ``Backing``, in their order."""
-    return tuple(plan(backing, questions) for backing in Backing)
+    return _plans(questions, categories())
+
+
+@functools.cache
+def _plans(questions: frozenset[str], told: Category) -> tuple[Plan, ...]:
+    return tuple(_plan(backing, questions, told) for backing in Backing)

@@ -17,6 +17,7 @@ from ..model.runs import bounds
 from ..model.span import checked
 from ..process.capabilities import categories, need_soft_dirty, soft_dirty
 from ..process.mappings import mappings
+from ..process.probes import asks_again
 from ..process.process import Process
 from .survey import RESOLVED, Segments, Spans
 from .walk import Walker, ask, new_sink
@@ -42,11 +43,20 @@ def usage(
     process: Process, spans: Iterable[Mapping] | None, fields: Iterable[str] | None
 ) -> npt.NDArray[np.void]:
     """Return one row for each mapping; see ``PageMap.usage``."""
+    # Lists: what can be gone through only once would be gone when it is asked about again.
+    chosen = None if spans is None else list(spans)
+    names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
+    for row in chosen or ():
+        checked(row.start, row.end)
+    return _usage(process, chosen, names)
+
+
+@asks_again
+def _usage(
+    process: Process, spans: list[Mapping] | None, fields: list[str] | None
+) -> npt.NDArray[np.void]:
     columns = _wanted(fields)
-    rows = mappings(process) if spans is None else list(spans)
-    if spans is not None:
-        for row in rows:
-            checked(row.start, row.end)
+    rows = mappings(process) if spans is None else spans
     table = np.zeros((len(rows), len(columns)), np.uint64)
     try:
         starts, ends = bounds(rows)
@@ -77,13 +87,12 @@ def _dtype(columns: tuple[str, ...]) -> np.dtype[np.void]:
     return np.dtype([(name, np.uint64) for name in columns])
 
 
-def _wanted(fields: Iterable[str] | None) -> list[str]:
+def _wanted(columns: list[str] | None) -> list[str]:
     """Return the columns to fill."""
-    if fields is None:
+    if columns is None:
         with_huge = bool(categories())
         can = {"soft_dirty": soft_dirty(), "huge": with_huge}
         return [name for name in COLUMNS if can.get(name, True)]
-    columns = [fields] if isinstance(fields, str) else list(fields)
     for name in columns:
         if name not in COLUMNS:
             raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS)}")

@@ -1,15 +1,16 @@
 """What backs a mapping: shared memory, huge pages of hugetlbfs, or something else."""
 
-import contextlib
+import errno
 import functools
+import mmap
 import os
 
-from .._kernel import lookup
+from .._kernel import lookup, pagecache, procmaps
 from .._kernel.descriptor import open_memory
-from ..model.errors import tells_of_file
+from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
+from ..model.span import span
 from .files import Files
-from .mappings import within
 from .opening import pass_over
 from .process import Process
 
@@ -19,32 +20,52 @@ __all__ = ["Backings", "kernel_tmpfs"]
 _TMPFS = (b"tmpfs", b"devtmpfs")
 # A file there may show pages of a file on a tmpfs. A rootfs is a tmpfs or a ramfs.
 _MAYBE_TMPFS = (b"overlay", b"fuse", b"rootfs", b"aufs", b"unionfs", b"sdcardfs", b"shiftfs")
+# Sizes of huge pages that any architecture has: 64 KiB to 16 GiB.
+_HUGETLB_SHIFTS = range(16, 35)
 
 
 @functools.cache
 def kernel_tmpfs() -> int:
     """Return the device of the kernel's own tmpfs: memfd, SysV and MAP_ANONYMOUS files."""
-    file = open_memory("fastpagemap")
-    return os.fstat(file.fd).st_dev
+    # Not by a memfd: a sandbox may forbid memfd_create, and cannot forbid memory.
+    with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as page:
+        return _device_at(span(page)[0])
 
 
 @functools.cache
 def _kernel_hugetlbfs() -> frozenset[int]:
     """Return the devices of the kernel's own hugetlbfs: one for each page size."""
     found = set()
-    sizes: list[str] = []
-    with contextlib.suppress(FileNotFoundError):  # a kernel without hugetlb
-        sizes = os.listdir("/sys/kernel/mm/hugepages")
-    for name in sizes:
-        size = int(name.removeprefix("hugepages-").removesuffix("kB")) * 1024
-        flags = os.MFD_HUGETLB | (size.bit_length() - 1) << os.MFD_HUGE_SHIFT
+    for shift in _HUGETLB_SHIFTS:
         try:
-            file = open_memory("fastpagemap", flags)
-            found.add(os.fstat(file.fd).st_dev)
+            found.add(_hugetlbfs_of(shift))
         except OSError as error:
-            if not tells_of_file(error):
+            # This machine has no pages of that size, or none but small ones.
+            if error.errno not in (errno.EINVAL, errno.ENODEV):
                 raise
     return frozenset(found)
+
+
+def _hugetlbfs_of(shift: int) -> int:
+    """Return the device of the kernel's own hugetlbfs of one page size; no page is reserved."""
+    flags = pagecache.HUGETLB_FLAGS | shift << os.MFD_HUGE_SHIFT
+    flags -= (flags & 1 << 31) << 1  # mmap takes a signed int
+    try:
+        with mmap.mmap(-1, 1 << shift, flags=flags, prot=mmap.PROT_READ) as page:
+            return _device_at(span(page)[0])
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+    # The address space of this process is limited: a memfd needs none.
+    file = open_memory("fastpagemap", os.MFD_HUGETLB | shift << os.MFD_HUGE_SHIFT)
+    return os.fstat(file.fd).st_dev
+
+
+def _device_at(address: int) -> int:
+    """Return the device of the file that this process has mapped at an address."""
+    with open("/proc/self/maps", "rb") as file:
+        found = procmaps.parse_maps(file.read(), Mapping, os.fsdecode)
+    return next(mapping.device for mapping in found if mapping.start <= address < mapping.end)
 
 
 @functools.cache
@@ -62,8 +83,7 @@ def _aio() -> int:
     """Return the device of the kernel's aio rings."""
     address = lookup.aio_setup()
     try:
-        (ring,) = within(Process(), address, address + 1)
-        return ring.device
+        return _device_at(address)
     finally:
         lookup.aio_destroy(address)
 

@@ -1,24 +1,21 @@
 """What this kernel can answer, and what this user may ask."""
 
 import dataclasses
-import errno
-import functools
 import mmap
 import os
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from .._kernel import pagecache, procmaps, reading, scan, uffd
-from .._kernel.descriptor import open_file, open_memory
+from .._kernel import pagecache, procmaps, reading, uffd
+from .._kernel.failures import is_refusal
 from ..model import entry
 from ..model.entry import PAGE_SIZE, Category
-from ..model.errors import UnsupportedError, tells_of_file
 from ..model.mapping import Mapping
 from ..model.span import span
 from .mappings import mappings
+from .probes import categories, need_soft_dirty, one_entry_tells, probed_anew, soft_dirty
 from .process import Process, open_process
 
 __all__ = [
@@ -33,10 +30,10 @@ __all__ = [
 
 _NEEDS = {
     "soft_dirty": "CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
-    "scan": "Linux 6.7",
-    "procmap_query": "Linux 6.11",
-    "cachestat": "Linux 6.5; without it a page of shared memory that is swapped out, but still has "
-    "a copy in the swap cache, is taken for not swapped",
+    "scan": "Linux 6.7, and no sandbox that forbids it",
+    "procmap_query": "Linux 6.11, and no sandbox that forbids it",
+    "cachestat": "Linux 6.5, and no sandbox that forbids it; without it a page of shared memory "
+    "that is swapped out, but still has a copy in the swap cache, is taken for not swapped",
     "pfn": "CAP_SYS_ADMIN when the PageMap is made",
     "map_files": "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without it files of shared memory are "
     "looked for among descriptors and by path",
@@ -127,13 +124,15 @@ def capabilities(process: Any = None) -> Capabilities:
 
 def capabilities_of(process: Process, current: Iterable[Mapping]) -> Capabilities:
     """Return the capabilities for a process that is held open, given its current mappings."""
+    # A sandbox may have forbidden scans since they were probed.
+    accepted = probed_anew()
     return Capabilities(
         page_size=PAGE_SIZE,
         soft_dirty=soft_dirty(),
-        scan=bool(categories()),
-        categories=categories(),
+        scan=bool(accepted),
+        categories=accepted,
         procmap_query=_procmap_query(process),
-        cachestat=_cachestat(),
+        cachestat=pagecache.has_cachestat(),
         pfn=_pfn(),
         map_files=_map_files(process, current),
         userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
@@ -144,21 +143,7 @@ def _procmap_query(process: Process) -> bool:
     try:
         procmaps.query(process.maps, process.path, 0, 1, False, Mapping, os.fsdecode)
     except OSError as error:
-        if error.errno != errno.ENOTTY:
-            raise
-        return False
-    return True
-
-
-@functools.cache
-def _cachestat() -> bool:
-    """Return whether cachestat works, probed on a page of a memfd."""
-    file = open_memory("fastpagemap")
-    page = np.ones(1, np.uint8)
-    try:
-        pagecache.by_cachestat(file.fd, "memfd", 0, page, page.copy())
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: forbidden, as by seccomp
+        if not is_refusal(error):
             raise
         return False
     return True
@@ -182,63 +167,7 @@ def _map_files(process: Process, current: Iterable[Mapping]) -> bool | None:
                 process.open(name, os.O_PATH)
             except PermissionError:
                 return False
-            except OSError as error:  # unmapped meanwhile
-                if not tells_of_file(error):
-                    raise
+            except FileNotFoundError:  # unmapped meanwhile
                 continue
             return True
     return None
-
-
-@functools.cache
-def soft_dirty() -> bool:
-    """Return whether this kernel keeps soft-dirty bits.
-
-    Probed, not read from a configuration: a page that was just written, in a new mapping, has the
-    bit where it exists. Nothing is cleared, so no one's tracking is disturbed.
-    """
-    return reading.soft_dirty()
-
-
-def need_soft_dirty() -> None:
-    """Raise UnsupportedError where soft-dirty bits always read 0."""
-    if not soft_dirty():
-        raise UnsupportedError(
-            errno.EOPNOTSUPP,
-            "this kernel keeps no soft-dirty bits (every page reads clean): "
-            "it needs CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
-        )
-
-
-@functools.cache
-def categories() -> Category:
-    """Return the categories that PAGEMAP_SCAN accepts; none if the kernel has no such call.
-
-    Each is probed, because newer kernels know more. SOFT_DIRTY is left out if the kernel keeps no
-    soft-dirty bits, although it accepts the category even then.
-    """
-    accepted = Category(0)
-    with mmap.mmap(-1, entry.PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        starts, ends = np.array(span(page), np.uint64).reshape(2, 1)
-        pagemap = open_file("/proc/self/pagemap", os.O_RDONLY)
-        for category in Category:
-            try:
-                scan.regions(pagemap.fd, "pagemap", starts, ends, category, 0, 0, category)
-            except OSError as error:
-                # EINVAL: not this category; ENOTTY: no such call before Linux 6.7
-                if error.errno not in (errno.EINVAL, errno.ENOTTY):
-                    raise
-            else:
-                accepted |= category
-    return accepted if soft_dirty() else accepted & ~Category.SOFT_DIRTY
-
-
-@functools.cache
-def one_entry_tells() -> bool:
-    """Return whether the first entry of a huge page tells ``exclusive`` for all of it.
-
-    Since Linux 6.15 all its entries have the flags of the page where the read begins
-    (fs/proc/task_mmu.c, pagemap_pmd_range). Before, each page had its own flags.
-    """
-    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    return found is not None and (int(found[1]), int(found[2])) >= (6, 15)

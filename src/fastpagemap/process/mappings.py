@@ -6,6 +6,7 @@ import errno
 import os
 
 from .._kernel import procmaps
+from .._kernel.failures import is_refusal
 from ..model.mapping import KERNEL_HALF, Mapping
 from .process import Process
 
@@ -64,8 +65,8 @@ def within(process: Process, start: int, end: int, *, files: bool = False) -> li
     except ProcessLookupError:
         raise process.gone() from None
     except OSError as error:
-        # ENOTTY: before Linux 6.11. ENAMETOOLONG: a path of more than 4096 bytes.
-        if error.errno not in (errno.ENOTTY, errno.ENAMETOOLONG):
+        # Before Linux 6.11, or forbidden. ENAMETOOLONG: a path of more than 4096 bytes.
+        if error.errno != errno.ENAMETOOLONG and not is_refusal(error):
             raise
     return [
         mapping

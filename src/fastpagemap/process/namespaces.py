@@ -9,6 +9,7 @@ import os
 import re
 
 from .._kernel.descriptor import Descriptor, open_file, open_pidfd
+from .._kernel.failures import is_refusal
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 
@@ -28,9 +29,16 @@ def is_foreign() -> bool:
         /proc does not show this process at all.
     """
     try:
-        return os.readlink("/proc/self") != str(os.getpid())
+        shown = os.readlink("/proc/self")
     except FileNotFoundError:
         raise _no_proc() from None
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        # This process may not read links. Its number is in a file as well.
+        stat = open_file("/proc/self/stat", os.O_RDONLY)
+        shown = read_all(stat.fd, "/proc/self/stat").split(b" ", 1)[0].decode()
+    return shown != str(os.getpid())
 
 
 def open_directory(pid: int) -> Descriptor:

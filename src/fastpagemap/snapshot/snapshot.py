@@ -21,6 +21,7 @@ from ..model.span import checked
 from ..process.capabilities import capabilities, capabilities_of
 from ..process.limits import affordable
 from ..process.mappings import mappings
+from ..process.probes import release_and_machine
 from ..process.process import Process
 from . import entries
 from .data import SnapshotData
@@ -272,14 +273,14 @@ class Snapshot(SnapshotData):
         runs, spans = entries.runs_and_mappings(source, start)
         known = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
         dirty = bool(has_any(runs["state"], State.SOFT_DIRTY).any())
-        about = os.uname()
+        release, machine = release_and_machine()
         return cls(
             pid=0,
             name="",
             command=None,
             time=time.time(),
-            kernel=about.release,
-            machine=about.machine,
+            kernel=release,
+            machine=machine,
             page_size=entry.PAGE_SIZE,
             capabilities=known,
             soft_dirty=dirty,
@@ -366,21 +367,22 @@ def _read(file: IO[bytes], most: int) -> bytes:
 
 def take(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
-    about = os.uname()
     with process.outlived():
         spans = mappings(process)
-        known = capabilities_of(process, spans)
         uid = process.uid()
         name = process.read_own("comm").removesuffix(b"\n")
         command = process.read_own("cmdline", MAX_COMMAND_BYTES).rstrip(b"\0").replace(b"\0", b" ")
         found = states(process, None, spans)
+        # After the states: what a sandbox has forbidden meanwhile is not in them.
+        known = capabilities_of(process, spans)
+    release, machine = release_and_machine()
     return Snapshot(
         pid=process.pid,
         name=os.fsdecode(name),
         command=os.fsdecode(command) or None,
         time=time.time(),
-        kernel=about.release,
-        machine=about.machine,
+        kernel=release,
+        machine=machine,
         page_size=entry.PAGE_SIZE,
         capabilities=known,
         soft_dirty=known.soft_dirty,

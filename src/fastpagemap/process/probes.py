@@ -1,0 +1,160 @@
+"""What this kernel can: probed, and remembered only where its word is final.
+
+A kernel does not lose a call, and a sandbox may forbid one at any time, but never allows it again.
+So what was refused stays so, and what worked may be refused later: `asks_again`. A probe that fails
+for another reason (no descriptor left, no memory) raises, and is tried anew at the next call.
+"""
+
+import errno
+import functools
+import mmap
+import os
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from .._kernel import reading, scan
+from .._kernel.descriptor import open_file
+from .._kernel.failures import is_refusal
+from ..model.entry import PAGE_SIZE, Category
+from ..model.errors import UnsupportedError
+from ..model.span import span
+
+__all__ = [
+    "asks_again",
+    "categories",
+    "need_soft_dirty",
+    "one_entry_tells",
+    "probed_anew",
+    "release_and_machine",
+    "scan_withdrawn",
+    "soft_dirty",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_OWN = "/proc/self/pagemap"
+
+
+def soft_dirty() -> bool:
+    """Return whether this kernel is known to keep soft-dirty bits.
+
+    Probed, not read from a configuration: a page that was just written, in a new mapping, has the
+    bit where it exists. Nothing is cleared, so no one's tracking is disturbed.
+    """
+    try:
+        return _soft_dirty()
+    except (PermissionError, FileNotFoundError):  # this process may not see its own entries
+        return False
+
+
+@functools.cache
+def _soft_dirty() -> bool:
+    return reading.soft_dirty()
+
+
+def need_soft_dirty() -> None:
+    """Raise UnsupportedError where soft-dirty bits always read 0, or may do so."""
+    try:
+        kept = _soft_dirty()
+    except (PermissionError, FileNotFoundError) as error:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            "whether this kernel keeps soft-dirty bits cannot be found out: "
+            f"{_OWN}: {error.strerror}",
+        ) from None
+    if not kept:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            "this kernel keeps no soft-dirty bits (every page reads clean): "
+            "it needs CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
+        )
+
+
+def categories() -> Category:
+    """Return the categories that PAGEMAP_SCAN accepts; none if the kernel has no such call.
+
+    Each is probed, because newer kernels know more. SOFT_DIRTY is left out if the kernel keeps no
+    soft-dirty bits, although it accepts the category even then.
+    """
+    try:
+        return _categories()
+    except (PermissionError, FileNotFoundError):  # this process may not see its own entries
+        return Category(0)
+
+
+@functools.cache
+def _categories() -> Category:
+    accepted = Category(0)
+    refused: OSError | None = None
+    with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        starts, ends = np.array(span(page), np.uint64).reshape(2, 1)
+        pagemap = open_file(_OWN, os.O_RDONLY)
+        for category in Category:
+            try:
+                scan.regions(pagemap.fd, "pagemap", starts, ends, category, 0, 0, category)
+            except OSError as error:
+                if is_refusal(error):  # no such call: before Linux 6.7, or forbidden
+                    refused = error
+                elif error.errno != errno.EINVAL:  # not this category
+                    raise
+            else:
+                accepted |= category
+    if refused and accepted:  # of one category only: no kernel and no sandbox says that
+        raise refused
+    return accepted if _soft_dirty() else accepted & ~Category.SOFT_DIRTY
+
+
+def probed_anew() -> Category:
+    """Return the categories that PAGEMAP_SCAN accepts now."""
+    _categories.cache_clear()
+    return categories()
+
+
+def scan_withdrawn(error: OSError) -> bool:
+    """Return whether an error may mean that a scan is refused by now, though it worked before."""
+    if not is_refusal(error):
+        return False
+    before = categories()
+    now = probed_anew()
+    return not now or now != before
+
+
+def asks_again(answer: Callable[P, T]) -> Callable[P, T]:
+    """Have a function ask once more, without scans, if they are refused since they were probed."""
+
+    @functools.wraps(answer)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return answer(*args, **kwargs)
+        except OSError as error:
+            if not scan_withdrawn(error):
+                raise
+        return answer(*args, **kwargs)
+
+    return asked
+
+
+def release_and_machine() -> tuple[str, str]:
+    """Return the kernel's release and the architecture; empty where this process may not ask."""
+    try:
+        about = os.uname()
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        return "", ""
+    return about.release, about.machine
+
+
+@functools.cache
+def one_entry_tells() -> bool:
+    """Return whether the first entry of a huge page tells ``exclusive`` for all of it.
+
+    Since Linux 6.15 all its entries have the flags of the page where the read begins
+    (fs/proc/task_mmu.c, pagemap_pmd_range). Before, each page had its own flags.
+    """
+    found = re.match(r"(\d+)\.(\d+)", release_and_machine()[0])
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 15)
