@@ -17,14 +17,6 @@ import os
 
 from .failures import failure, is_refusal
 
-cdef enum:
-    # A range with swapped and other pages is asked about again in so many parts...
-    PARTS_PER_RANGE = 8
-    # ...or page by page, if it has at most so many pages.
-    MAX_SINGLE_PAGES = 16
-    # Pages that are mapped at a time for mincore.
-    MINCORE_PAGES = 4096
-
 TMPFS_MAGIC = abi.TMPFS_MAGIC
 # Flags of mmap for a file of huge pages, of which none is reserved.
 HUGETLB_FLAGS = abi.MAP_SHARED | abi.MAP_ANONYMOUS | abi.MAP_NORESERVE | abi.MAP_HUGETLB
@@ -174,6 +166,15 @@ cdef int pages_in_core(int fd, uint64_t page, size_t count, uint8_t *vector) noe
     return problem
 
 
+cdef int check_mincore(int fd, uint64_t file_pages) noexcept nogil:
+    cdef uint8_t core
+    # To those without permission mincore calls everything in core, even a page beyond the file.
+    cdef int problem = pages_in_core(fd, file_pages, 1, &core)
+    if problem == 0 and core & 1:
+        return -EPERM
+    return problem
+
+
 cdef ssize_t resolve_by_core(int fd, uint64_t page, uint8_t *unresolved, uint8_t *swapped,
                              size_t count, uint64_t file_pages) noexcept nogil:
     """Resolve pages by the recipe of pagemap.rst: data that is not in core is swapped."""
@@ -181,13 +182,9 @@ cdef ssize_t resolve_by_core(int fd, uint64_t page, uint8_t *unresolved, uint8_t
     cdef uint64_t at = page, end = page + count, data = page, hole = page, i
     cdef size_t part
     cdef ssize_t total = 0
-    cdef int problem
-    # To those without permission mincore calls everything in core, even a page beyond the file.
-    problem = pages_in_core(fd, file_pages, 1, core)
+    cdef int problem = check_mincore(fd, file_pages)
     if problem < 0:
         return problem
-    if core[0] & 1:
-        return -EPERM
     while at < end:
         part = min(<size_t> MINCORE_PAGES, end - at)
         problem = pages_in_core(fd, at, part, core)

@@ -33,6 +33,7 @@ ctypedef struct sink_t:
     uint64_t *entries       # one a page, from `origin` on
     uint16_t *states        # one a page, from `origin` on
     found_t *runs           # runs of pages of the same state, never 0
+    uint16_t run_states     # the flags of a state that a run has
     uint64_t barrier        # no run crosses this address: a mapping begins there
 
 cdef int reserve(found_t *found, size_t more) noexcept nogil

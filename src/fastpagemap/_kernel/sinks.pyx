@@ -76,7 +76,7 @@ cdef int append(found_t *found, const abi.page_region *regions, int count,
 cdef inline int append_run(sink_t *sink, uint64_t start, uint64_t end,
                            uint16_t state) noexcept nogil:
     cdef abi.page_region run
-    run.start, run.end, run.categories = start, end, state & <uint16_t> USER_STATE
+    run.start, run.end, run.categories = start, end, state & sink.run_states
     if run.categories == 0:
         return 0
     return append(sink.runs, &run, 1, sink.barrier)
@@ -231,14 +231,14 @@ cdef class Sink:
         The address of the first element of `masks`, `states` and `entries`.
     masks : tuple of arrays of bytes, optional
         One for each question, one byte a page, all of one length.
-    runs : bool, optional
-        Whether runs of states are wanted.
+    runs, internal : bool, optional
+        Whether runs of states are wanted, and whether with the internal flags.
     states, entries : arrays of uint16 and uint64, optional
         Get the state and the entry of every page.
     """
 
     def __cinit__(self, tuple questions, uint64_t origin=0, tuple masks=(), bint runs=False,
-                  uint16_t[::1] states=None, uint64_t[::1] entries=None):
+                  uint16_t[::1] states=None, uint64_t[::1] entries=None, bint internal=False):
         cdef Py_buffer *view
         cdef int i
         self.kept = states, entries
@@ -259,6 +259,7 @@ cdef class Sink:
             self.sink.asked[i].count = NULL
         if runs:
             self.sink.runs = &self.found
+            self.sink.run_states = 0xFFFF if internal else USER_STATE
         if states is not None and states.shape[0]:
             self.sink.states = &states[0]
         if entries is not None and entries.shape[0]:
@@ -312,6 +313,14 @@ cdef class Sink:
         if problem < 0:
             raise MemoryError
         self.check()
+
+    def put_runs(self, uint64_t start, uint64_t end, const abi.page_region[::1] runs, bint begins):
+        """Put a span of which all is in state 0 but some runs; `begins` as for `put`."""
+        cdef const abi.page_region *first = &runs[0] if runs.shape[0] else NULL
+        if begins:
+            self.sink.barrier = start
+        if put_regions(&self.sink, start, end, 0, first, runs.shape[0]) < 0:
+            raise MemoryError
 
     def put_entries(self, uint64_t start, const uint64_t[::1] entries):
         """Put the entries of pages, from any source."""

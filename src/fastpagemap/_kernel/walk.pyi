@@ -26,5 +26,4 @@ def walk(
     sink: Sink,
     rows: npt.NDArray[np.int64] | None = None,
     counts: _U64 | None = None,
-    goes_on: bool = False,
 ) -> None: ...

@@ -36,7 +36,6 @@ ctypedef struct segments_t:
     size_t count
     size_t done
     const plan_t *plans[MAX_PLANS]
-    bint goes_on                        # whether the first one continues the mapping before it
     bint under_way                      # whether the cursor stands within segment `done`
 
 
@@ -56,8 +55,7 @@ cdef inline bint is_small(const segments_t *segments, size_t number) noexcept no
 cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcept nogil:
     """Let the sink count for a segment, and begin no run before it."""
     cdef int i
-    if number or not segments.goes_on:
-        sink.barrier = segments.starts[number]
+    sink.barrier = segments.starts[number]
     if segments.counts is not NULL:
         for i in range(sink.answers):
             sink.asked[i].count = (
@@ -137,7 +135,7 @@ SMALL_PAGES = SMALL_MAPPING_PAGES
 
 def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64_t[::1] ends,
          const uint8_t[::1] kinds, tuple plans, Sink sink,
-         const int64_t[::1] rows=None, uint64_t[:, ::1] counts=None, bint goes_on=False):
+         const int64_t[::1] rows=None, uint64_t[:, ::1] counts=None):
     """Walk over segments, sorted and disjoint, and put their pages into a sink.
 
     Parameters
@@ -155,8 +153,6 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
     rows, counts : arrays, optional
         To count each segment by itself: ``counts[i, rows[j]]`` grows by the pages of segment j
         that answer question i with yes.
-    goes_on : bool, optional
-        Whether the first segment continues the mapping whose pages the sink got last.
     """
     cdef segments_t segments
     cdef cursor_t cursor
@@ -169,7 +165,6 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
         return
     if len(plans) > MAX_PLANS:
         raise ValueError(f"{len(plans)} plans: at most {MAX_PLANS}")
-    segments.goes_on = goes_on
     segments.starts, segments.ends, segments.kinds = &starts[0], &ends[0], &kinds[0]
     for i, plan in enumerate(plans):
         segments.plans[i] = &plan.plan

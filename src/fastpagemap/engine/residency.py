@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -13,16 +14,27 @@ import numpy.typing as npt
 from .._kernel import allocations, scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, output
 from ..model.mapping import KERNEL_HALF
-from ..model.questions import States, matching
-from ..model.runs import Addresses, Spans, State, bounds, close_gaps, union
+from ..model.questions import States
+from ..model.runs import (
+    Addresses,
+    Runs,
+    Spans,
+    State,
+    bounds,
+    close_gaps,
+    edges_of,
+    has_any,
+    in_spans,
+    states_at,
+    union,
+)
 from ..process.capabilities import categories
 from ..process.limits import affordable
 from ..process.mappings import mappings
 from ..process.probes import asks_again
 from ..process.process import Process
 from .masks import fill_states
-from .shmem import SharedMemory
-from .survey import survey
+from .states import state_runs
 
 __all__ = ["RESIDENCY_DTYPE", "residency"]
 
@@ -31,8 +43,12 @@ RESIDENCY_DTYPE = np.dtype([(name, "=u8") for name in _COLUMNS])
 """The row of an allocation: its bytes on pages of each mask."""
 
 _BLOCK_BYTES = 1 << allocations.BLOCK_SHIFT
-# Memory whose states are filled at a time.
+_COUNTED = State.PRESENT | State.SWAPPED | State.SHARED | State.EXCLUSIVE
+# Memory whose states are filled at a time; to fill less costs more than runs.
 _WINDOW_BYTES = (1 << 18) * PAGE_SIZE
+_MIN_WINDOW_BYTES = (1 << 13) * PAGE_SIZE
+# Memory with few pages of which the runs are found at a time.
+_REST_BYTES = 1 << 36
 # To look at so many blocks between marked ones costs less than another call.
 _MAX_GAP_BLOCKS = 8
 _NO_BARRIERS = np.empty(0, np.uint64)
@@ -58,8 +74,14 @@ def residency(
     if out is None:
         affordable(len(where), RESIDENCY_DTYPE.itemsize, "allocations")
     out = output(out, where.shape, RESIDENCY_DTYPE)
-    rows = out.view(np.uint64).reshape(-1, len(_COLUMNS))
-    extents, unknown = _looked_up(process, where, size)
+    rows = out.view(np.uint64).reshape(-1, allocations.MASK_COUNT)
+    extents = _Extents()
+    for start, end in _marked(process, where, size):
+        for low, high, many in _parts(process, start, end):
+            if many:
+                extents.add(process, low, high)
+            else:
+                extents.add_runs(state_runs(process, [(low, high)], frozenset(_COLUMNS)))
     process.check_alive()
     allocations.sum_allocations(where, size, *extents.arrays(), rows)
     if unknown:
@@ -141,10 +163,11 @@ def _marked(process: Process, where: Addresses, size: Addresses) -> Iterator[tup
             yield area + low * _BLOCK_BYTES, area + high * _BLOCK_BYTES
 
 
-def _populated(process: Process, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the windows of a span, in whole blocks; of a large span, only those with any pages.
+def _parts(process: Process, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut a span, in whole blocks, into parts: start, end, and whether many pages are there.
 
-    Memory that is reserved but untouched costs less to scan than to fill states for.
+    A window with many pages costs least with a state for each; the rest, however large, with runs
+    of states.
     """
     if end - start <= _WINDOW_BYTES or not categories():
         yield from _windows(start, end)
@@ -152,30 +175,30 @@ def _populated(process: Process, start: int, end: int) -> Iterator[tuple[int, in
     first, last = np.array([[start], [end]], np.uint64)
     found = scan.populated(process.pagemap, process.path, first, last, allocations.BLOCK_PAGES)
     regions = np.frombuffer(found, REGION_DTYPE)
-    # A scan does not report swapped pages of shared memory.
-    shared = list(_in_files(process, start, end))
-    lows = np.concatenate([regions["start"], np.array([low for low, _ in shared], np.uint64)])
-    highs = np.concatenate([regions["end"], np.array([high for _, high in shared], np.uint64)])
-    gap = (_MAX_GAP_BLOCKS + 1) * _BLOCK_BYTES
-    lows, highs = close_gaps(*_blocks_of(lows, highs), gap, _NO_BARRIERS)
-    for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+    lows, highs = _blocks_of(regions["start"], regions["end"])
+    # The runs of a rest, and what they take, are limited by the pages that are there.
+    number = np.cumsum(highs - lows) // np.uint64(_WINDOW_BYTES)
+    borders = lows[1:][np.diff(number) != 0]
+    lows, highs = close_gaps(lows, highs, (_MAX_GAP_BLOCKS + 1) * _BLOCK_BYTES, _NO_BARRIERS)
+    many = highs - lows >= np.uint64(_MIN_WINDOW_BYTES)
+    for low, high in zip(lows[many].tolist(), highs[many].tolist(), strict=True):
+        yield from _rests(start, low, borders)
         yield from _windows(low, high)
+        start = high
+    yield from _rests(start, end, borders)
 
 
-def _in_files(process: Process, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of shared memory in a span with pages in the page table or the file."""
-    memory = SharedMemory(process)
-    segments = survey(memory.backings, [(start, end)], frozenset({"swapped"}))
-    for number in np.flatnonzero(segments.resolved).tolist():
-        low, high = int(segments.starts[number]), int(segments.ends[number])
-        for at, stop, there in memory.parts(segments.mappings[number], low, high):
-            if there:
-                yield at, stop
-
-
-def _windows(start: int, end: int) -> Iterator[tuple[int, int]]:
+def _windows(start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     for at in range(start, end, _WINDOW_BYTES):
-        yield at, min(at + _WINDOW_BYTES, end)
+        yield at, min(at + _WINDOW_BYTES, end), True
+
+
+def _rests(start: int, end: int, borders: Addresses) -> Iterator[tuple[int, int, bool]]:
+    """Yield a part with few pages, cut at borders, and so that few mappings are in each."""
+    inside = borders[(borders > start) & (borders < end)].tolist()
+    edges = sorted({*inside, *range(start, end, _REST_BYTES), end})
+    for low, high in itertools.pairwise(edges):
+        yield low, high, False
 
 
 # ---- their blocks ------------------------------------------------------------------------------
@@ -185,7 +208,7 @@ class _Extents:
     """Spans with any page in a mask, and their blocks, in address order."""
 
     def __init__(self) -> None:
-        self._spans: list[tuple[int, int, int]] = []
+        self._spans: list[Addresses] = []
         self._blocks: list[npt.NDArray[np.uint64]] = []
         self._count = 0
         self._totals = np.zeros(allocations.MASK_COUNT, np.uint64)
@@ -196,20 +219,63 @@ class _Extents:
     def add(self, start: int, end: int, states: States) -> None:
         """Fill the blocks of a span, and keep them if any page is in a mask."""
         before = self._totals.copy()
+        blocks = self._pack(states)
+        if (self._totals != before).any():
+            self._keep(np.array([start], np.uint64), np.array([end], np.uint64), blocks)
+
+    def add_runs(self, runs: Runs) -> None:
+        """Do what `add` does, for runs of states."""
+        runs = runs[has_any(runs["state"], _COUNTED)]
+        for starts, ends in _batches(*_blocks_of(runs["start"], runs["end"])):
+            low, high = (
+                np.searchsorted(runs["end"], starts[0], "right"),
+                np.searchsorted(runs["start"], ends[-1]),
+            )
+            part = runs[low:high]
+            span = starts[0], ends[-1]
+            edges = edges_of(
+                starts, ends, np.clip(part["start"], *span), np.clip(part["end"], *span)
+            )
+            inside = in_spans(edges[:-1], starts, ends)
+            states = states_at(part, edges[:-1])[inside].astype(np.uint16)
+            pages = np.diff(edges)[inside] // np.uint64(PAGE_SIZE)
+            self._keep(starts, ends, self._pack(np.repeat(states, pages.astype(np.int64))))
+
+    def _pack(self, states: States) -> npt.NDArray[np.uint64]:
+        """Return the blocks of some pages, and add these to the totals."""
         count = -(-len(states) // allocations.BLOCK_PAGES)
         blocks = np.empty((count, 2 * allocations.MASK_COUNT), np.uint64)
         allocations.pack(states, self._totals, blocks)
-        if (self._totals != before).any():
-            # Twice: they are put together at the end.
-            affordable(self._count + count, 2 * blocks.strides[0], "blocks of pages")
-            self._spans.append((start, end, self._count))
-            self._blocks.append(blocks)
-            self._count += count
+        return blocks
+
+    def _keep(self, starts: Addresses, ends: Addresses, blocks: npt.NDArray[np.uint64]) -> None:
+        """Keep the blocks of some spans."""
+        counts = (ends - starts) // np.uint64(_BLOCK_BYTES)
+        first = np.cumsum(counts) - counts + np.uint64(self._count)
+        self._spans.append(np.stack([starts, ends, first], axis=1))
+        self._blocks.append(blocks)
+        self._count += len(blocks)
 
     def arrays(self) -> tuple[Addresses, Addresses, Addresses, Addresses, Addresses]:
         """Return starts, ends and first blocks of the spans, all blocks, and each mask's total."""
-        starts, ends, first = np.array(self._spans, np.uint64).reshape(-1, 3).T
+        spans = np.concatenate([np.empty((0, 3), np.uint64), *self._spans])
+        starts, ends, first = map(np.ascontiguousarray, spans.T)
         empty = np.empty((0, 2 * allocations.MASK_COUNT), np.uint64)
         blocks = np.concatenate([empty, *self._blocks])
-        starts, ends, first = map(np.ascontiguousarray, (starts, ends, first))
         return starts, ends, first, blocks, self._totals
+
+
+def _batches(starts: Addresses, ends: Addresses) -> Iterator[Spans]:
+    """Cut spans into windows, and yield some of these at a time."""
+    size = np.uint64(_WINDOW_BYTES)
+    windows = (ends - starts + size - np.uint64(1)) // size
+    number = np.repeat(np.arange(len(starts)), windows.astype(np.int64))
+    first = np.cumsum(windows) - windows
+    nth = np.arange(len(number), dtype=np.uint64) - first[number]
+    lows = starts[number] + nth * size
+    highs = np.minimum(lows + size, ends[number])
+    batch = np.cumsum(highs - lows) // size
+    cuts = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(lows)]
+    for low, high in itertools.pairwise(cuts):
+        if low < high:
+            yield lows[low:high], highs[low:high]

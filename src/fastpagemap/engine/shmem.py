@@ -4,26 +4,31 @@ The page table forgets a page of shared memory when it is swapped out: its entry
 that of a page never touched. Only the file behind the mapping knows.
 """
 
-import contextlib
-import errno
-import functools
-import os
-from collections.abc import Callable, Iterator
+import itertools
 
 import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache, scan
-from .._kernel.descriptor import Descriptor
-from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, REGION_DTYPE
 from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
 from ..model.questions import States, matching
-from ..model.runs import State
+from ..model.runs import (
+    Addresses,
+    Runs,
+    Spans,
+    State,
+    close_gaps,
+    edges_of,
+    in_spans,
+    runs_of,
+    states_at,
+)
 from ..process.backing import Backings
 from ..process.capabilities import categories
 from ..process.process import Process
+from .shmem_runs import FileRuns
 from .shmem_sums import Sums
 
 __all__ = ["SharedMemory", "SwapUse", "unresolved_question"]
@@ -34,8 +39,12 @@ Mask = npt.NDArray[np.bool_]
 WINDOW_PAGES = 1 << 18
 # Blocks of so many pages without a populated one are not looked at.
 _BLOCK_PAGES = 512
-# No file is larger.
-_FILE_END = (1 << 63) - 1
+# Populated blocks with so few others between them may be in one window; a smaller window costs more
+# than runs.
+_MAX_GAP_PAGES = 16 * _BLOCK_PAGES
+_MIN_WINDOW_PAGES = 16 * _BLOCK_PAGES
+# Blocks that are resolved at a time as runs: these need 24 bytes a page at worst.
+_MAX_RUN_BLOCKS = 1 << 11
 
 
 def unresolved_question(mapping: Mapping) -> str:
@@ -69,35 +78,30 @@ class SharedMemory:
     def __init__(self, process: Process, backings: Backings | None = None) -> None:
         self.process = process
         self.backings = backings or Backings(process)
-        self._sums = Sums(process, self.backings)
+        self.sums = Sums(process)
+        self._runs = FileRuns(self.backings.files)
 
     # ---- parts ----
 
-    def parts(self, mapping: Mapping, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-        """Cut a part of a mapping into windows: start, end, and whether any page may be there.
+    def parts(self, start: int, end: int) -> list[tuple[int, int, bool]]:
+        """Cut a part of a mapping into parts: start, end, and whether many pages are there.
 
-        In a window with False, neither the page table nor the file has a page to resolve.
+        A window with many pages costs least with a state for each; the rest, however large, with
+        runs of states, of which no part has too many.
         """
-        if end - start < _BLOCK_PAGES * PAGE_SIZE:  # to look would cost more
-            yield start, end, True
-            return
-        window = WINDOW_PAGES * PAGE_SIZE
-        next_data = self._next_data(mapping)
-        if next_data is None or not categories():
-            for at in range(start, end, window):
-                yield at, min(at + window, end), True
-            return
+        if end - start < _BLOCK_PAGES * PAGE_SIZE or not categories():
+            return _windows(start, end)
         populated = self._populated(start, end)
-        at = start
-        while at < end:
-            number = np.searchsorted(populated["end"], np.uint64(at), "right")
-            mapped = int(populated["start"][number]) if number < len(populated) else end
-            there = min(max(at, min(mapped, next_data(at))), end)
-            if at < there:
-                yield at, there, False
-            if there < end:
-                yield there, min(there + window, end), True
-            at = there + window
+        # Rests of few blocks, each of which has a page table: so runs take less than that.
+        borders = populated["start"][::_MAX_RUN_BLOCKS][1:]
+        lows, highs = populated["start"], populated["end"]
+        lows, highs = close_gaps(lows, highs, _MAX_GAP_PAGES * PAGE_SIZE, lows[:0])
+        many = highs - lows >= np.uint64(_MIN_WINDOW_PAGES * PAGE_SIZE)
+        found, at = [], start
+        for low, high in zip(lows[many].tolist(), highs[many].tolist(), strict=True):
+            found += _rests(at, low, borders) + _windows(low, high)
+            at = high
+        return found + _rests(at, end, borders)
 
     def _populated(self, start: int, end: int) -> npt.NDArray[np.void]:
         """Return the parts of a span where the page table has pages, in blocks."""
@@ -106,14 +110,40 @@ class SharedMemory:
         found = scan.populated(process.pagemap, process.path, starts, ends, _BLOCK_PAGES)
         return np.frombuffer(found, REGION_DTYPE)
 
-    def _next_data(self, mapping: Mapping) -> Callable[[int], int] | None:
-        """Return a function that finds the first address, from one on, with a page in the file.
+    # ---- runs ----
 
-        The page may be in RAM or in swap. Return None if no file can be asked. The file is closed
-        with the function: a generator's `finally` may run where no exception can be raised.
+    def resolve_runs(self, mapping: Mapping, start: int, end: int, runs: Runs) -> Runs:
+        """Return the runs of a part of a mapping with what `resolve` adds to the states of pages.
+
+        Runs have MARKER; see ``Sink``.
         """
-        file = next(self.backings.files.descriptors(mapping), None)
-        return None if file is None else functools.partial(_next_data, file, mapping)
+        swapped, unknown = self._swapped_spans(mapping, start, end)
+        if not (unknown or len(swapped[0])):
+            return runs
+        span = np.array([start, end], np.uint64)
+        edges = edges_of(span, runs["start"], runs["end"], *swapped)
+        states = states_at(runs, edges[:-1])
+        unresolved = matching(states, unresolved_question(mapping))
+        unresolved &= ~matching(states, "swapped")
+        here = unresolved & in_spans(edges[:-1], *swapped)
+        states[here] |= np.uint64(State.SWAPPED | State.SWAPPED_SHARED)
+        if unknown:
+            states[unresolved] |= np.uint64(State.UNKNOWN)
+        there = states != 0
+        return runs_of(edges[:-1][there], edges[1:][there], states[there])
+
+    def _swapped_spans(self, mapping: Mapping, start: int, end: int) -> tuple[Spans, bool]:
+        """Return what is swapped in the file, and whether that cannot be known."""
+        nothing = np.empty(0, np.uint64), np.empty(0, np.uint64)
+        if not pagecache.swap_in_use() or self.backings.files.is_device(mapping):
+            return nothing, False
+        swapped = self._runs.swapped(mapping, start, end)
+        if swapped is not None:
+            return swapped, False
+        answer = self.sums.all_or_none(mapping)
+        if answer:
+            return (np.array([start], np.uint64), np.array([end], np.uint64)), False
+        return nothing, answer is None
 
     # ---- pages ----
 
@@ -153,8 +183,11 @@ class SharedMemory:
         for file in self.backings.files.descriptors(mapping):
             if _resolve_by_file(file.fd, mapping, start, swapped, unresolved):
                 return
-        with contextlib.suppress(ProcessLookupError):
-            self._sums.resolve(mapping, start, swapped, unresolved, unresolved_question(mapping))
+        answer = self.sums.all_or_none(mapping)
+        if answer:
+            swapped |= unresolved
+        if answer is not None:
+            unresolved.fill(False)
 
 
 def _resolve_by_file(
@@ -173,17 +206,15 @@ def _resolve_by_file(
     return False
 
 
-def _next_data(file: Descriptor, mapping: Mapping, address: int) -> int:
-    """Return the first address, from one on, with data in the file, or the mapping's end."""
-    where = mapping.offset + address - mapping.start
-    if where >= _FILE_END:  # mremap may let a mapping grow beyond it
-        return mapping.end
-    try:
-        at = os.lseek(file.fd, where, os.SEEK_DATA)
-    except OSError as error:
-        if is_refusal(error):
-            return address  # there may be data
-        if error.errno != errno.ENXIO:
-            raise
-        return mapping.end
-    return mapping.start + at // PAGE_SIZE * PAGE_SIZE - mapping.offset
+def _windows(start: int, end: int) -> list[tuple[int, int, bool]]:
+    """Return the windows of a part of a mapping, as `SharedMemory.parts` does."""
+    size = WINDOW_PAGES * PAGE_SIZE
+    return [(at, min(at + size, end), True) for at in range(start, end, size)]
+
+
+def _rests(start: int, end: int, borders: Addresses) -> list[tuple[int, int, bool]]:
+    """Return a part with few pages, cut at borders, as `SharedMemory.parts` does."""
+    if start == end:
+        return []
+    inside = borders[(borders > start) & (borders < end)].tolist()
+    return [(low, high, False) for low, high in itertools.pairwise([start, *inside, end])]

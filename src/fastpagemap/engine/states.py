@@ -29,7 +29,7 @@ from .shmem import SwapUse
 from .survey import Segments, Spans
 from .walk import Walker, ask, new_sink
 
-__all__ = ["states"]
+__all__ = ["state_runs", "states"]
 
 _QUESTIONS = frozenset({"present", "swapped", "swapped_shared", "unknown", "shared", "exclusive"})
 
@@ -56,16 +56,28 @@ def _states(
         if soft_dirty():
             questions |= {"soft_dirty"}
 
-        def put(walker: Walker, segments: Segments, _: Spans | None) -> Runs:
-            sink = new_sink((), runs=True)
-            walker.walk(segments, sink)
-            return np.frombuffer(sink.runs(), RUN_DTYPE)
-
-        swap = SwapUse()
-        answers = ask(process, chosen, frozenset(questions), put, current)
-        nothing_swapped = swap.was_none()
+        runs = state_runs(process, chosen, frozenset(questions), current)
         # A scan of memory that is being torn down misses pages, and reports no error.
         process.check_alive()
+    return runs
+
+
+def state_runs(
+    process: Process,
+    spans: Spans | None,
+    questions: frozenset[str],
+    current: list[Mapping] | None = None,
+) -> Runs:
+    """Return the runs of spans, sorted and disjoint, with the states that the questions need."""
+
+    def put(walker: Walker, segments: Segments, _: Spans | None) -> Runs:
+        sink = new_sink((), runs=True)
+        walker.walk(segments, sink)
+        return np.frombuffer(sink.runs(), RUN_DTYPE)
+
+    swap = SwapUse()
+    answers = ask(process, spans, questions, put, current)
+    nothing_swapped = swap.was_none()
     found = []
     for segments, kept, runs in answers:
         if not kept.all():

@@ -15,7 +15,7 @@ from .._kernel.sinks import Sink
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.questions import QUESTIONS
-from ..model.runs import State
+from ..model.runs import RUN_DTYPE, Runs, State, edges_of, has_any, runs_of, states_at
 from ..process.process import Process
 from .shmem import SharedMemory
 from .survey import Segments, Spans, survey
@@ -84,7 +84,6 @@ class Walker:
         sink: Sink,
         rows: npt.NDArray[np.int64] | None = None,
         counts: npt.NDArray[np.uint64] | None = None,
-        goes_on: bool = False,
     ) -> None:
         process = self.process
         kernel.walk(
@@ -98,21 +97,13 @@ class Walker:
             sink,
             rows,
             counts,
-            goes_on,
         )
 
-    def _span(
-        self,
-        span: tuple[int, int],
-        backing: int,
-        chosen: tuple[Plan, ...],
-        sink: Sink,
-        goes_on: bool,
-    ) -> None:
-        """Walk over a part of one mapping."""
+    def _span(self, span: tuple[int, int], backing: int, sink: Sink) -> None:
+        """Walk over a part of one mapping, for all that is needed to resolve its pages."""
         starts, ends = np.array(span, np.uint64).reshape(2, 1)
         kinds = np.array([backing | kernel.CLIPPED_FLAG], np.uint8)
-        self._walk(chosen, starts, ends, kinds, sink, goes_on=goes_on)
+        self._walk(self._plans_to_resolve, starts, ends, kinds, sink)
 
     def _resolve(
         self, segments: Segments, number: int, sink: Sink, counts: npt.NDArray[np.uint64] | None
@@ -121,15 +112,18 @@ class Walker:
         start, end = int(segments.starts[number]), int(segments.ends[number])
         mapping, backing = segments.mappings[number], int(segments.backings[number])
         goes_on = False
-        for low, high, there in self.memory.parts(mapping, start, end):
-            if there:
+        for low, high, many in self.memory.parts(start, end):
+            if many:
                 states = np.empty((high - low) // PAGE_SIZE, np.uint16)
-                found = Sink((), low, states=states)
-                self._span((low, high), backing, self._plans_to_resolve, found, False)
+                self._span((low, high), backing, Sink((), low, states=states))
                 self._look_up(segments, mapping, low, states)
                 sink.put(low, states, not goes_on)
             else:
-                self._span((low, high), backing, self.plans, sink, goes_on)
+                found = Sink((), runs=True, internal=True)
+                self._span((low, high), backing, found)
+                runs = np.frombuffer(found.runs(), RUN_DTYPE)
+                runs = self._look_up_runs(segments, mapping, (low, high), runs)
+                sink.put_runs(low, high, runs, not goes_on)
             goes_on = True
         if counts is not None:
             counts[:, number] += np.array(sink.counts(), np.uint64)
@@ -143,6 +137,18 @@ class Walker:
         else:
             gone = (states & np.uint16(State.PRESENT | State.SWAPPED)) == 0
             states |= gone * np.uint16(State.UNKNOWN)
+
+    def _look_up_runs(
+        self, segments: Segments, mapping: Mapping, span: tuple[int, int], runs: Runs
+    ) -> Runs:
+        """Do what `_look_up` does, for runs."""
+        if segments.stable:
+            return self.memory.resolve_runs(mapping, *span, runs)
+        edges = edges_of(np.array(span, np.uint64), runs["start"], runs["end"])
+        states = states_at(runs, edges[:-1])
+        gone = ~has_any(states, State.PRESENT | State.SWAPPED)
+        states[gone] |= np.uint64(State.UNKNOWN)
+        return runs_of(edges[:-1], edges[1:], states)
 
 
 class Answer(NamedTuple):
@@ -181,7 +187,7 @@ def ask(
     segments = survey(walker.memory.backings, spans, questions, current)
     for tries in range(_MAX_SURVEYS):
         result = put(walker, segments, spans)
-        changed = _changed(process, segments, questions)
+        changed = _changed(walker, segments, questions)
         answers.append(Answer(segments, ~changed, result))
         if not changed.any():
             break
@@ -195,13 +201,17 @@ def ask(
 
 
 def _changed(
-    process: Process, segments: Segments, questions: frozenset[str]
+    walker: Walker, segments: Segments, questions: frozenset[str]
 ) -> npt.NDArray[np.bool_]:
-    """Return which segments' answers depend on a mapping that has changed or gone since."""
+    """Return which segments' answers depend on what has changed since: a mapping, or its sum."""
     rests = segments.resolved.copy()
     if questions & _BY_BACKING:
         # An int: while numpy looks at an enum's member it drops what a signal handler raises.
         rests |= segments.backings != int(Backing.UNKNOWN)
     if not segments.stable or not rests.any():
         return np.zeros(len(segments), bool)
-    return segments.changed(process) & rests
+    changed = segments.changed(walker.process) & rests
+    sums = walker.memory.sums.changed()
+    if sums:
+        changed |= np.array([mapping in sums for mapping in segments.mappings], bool)
+    return changed

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from .._kernel import sinks
 from .entry import output, values
-from .runs import State
+from .runs import Addresses, State
 
 __all__ = ["MARKER", "QUESTIONS", "Match", "States", "mask", "matching"]
 
@@ -56,7 +56,7 @@ def mask(
     return out
 
 
-def matching(states: States, question: str) -> npt.NDArray[np.bool_]:
+def matching(states: States | Addresses, question: str) -> npt.NDArray[np.bool_]:
     """Return which states answer a question with yes."""
     bits, value = QUESTIONS[question]
     found: npt.NDArray[np.bool_] = (states & np.uint16(bits)) == np.uint16(value)
