@@ -23,6 +23,7 @@ from needs import Absent, need
 from oracle_files import FilePage
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_MS_REMOUNT = 32
 
 #: Every state next to swap, in short runs and in long ones.
 MIXED = "SS.CPFSSSS.SSSSSSSSSSSSSSSSSSSSSSSCSPPF.S" * 2
@@ -219,6 +220,12 @@ def huge_in_swap(which):
             whole = linux.read_int(counter) - before
             need(whole >= sum(which), "huge pages in swap (Linux 6.10)", Absent)
             yield made
+
+
+def remount(fd, options):
+    """Change the options of the file system on which a nameless file is (root)."""
+    directory = os.path.dirname(os.readlink(f"/proc/self/fd/{fd}"))
+    linux.call("mount", b"none", os.fsencode(directory), b"tmpfs", _MS_REMOUNT, options.encode())
 
 
 def expected(layout, own=""):

@@ -1,6 +1,8 @@
-"""Shared memory in swap when nothing but the sum in smaps is to be had: all, none, or unknown."""
+"""Shared memory in swap when nothing but the sum in smaps is to be had: proved, or unknown."""
 
+import contextlib
 import os
+import sys
 
 import pytest
 
@@ -8,10 +10,15 @@ import backed
 import fastpagemap as fpm
 import marked
 import memory
+import oracle
 import oracle_files
+import reclaim
 import runas
 import sharing
+import swap
 from compare import Said, ask, honest
+from linux import PAGE
+from needs import Absent, need
 from painted import all_unknown, ask_as, ask_painted
 from sharing import MIXED, expected
 
@@ -22,18 +29,27 @@ ALL, NONE = sharing.extremes(PAGES)
 NO_FILE = ["shared_anonymous", "sysv", "memfd", "memfd_private", "in_part"]
 
 
-@pytest.mark.parametrize("layout", [ALL, NONE, ALL[:-3] + "PPP"], ids=["all", "none", "rest"])
 @pytest.mark.parametrize("kind", NO_FILE)
-def test_all_or_nothing(kind, layout):
-    present = PAGES - layout.count("P")
-
-    def read_the_rest():
-        if layout[-1] == "P":
-            made.read(present)
-
+def test_none(kind):
     with sharing.KINDS[kind](PAGES) as made:
-        said = ask_painted(made, layout, before=read_the_rest)
-    assert said == Said(expected(layout), [False] * PAGES)
+        said = ask_painted(made, NONE)
+    assert said == Said(expected(NONE), [False] * PAGES)
+
+
+@pytest.mark.parametrize("kind", ["shared_anonymous", "sysv"])
+def test_all(kind):
+    """The sum is that of 64 pages, none of which a huge page can cross the edge of."""
+    layout = "S" * 64
+    with sharing.KINDS[kind](64) as made:
+        said = ask_painted(made, layout)
+    assert said == Said(expected(layout), [False] * 64)
+
+
+@pytest.mark.parametrize("kind", ["memfd", "memfd_private", "in_part"])
+def test_all_pages_in_swap_may_be_other_pages(kind):
+    """A memfd may have pages beyond its end, a private mapping its own: the sum has these, too."""
+    with sharing.KINDS[kind](PAGES) as made:
+        honest(ask_painted(made, ALL), expected(ALL))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +68,7 @@ def test_pages_of_a_private_mappings_own_are_told_all_the_same(layout):
         said = ask_painted(made, layout, own)
     honest(said, expected(layout, own))
     assert not any(u and o in "oO" for u, o in zip(said.unknown, own, strict=False))
-    # to nobody its own pages in swap look like markers do: the sum less those is no count
+    # the child shares its own pages in swap with its parent: the sums do not tell them apart
     assert any(said.unknown)
 
 
@@ -104,13 +120,127 @@ def test_markers_do_not_spoil_the_sum(kind):
     assert all(s or u for s, u in zip(said.swapped[:2], said.unknown, strict=False))
 
 
-def test_a_huge_entry_cut_by_the_mapping():
-    """Of which smaps counts the whole: the sum may be that of all pages, though not all are."""
+@pytest.mark.parametrize("options", [None, "huge=never"])
+def test_a_huge_entry_cut_by_the_mapping(options):
+    """Of which smaps counts the whole: the sum is that of all pages, though not all are.
+
+    It stays one entry when the file system is told to make no more huge pages.
+    """
     each = memory.huge_page_pages()
     with (
         sharing.huge_in_swap([True, False]) as whole,
-        backed.mapped(os.dup(whole.fd), each, offset=each // 2) as part,
+        backed.mapped(os.dup(whole.fd), each, offset=1) as part,
     ):
+        if options:
+            sharing.remount(whole.fd, options)
         real = oracle_files.swapped(part.start, part.end)
-        assert real == [True] * (each // 2) + [False] * (each // 2)
+        assert real == [True] * (each - 1) + [False]
+        assert oracle.smaps()[part.start, part.end]["Swap"] == each * PAGE
         honest(ask_as(part, before=lambda: sharing.hide(whole)), real)
+
+
+def test_a_huge_entry_counts_again_for_each_page():
+    """A private mapping that lacks one page of it counts it whole."""
+    each = memory.huge_page_pages()
+    with (
+        sharing.huge_in_swap([True, False]) as whole,
+        backed.mapped(os.dup(whole.fd), 2 * each, backed.FILE_PRIVATE) as private,
+    ):
+        whole.read(0, each)
+        private.write(0, each - 1)
+        private.drop(each - 1, each)
+        swap.pageout(whole.start, whole.at(each))
+        private.drop(each - 1, each)
+        lacking = [not word for word in oracle.words(private.start, private.end)]
+        sum_ = oracle.smaps()[private.start, private.end]["Swap"] // PAGE
+        need(sum_ == each, "huge pages in swap again", Absent)
+        # as many pages as the sum has: all others get a copy of the hole's zeros
+        private.write(private.pages - (sum(lacking) - sum_))
+        real = oracle_files.swapped(private.start, private.end)
+        honest(ask_as(private, before=lambda: sharing.hide(whole)), real)
+
+
+def test_pages_beyond_the_end_of_the_file():
+    """The sum of a mapping of the whole file has them."""
+
+    def answer():
+        sparse = backed.mapped(backed.sized_memfd(PAGES), PAGES)
+        with reclaim.group() as send_out, sparse as made:
+            made.write(0, 1)
+            sharing.allocate(made.fd, PAGES, 2 * PAGES - 1)
+            send_out()
+            made.read(0, 1)
+            real = oracle_files.swapped(made.start, made.end)
+            sum_ = oracle.smaps()[made.start, made.end]["Swap"] // PAGE
+            need(sum_ == PAGES - 1, "pages beyond the end of a file in swap", Absent)
+            return real, ask_as(made)
+
+    real, said = runas.in_child(answer)
+    assert not any(real)
+    honest(said, real)
+
+
+# ---- usage ---------------------------------------------------------------------------------------
+
+
+def usage_of(made, layout, part=slice(None)):
+    """What usage() tells nobody of some pages of a painted memory, in pages; and smaps' sum."""
+
+    def answer():
+        sharing.hide(made)
+        with fpm.PageMap() as pm:
+            (mapping,) = (m for m in pm.mappings() if m.start == made.start)
+            start, stop, _ = part.indices(made.pages)
+            asked = [mapping._replace(start=made.at(start), end=made.at(stop))]
+            row = pm.usage(asked)[0]
+            assert pm.usage(asked, fields=["swapped"])["swapped"] == row["swapped"]
+        sum_ = oracle.smaps()[made.start, made.end]["Swap"]
+        return {name: int(row[name]) // PAGE for name in row.dtype.names}, sum_ // PAGE
+
+    sharing.paint(made, layout)
+    return runas.as_nobody(answer)
+
+
+@pytest.mark.parametrize("kind", ["shared_anonymous", "sysv"])
+@pytest.mark.parametrize("layout", ["S" * 40 + "." * 24, "SC" * 32, "S" * 64], ids=len)
+def test_usage_takes_the_sum(kind, layout):
+    with sharing.KINDS[kind](64) as made:
+        row, sum_ = usage_of(made, layout)
+    assert (row["swapped"], row["swapped_shared"], row["unknown"]) == (sum_, sum_, 0)
+    assert sum_ == layout.count("S")
+
+
+@pytest.mark.parametrize("kind", ["memfd", "memfd_private", "in_part"])
+def test_usage_takes_no_sum_that_may_be_of_other_pages(kind):
+    with sharing.KINDS[kind](64) as made:
+        row, sum_ = usage_of(made, "S" * 40 + "." * 24)
+    assert (row["swapped"], row["unknown"], sum_) == (0, 64, 40)
+
+
+def test_usage_takes_no_sum_for_a_part_of_a_mapping():
+    with backed.shared_anonymous(64) as made:
+        row, _ = usage_of(made, "S" * 64, slice(48))
+        assert (row["swapped"], row["unknown"]) == (48, 0)  # all pages are
+        row, _ = usage_of(made, "S." * 32, slice(48))
+        assert (row["swapped"], row["unknown"]) == (0, 48)
+
+
+def test_smaps_is_read_twice_however_many_mappings_there_are():
+    """Once for all sums, and once to see that they still hold."""
+
+    def answer():
+        opened = []
+        sys.addaudithook(
+            lambda event, arguments: opened.append(arguments[0]) if event == "open" else None
+        )
+        for made in several:
+            sharing.hide(made)
+        with fpm.PageMap() as pm:
+            pm.usage([m for m in pm.mappings() if m.start in {made.start for made in several}])
+        return opened.count("smaps")
+
+    with contextlib.ExitStack() as stack:
+        several = [stack.enter_context(backed.shared_anonymous(64)) for _ in range(20)]
+        for made in several:
+            sharing.paint(made, "." * 64)
+        assert runas.as_nobody(answer) == 2

@@ -109,20 +109,50 @@ def _count(
     process: Process, rows: list[Mapping], fresh: bool, questions: list[str]
 ) -> npt.NDArray[np.uint64]:
     """Count the pages of each row that answer each question with yes."""
+    asked = tuple(questions)
+    if not RESOLVED.isdisjoint(questions):
+        # Needed to see which mappings are not told page by page.
+        asked += tuple(name for name in ("swapped", "unknown") if name not in questions)
 
     def put(walker: Walker, segments: Segments, _: Spans | None) -> npt.NDArray[np.uint64]:
-        counts = np.zeros((len(questions), max(1, len(segments))), np.uint64)
-        walker.walk(segments, new_sink(tuple(questions)), counts)
+        counts = np.zeros((len(asked), max(1, len(segments))), np.uint64)
+        walker.walk(segments, new_sink(asked), counts)
+        if "unknown" in asked:
+            _take_sums(walker, segments, dict(zip(asked, counts, strict=True)))
         return counts
 
     spans = None if fresh else rows
     totals = np.zeros((len(questions), len(rows)), np.uint64)
     for segments, kept, counts in ask(
-        process, spans, frozenset(questions), put, rows if fresh else None
+        process, spans, frozenset(asked), put, rows if fresh else None
     ):
         if len(segments) == len(rows) and fresh and kept.all():
-            only: npt.NDArray[np.uint64] = counts
+            only: npt.NDArray[np.uint64] = counts[: len(questions)]
             return only
-        for total, pages in zip(totals, counts, strict=True):
+        for total, pages in zip(totals, counts, strict=False):
             np.add.at(total, segments.rows[kept], pages[: len(segments)][kept])
     return totals
+
+
+def _take_sums(
+    walker: Walker, segments: Segments, counts: dict[str, npt.NDArray[np.uint64]]
+) -> None:
+    """Take the sums of smaps for whole mappings of which it is unknown which pages are swapped.
+
+    Swap entries of shared memory are markers, or what no kernel but a patched one makes: the sum
+    would not fit the other columns.
+    """
+    if not segments.stable:
+        return
+    unsure = segments.resolved & ~segments.clipped
+    for name, wanted in (("unknown", True), ("swapped", False)):
+        unsure &= (counts[name][: len(segments)] > 0) == wanted
+    for number in np.flatnonzero(unsure).tolist():
+        count = walker.memory.sums.count(segments.mappings[number])
+        if count is not None:
+            # The sum is a moment older or younger than the entries.
+            count = min(count, int(counts["unknown"][number]))
+            counts["unknown"][number] = 0
+            counts["swapped"][number] = count
+            if "swapped_shared" in counts:
+                counts["swapped_shared"][number] = count
