@@ -173,7 +173,7 @@ def test_pages_beyond_the_end_of_the_file():
             real = oracle_files.swapped(made.start, made.end)
             sum_ = oracle.smaps()[made.start, made.end]["Swap"] // PAGE
             need(sum_ == PAGES - 1, "pages beyond the end of a file in swap", Absent)
-            return real, ask_as(made)
+            return real, ask_as(made, before=lambda: made.read(0, 1))
 
     real, said = runas.in_child(answer)
     assert not any(real)
@@ -242,5 +242,5 @@ def test_smaps_is_read_twice_however_many_mappings_there_are():
     with contextlib.ExitStack() as stack:
         several = [stack.enter_context(backed.shared_anonymous(64)) for _ in range(20)]
         for made in several:
-            sharing.paint(made, "." * 64)
+            sharing.paint(made, "S" * 64)
         assert runas.as_nobody(answer) == 2
