@@ -294,6 +294,11 @@ cdef class Sink:
         return PyBytes_FromStringAndSize(<char *> self.found.regions,
                                          self.found.count * sizeof(abi.page_region))
 
+    @property
+    def run_count(self):
+        """How many runs there are."""
+        return self.found.count
+
     def clear(self, uint64_t start, uint64_t end):
         """Put a span without any page, of state 0."""
         if put_state(&self.sink, start, end, 0) < 0:

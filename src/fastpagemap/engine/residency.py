@@ -48,7 +48,7 @@ _COUNTED = State.PRESENT | State.SWAPPED | State.SHARED | State.EXCLUSIVE
 _WINDOW_BYTES = (1 << 18) * PAGE_SIZE
 _MIN_WINDOW_BYTES = (1 << 13) * PAGE_SIZE
 # Memory with few pages of which the runs are found at a time.
-_REST_BYTES = 1 << 36
+_REST_BYTES = 1 << 44
 # To look at so many blocks between marked ones costs less than another call.
 _MAX_GAP_BLOCKS = 8
 _NO_BARRIERS = np.empty(0, np.uint64)

@@ -16,6 +16,7 @@ from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.questions import QUESTIONS
 from ..model.runs import RUN_DTYPE, Runs, State, edges_of, has_any, runs_of, states_at
+from ..process.limits import affordable
 from ..process.process import Process
 from .shmem import SharedMemory
 from .survey import Segments, Spans, survey
@@ -124,6 +125,8 @@ class Walker:
                 runs = np.frombuffer(found.runs(), RUN_DTYPE)
                 runs = self._look_up_runs(segments, mapping, (low, high), runs)
                 sink.put_runs(low, high, runs, not goes_on)
+                # A process may map what it has in swap many times.
+                affordable(sink.run_count, 2 * RUN_DTYPE.itemsize)
             goes_on = True
         if counts is not None:
             counts[:, number] += np.array(sink.counts(), np.uint64)
