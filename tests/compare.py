@@ -58,14 +58,20 @@ class Said(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What the kernel says of a span: its entries, and what the files behind it have in swap."""
+    """What the kernel says of a span: entries, what files have in swap, where any file is."""
 
     words: list
     in_files: list
+    have_files: list
 
     @classmethod
     def of(cls, start, end, pid):
-        return cls(oracle.words(start, end, pid), oracle_files.in_swap(start, end, pid))
+        readers = oracle.words, oracle_files.in_swap, oracle.have_files
+        return cls(*(read(start, end, pid) for read in readers))
+
+    @property
+    def meanings(self):
+        return list(map(oracle.meaning, self.words, self.have_files))
 
 
 class Answers(NamedTuple):
@@ -174,7 +180,7 @@ def check(pm, start, end, all_known=None):
         lambda: _ask_everything(pm, start, end), lambda: Truth.of(start, end, pm.pid)
     )
     all_known = os.geteuid() == 0 if all_known is None else all_known
-    meanings = [_as_seen(oracle.meaning(word), answers) for word in truth.words]
+    meanings = [_as_seen(meaning, answers) for meaning in truth.meanings]
     pages = answers.pages
     assert (len(pages), pages.start, pages.end) == (len(truth.words), start, end)
     assert pages.entries["value"].tolist() == truth.words
@@ -285,10 +291,9 @@ def _compare_states(mappings, runs, truth, said, start, end):
     """Page by page; of swap, states say what the masks say (`said`), or else the twin."""
     check_runs(runs, mappings)
     told = by_page(runs, start, end)
-    said = said or Said(*zip(*map(_swap_of_page, *truth), strict=True))
-    rows = zip(told, *truth, *said, strict=True)
-    for page, (state, word, _, swapped, unknown) in enumerate(rows):
-        meaning = oracle.meaning(word)
+    said = said or Said(*zip(*map(_swap_of_page, truth.words, truth.in_files), strict=True))
+    rows = zip(told, truth.words, truth.meanings, *said, strict=True)
+    for page, (state, word, meaning, swapped, unknown) in enumerate(rows):
         expected = meaning.present * State.PRESENT | swapped * State.SWAPPED
         expected |= meaning.shared * State.SHARED | meaning.exclusive * State.EXCLUSIVE
         expected |= meaning.soft_dirty * State.SOFT_DIRTY | oracle.decode(word).guard * State.GUARD

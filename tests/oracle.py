@@ -63,14 +63,18 @@ class Meaning(NamedTuple):
     soft_dirty: bool
 
 
-def meaning(word):
-    """Interpret one entry; of shared memory, `swapped` is but the half that entries can tell."""
+def meaning(word, has_file=True):
+    """Interpret one entry; of shared memory, `swapped` is but the half that entries can tell.
+
+    `has_file`: whether a file is mapped there. Where none is, a page with FILE in its entry is the
+    huge zero page.
+    """
     entry = decode(word)
     real = entry.swapped and not entry.guard and entry.swap_type < FIRST_SPECIAL_TYPE
     return Meaning(
         present=entry.present,
         swapped=real,
-        shared=entry.present and entry.file,
+        shared=entry.present and entry.file and has_file,
         exclusive=entry.present and entry.exclusive,
         soft_dirty=entry.soft_dirty,
     )
@@ -154,6 +158,17 @@ def maps(pid="self"):
     """Every line of /proc/PID/maps, in order."""
     with open(f"/proc/{pid}/maps", "rb") as file:
         return [maps_line(line) for line in file.read().split(b"\n")[:-1]]
+
+
+def have_files(start, end, pid="self"):
+    """Of each page of a span, whether its mapping has a file, or is of the kernel's own pages."""
+    answer = [False] * ((end - start) // PAGE)
+    for line in maps(pid):
+        first, last = max(start, line.start), min(end, line.end)
+        if first < last and (line.inode or line.device != "00:00" or line.path.startswith(b"[v")):
+            count = (last - first) // PAGE
+            answer[(first - start) // PAGE : (last - start) // PAGE] = [True] * count
+    return answer
 
 
 def smaps(pid="self"):

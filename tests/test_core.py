@@ -149,6 +149,21 @@ def test_every_question_against_a_slow_twin(sampler, kind, question):
         assert sampler.count(files, made.start, pages, number, False) == sum(wanted)
 
 
+def test_the_huge_zero_page_is_not_shared(sampler):
+    """In any part, beside pages that are; entries alone do not tell that before Linux 7.3."""
+    need(fpm.capabilities().scan, "PAGEMAP_SCAN (Linux 6.7)", Absent)
+    files, each = sampler.Files(), memory.huge_page_pages()
+    with memory.huge_zero(4 * each) as made:
+        made.write(each, each + 1)
+        for first, last in ((0, 4 * each), (0, each), (1, each), (each - 1, 3 * each + 1)):
+            count = last - first
+            mask = np.full(count, 7, np.uint8)
+            assert sampler.mask(files, made.at(first), mask, sampler.SHARED) == 0
+            assert not mask.any()
+            assert sampler.count(files, made.at(first), count, sampler.SHARED) == 0
+            assert sampler.count(files, made.at(first), count, sampler.PRESENT) == count
+
+
 @pytest.mark.root
 def test_swap_entries(sampler, any_swap):
     """In the page table alone: shared memory has none."""

@@ -26,11 +26,10 @@ def facts(start, end, pid="self"):
     """Of each page of a span what it is, by address."""
     swapped = oracle_files.swapped(start, end, pid)
     found = {}
+    have_files = oracle.have_files(start, end, pid)
     for page, word in enumerate(oracle.words(start, end, pid)):
-        told = oracle.meaning(word)
-        # Root, who looks into the files, leaves nothing unknown.
-        row = (told.present, swapped[page], told.shared, told.exclusive, False)
-        found[start + page * PAGE] = row
+        told = oracle.meaning(word, have_files[page])
+        found[start + page * PAGE] = (told.present, swapped[page], told.shared, told.exclusive)
     return found
 
 

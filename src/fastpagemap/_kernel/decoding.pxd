@@ -29,6 +29,8 @@ cdef enum:
     SWAPPED_SHARED = 1 << 9
     MARKER = 1 << 10    # a swap entry that is no swap: a marker, migration or poison entry
     UFFD_WP = 1 << 11
+    # Not of a page: what backs it has no pages of files, whatever entries say.
+    NEVER_SHARED = 1 << 12
     USER_STATE = (1 << 10) - 1
 
 cdef enum:

@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.decoding cimport BATCH_PAGES, HUGE, PRESENT, ZERO
-from fastpagemap._kernel.entries cimport mark_zero, read_batch, read_span
+from fastpagemap._kernel.entries cimport (PAGES_PER_HUGE_PAGE, mark_zero, read_batch, read_span)
 from fastpagemap._kernel.plan cimport cursor_t, plan_t, state_of_categories
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
@@ -16,8 +16,6 @@ cdef enum:
     # Huge pages that one scan is asked about, at most.
     MAX_HUGE_BLOCKS = 512
 
-# The smallest huge page spans as many pages as a page table has entries.
-cdef uint64_t PAGES_PER_HUGE_PAGE = (<uint64_t> 1 << PAGE_SHIFT) >> 3
 cdef uint64_t HUGE_PAGE_BYTES = PAGES_PER_HUGE_PAGE << PAGE_SHIFT
 
 

@@ -10,7 +10,7 @@ from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.decoding cimport BATCH_PAGES, HUGE, PRESENT, ZERO
+from fastpagemap._kernel.decoding cimport BATCH_PAGES, HUGE, NEVER_SHARED, PRESENT, ZERO
 from fastpagemap._kernel.entries cimport add_to_present, read_batch, read_span
 from fastpagemap._kernel.huge cimport read_huge_region, read_with_huge
 from fastpagemap._kernel.plan cimport (COMPLEMENT, DIRECT, READ, cursor_t, match_t, plan_t,
@@ -76,7 +76,7 @@ cdef ssize_t read_regions(int fd, const plan_t *plan, sink_t *sink,
         got = read_batch(fd, at, pages, sink, plan.present_state, scratch, states)
         if got < 0:
             return got
-        if plan.scanned:
+        if plan.returns & abi.PAGE_IS_PFNZERO:
             add_scanned(at, states, pages, regions, count)
         if put_states(sink, at, states, pages) < 0:
             return -ENOMEM
@@ -105,18 +105,20 @@ cdef inline void to_states(const plan_t *plan, abi.page_region *regions, int cou
             categories = regions[i].categories
             state = state_of_categories(categories)
             if state & PRESENT:
-                state |= plan.present_state
+                state |= plan.present_state & <uint16_t> ~NEVER_SHARED
         regions[i].categories = state
 
 
 cdef ssize_t put_scanned(int fd, const cursor_t *cursor, const plan_t *plan, sink_t *sink,
                          abi.page_region *regions, int count, uint64_t reached) noexcept nogil:
     """Answer for all pages up to `reached`; return what reading cost, counted in entries."""
-    cdef uint16_t rest = PRESENT | plan.present_state if cursor.mode == COMPLEMENT else 0
+    cdef uint16_t rest = 0
     cdef uint64_t at = cursor.at, end
     cdef ssize_t read = 0, got
     cdef int done = 0, first = next_to_read(plan, regions, 0, count), last, further
     cdef bint huge
+    if cursor.mode == COMPLEMENT:
+        rest = (PRESENT | plan.present_state) & <uint16_t> ~NEVER_SHARED
     while first < count:
         # Regions that lie close together are read together.
         last = first

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import pagecache
+from .._kernel import pagecache, scan
 from .._kernel.entries import read_small
 from .._kernel.plan import Plan
 from .._kernel.sinks import Sink
 from .._kernel.walk import SMALL_PAGES
-from ..model.entry import PAGE_SIZE, Category
+from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category
 from ..model.questions import States
-from ..model.runs import State
+from ..model.runs import State, has_any
 from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import within
 from ..process.probes import asks_again
@@ -25,7 +25,7 @@ from .survey import RESOLVED, Segments, Spans
 from .table import Backing
 from .walk import Walker, ask, new_sink, pages_of
 
-__all__ = ["fill", "fill_states", "read"]
+__all__ = ["fill", "fill_states", "huge_zero", "read"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -53,7 +53,7 @@ def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None
         fill(process, start, end - PAGE_SIZE, {name: mask[:-1] for name, mask in masks.items()})
         return
     sink = new_sink(tuple(masks), start, tuple(masks.values()))
-    _fill(process, start, end, frozenset(masks), sink)
+    _fill(process, start, end, frozenset(masks), sink, lambda: masks["shared"].any())
 
 
 @asks_again
@@ -62,18 +62,34 @@ def fill_states(
 ) -> None:
     """Fill the states of a span's pages, as far as the questions need them."""
     swap = SwapUse()
-    _fill(process, start, end, questions, Sink((), start, states=states))
+    sink = Sink((), start, states=states)
+    _fill(process, start, end, questions, sink, lambda: has_any(states, State.SHARED).any())
     if swap.was_none():
         states &= ~np.uint16(State.SWAPPED)
 
 
-def _fill(process: Process, start: int, end: int, questions: frozenset[str], sink: Sink) -> None:
+def _fill(
+    process: Process,
+    start: int,
+    end: int,
+    questions: frozenset[str],
+    sink: Sink,
+    any_shared: Callable[[], np.bool_],
+) -> None:
+    """Put the answers to some questions about a span into a sink.
+
+    `any_shared` returns whether the sink has a page that is shared.
+    """
     small = end - start < _MIN_LOOKUP_PAGES * PAGE_SIZE and not _needs_backing(questions)
     resolving = not questions.isdisjoint(RESOLVED) and pagecache.swap_in_use()
     if small and not (resolving and within(process, start, end, files=True)):
         read_small(process.pagemap, process.path, start, end, sink)
-        # Shared memory may have been mapped there before the entries were read.
-        if not (resolving and within(process, start, end, files=True)):
+        # Shared memory may have been mapped there before the entries were read. And before Linux
+        # 6.7 only the mapping tells the huge zero page from pages of files.
+        if not (
+            (resolving and within(process, start, end, files=True))
+            or (not categories() and "shared" in questions and any_shared())
+        ):
             return
 
     def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
@@ -102,6 +118,20 @@ def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
             mapped = next(found, None)
         if at < end:
             yield at, end
+
+
+def huge_zero(process: Process, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the parts of a span where a page with FILE in its entry can only be the huge zero one.
+
+    A scan tells it. Before Linux 6.7, which has none, these are the parts without any file.
+    """
+    if not categories():
+        found = [mapping for mapping in within(process, start, end) if mapping.anonymous]
+        return [(max(start, mapping.start), min(end, mapping.end)) for mapping in found]
+    asked = Category.HUGE | Category.PFNZERO
+    starts, ends = np.array([[start], [end]], np.uint64)
+    regions = scan.regions(process.pagemap, process.path, starts, ends, asked, 0, 0, asked)
+    return [row[:2] for row in np.frombuffer(regions, REGION_DTYPE).tolist()]
 
 
 @functools.cache

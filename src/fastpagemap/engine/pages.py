@@ -14,7 +14,7 @@ from ..model.questions import mask
 from ..process.capabilities import need_soft_dirty
 from ..process.limits import affordable
 from ..process.process import Process
-from .masks import read
+from .masks import huge_zero, read
 from .shmem import SharedMemory, SwapUse, unresolved_question
 from .survey import RESOLVED, Segments, no_segments, survey
 from .walk import pages_of
@@ -119,8 +119,20 @@ class Pages:
 
     @functools.cached_property
     def shared(self) -> Mask:
-        """The page is present and a file page or shared-anonymous page (bit 61)."""
-        return self._mask("shared")
+        """The page is present and a file page or shared-anonymous page (bit 61).
+
+        Before Linux 7.3 the huge zero page has the bit, too. On first use of this it is looked up
+        where that is mapped now.
+        """
+        shared = mask(self.entries, "shared")
+        pages = np.flatnonzero(shared & ~self.exclusive)
+        if len(pages):
+            first, end = int(pages[0]), int(pages[-1]) + 1
+            size, process = entry.PAGE_SIZE, self._memory.process
+            with contextlib.suppress(OSError):
+                for span in huge_zero(process, self.start + first * size, self.start + end * size):
+                    shared[pages_of(self.start, *span)] = False
+        return shared
 
     @functools.cached_property
     def exclusive(self) -> Mask:

@@ -126,6 +126,8 @@ def _from_entries(
             stop = min(at + _WINDOW_PAGES * PAGE_SIZE, high)
             words = np.empty((stop - at) // PAGE_SIZE, np.uint64)
             process.read_entries(at, words)
+            if mapping.anonymous:  # as a scan does: the huge zero page is of no file
+                words &= ~np.uint64(Flag.FILE)
             if hugetlb:  # as a scan does: entries of hugetlb pages never have the bit
                 words[(words & Flag.PRESENT) != 0] |= np.uint64(Flag.SOFT_DIRTY)
             found.append(_runs(at, words, *asked))

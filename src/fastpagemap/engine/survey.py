@@ -21,7 +21,7 @@ from ..model.entry import PAGE_SIZE
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.runs import bounds
 from ..process.backing import Backings, kernel_tmpfs
-from ..process.capabilities import soft_dirty
+from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings, within
 from ..process.process import Process
 from .table import Backing
@@ -196,7 +196,8 @@ def _classify(
     resolving = not RESOLVED.isdisjoint(questions) and pagecache.swap_in_use()
     dirty = "soft_dirty" in questions and soft_dirty()
     numbers: set[int] = set()
-    if "exclusive" not in questions:  # else entries are read anyway, and tell
+    # Else entries are read anyway, and a scan tells the huge zero page among them.
+    if "exclusive" not in questions or not categories():
         numbers.update(np.flatnonzero(sizes >= np.uint64(_SMALL_BYTES)).tolist())
     if resolving or dirty:
         numbers.update(number for number, mapping in enumerate(chosen) if mapping.device)

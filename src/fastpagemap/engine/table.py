@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .._kernel.plan import Plan
 from ..model.entry import Category
-from ..model.questions import Match
+from ..model.questions import NEVER_SHARED, Match
 from ..model.runs import State
 from ..process.capabilities import categories, one_entry_tells
 
@@ -24,7 +24,7 @@ class Backing(enum.IntEnum):
 
     # A file, a device, or not looked up: the pages may be anything.
     UNKNOWN = 0
-    # No page is of a file, except the huge zero page before Linux 7.3.
+    # No page is of a file. Entries say so of the huge zero page before Linux 7.3.
     ANONYMOUS = 1
     # Shared memory, mapped MAP_SHARED: every present page is of a file.
     SHMEM = 2
@@ -76,11 +76,14 @@ QUESTIONS = {
     Backing.UNKNOWN: _ALWAYS,
     Backing.HUGETLB: _ALWAYS,
     Backing.SHMEM: _ALWAYS | {"shared": Row(PRESENT, PRESENT)},
-    Backing.ANONYMOUS: _ALWAYS
-    | {"shared": Row(Category.PFNZERO, PRESENT | HUGE_ZERO, _match(HUGE_ZERO))},
+    Backing.ANONYMOUS: _ALWAYS | {"shared": Row(NONE, NONE)},
 }
 # The states of every present page of such memory, whatever a scan or an entry says.
-_PRESENT_STATE = {Backing.SHMEM: State.SHARED, Backing.HUGETLB: State.SOFT_DIRTY}
+_PRESENT_STATE = {
+    Backing.ANONYMOUS: NEVER_SHARED,
+    Backing.SHMEM: int(State.SHARED),
+    Backing.HUGETLB: int(State.SOFT_DIRTY),
+}
 
 
 def plan(backing: Backing, questions: frozenset[str]) -> Plan:
@@ -97,12 +100,15 @@ def _plan(backing: Backing, questions: frozenset[str], told: Category) -> Plan:
     for row in rows:
         anyof |= row.anyof
         returns |= row.returns
-    present_state = int(_PRESENT_STATE.get(backing, 0))
+    present_state = _PRESENT_STATE.get(backing, 0)
+    told = categories()
     if not told or (anyof | returns) & ~told:
         return Plan(scan=False, present_state=present_state)
     one_entry = one_entry_tells() or backing is Backing.HUGETLB or "exclusive" not in questions
     scanned = int(State.HUGE) if "huge" in questions or "zero" in questions else 0
-    if any(row is _ENTRIES_TELL for row in rows) and one_entry and HUGE_ZERO & told == HUGE_ZERO:
+    # Entries do not tell the huge zero page from pages of files.
+    helps = one_entry or "shared" in questions
+    if any(row is _ENTRIES_TELL for row in rows) and helps and HUGE_ZERO & told == HUGE_ZERO:
         scanned |= int(State.HUGE)
         returns |= HUGE_ZERO
     if "zero" in questions:

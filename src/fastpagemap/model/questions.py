@@ -9,13 +9,15 @@ from .._kernel import sinks
 from .entry import output, values
 from .runs import Addresses, State
 
-__all__ = ["MARKER", "QUESTIONS", "Match", "States", "mask", "matching"]
+__all__ = ["MARKER", "NEVER_SHARED", "QUESTIONS", "Match", "States", "mask", "matching"]
 
 States = npt.NDArray[np.uint16]
 
 # Internal states: a swap entry that is no swap, and write protection by userfaultfd.
 MARKER = 1 << 10
 _UFFD_WP = 1 << 11
+NEVER_SHARED = 1 << 12
+"""Of a plan: the pages are never SHARED, whatever entries say."""
 
 
 class Match(NamedTuple):

@@ -57,7 +57,7 @@ class State(UInt64Flag):
     SWAPPED_SHARED = 1 << 9
 
 
-def has_any(states: Addresses, state: State) -> npt.NDArray[np.bool_]:
+def has_any(states: Addresses | npt.NDArray[np.uint16], state: State) -> npt.NDArray[np.bool_]:
     """Return which states have any of the flags."""
     found: npt.NDArray[np.bool_] = (states & state) != 0
     return found
