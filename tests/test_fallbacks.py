@@ -152,7 +152,7 @@ def test_a_file_that_is_only_to_be_read(layout, error):
         said = ask_painted(made, layout, before=before)
     honest(said, expected(layout))
     if error:
-        assert any(said.unknown) == (layout is MIXED)
+        assert any(said.unknown) == (layout is not NONE)
 
 
 def test_mincore_says_so_when_it_may_not_tell():

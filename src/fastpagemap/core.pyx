@@ -11,6 +11,7 @@ from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.scan cimport pace_t
 from fastpagemap._kernel.sinks cimport sink_t
 
+from ._kernel.pagecache import swap_in_use
 from .engine.table import Backing, plan
 
 cdef extern from "fastpagemap.h" nogil:
@@ -79,6 +80,8 @@ def _take_plans():
 
 
 _take_plans()
+# Finds out which swap types are reserved.
+swap_in_use()
 
 
 cdef void ask(sink_t *sink, int state, uint64_t origin, uint8_t *mask,

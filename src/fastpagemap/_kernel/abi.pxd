@@ -67,7 +67,6 @@ cdef extern from "uapi.h" nogil:
     const int PM_SWAP
     const int PM_PRESENT
     const int SWAP_TYPE_BITS
-    const int SWAP_TYPES_RESERVED
 
     const long SYS_memfd_create
     const unsigned int MFD_CLOEXEC "FPM_MFD_CLOEXEC"

@@ -39,4 +39,6 @@ cdef enum:
 
 # The states of `count` entries.
 cdef void decode_states(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil
+# Of another kernel's entries: UNKNOWN where a type may be reserved, or not.
+cdef void doubt_types(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil
 cdef void decode_pages(const uint64_t *entries, page_t *pages, size_t count) noexcept nogil

@@ -5,12 +5,18 @@ from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
 
+from .swap_types import MAX_RESERVED, MIN_RESERVED
+
 cdef enum:
     # Entries that are skipped together if all are 0.
     ZERO_CHECK_ENTRIES = 128
 
 cdef uint64_t PFRAME = (<uint64_t> 1 << abi.PM_PFRAME_BITS) - 1
 cdef uint64_t SWAP_TYPE = (<uint64_t> 1 << abi.SWAP_TYPE_BITS) - 1
+# Types that are reserved by this kernel, as far as is known, and by others.
+cdef uint64_t RESERVED = MAX_RESERVED
+cdef uint64_t FIRST_DOUBTFUL_TYPE = SWAP_TYPE + 1 - MAX_RESERVED
+cdef uint64_t DOUBTFUL_TYPES = MAX_RESERVED - MIN_RESERVED
 
 # Shifts in place of comparisons let the compiler vectorise the loops. All bits of a state but one
 # come from the flags, bits 48-63 of the entry: narrowed to 16 bits, they cost a quarter.
@@ -44,7 +50,7 @@ cdef inline bint is_marker(uint64_t entry) noexcept nogil:
     Adding the number of reserved types carries out of the type's bits for those types alone. The
     type reads 0 without CAP_SYS_ADMIN: then only bit 58 tells guard regions apart.
     """
-    return (((entry & SWAP_TYPE) + abi.SWAP_TYPES_RESERVED) >> abi.SWAP_TYPE_BITS) & 1
+    return (((entry & SWAP_TYPE) + RESERVED) >> abi.SWAP_TYPE_BITS) & 1
 
 
 cdef void decode_some(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil:
@@ -73,6 +79,14 @@ cdef void decode_states(const uint64_t *entries, uint16_t *states, size_t count)
         done += part
 
 
+cdef void doubt_types(const uint64_t *entries, uint16_t *states, size_t count) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        if states[i] & (SWAPPED | MARKER) and (
+                (entries[i] & SWAP_TYPE) - FIRST_DOUBTFUL_TYPE < DOUBTFUL_TYPES):
+            states[i] = (states[i] & <uint16_t> ~(SWAPPED | MARKER)) | UNKNOWN
+
+
 cdef void decode_pages(const uint64_t *entries, page_t *pages, size_t count) noexcept nogil:
     cdef size_t i
     cdef uint64_t entry, frame
@@ -93,6 +107,13 @@ cdef void decode_pages(const uint64_t *entries, page_t *pages, size_t count) noe
 
 
 # ---- for Python --------------------------------------------------------------------------------
+
+def set_reserved_types(uint64_t count):
+    """Set how many swap types are taken for reserved: at first as many as any kernel has."""
+    global RESERVED
+    RESERVED = count
+
+
 
 def decode(const uint64_t[::1] entries, page_t[::1] pages):
     """Decode `entries` into `pages` of the same length."""

@@ -15,7 +15,9 @@ from fastpagemap._kernel cimport abi
 
 import os
 
-from .failures import failure, is_refusal
+from .decoding import set_reserved_types
+from .failures import failure
+from .swap_types import reserved_types
 
 TMPFS_MAGIC = abi.TMPFS_MAGIC
 # Flags of mmap for a file of huge pages, of which none is reserved.
@@ -261,14 +263,19 @@ def file_system(int fd):
     return found.f_type
 
 
+# How much swap there was when the reserved types were last found out: areas may be added.
+cdef unsigned long KNOWN_SWAP = 0
+
+
 def swap_in_use():
     """Return whether anything is swapped out on this machine; True if that cannot be found out."""
     cdef abi.sysinfo_t found
+    global KNOWN_SWAP
     if abi.sysinfo(&found) < 0:
-        error = failure(errno, "sysinfo")
-        if not is_refusal(error):
-            raise error
-        return swap_in_meminfo()
+        raise failure(errno, "sysinfo")
+    if found.totalswap != KNOWN_SWAP:
+        set_reserved_types(reserved_types())
+        KNOWN_SWAP = found.totalswap
     return found.freeswap != found.totalswap
 
 

@@ -8,7 +8,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.decoding cimport BATCH_PAGES, USER_STATE, decode_states
+from fastpagemap._kernel.decoding cimport BATCH_PAGES, USER_STATE, decode_states, doubt_types
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 
 cdef enum:
@@ -328,7 +328,10 @@ cdef class Sink:
             raise MemoryError
 
     def put_entries(self, uint64_t start, const uint64_t[::1] entries):
-        """Put the entries of pages, from any source."""
+        """Put the entries of pages, from any kernel.
+
+        Swap types that some kernels reserve, and others do not, make a page UNKNOWN.
+        """
         cdef size_t done = 0, count = entries.shape[0], part
         cdef uint16_t[BATCH_PAGES] states
         cdef int problem = 0
@@ -336,6 +339,7 @@ cdef class Sink:
             while done < count and problem == 0:
                 part = min(count - done, <size_t> BATCH_PAGES)
                 decode_states(&entries[done], states, part)
+                doubt_types(&entries[done], states, part)
                 problem = put_states(&self.sink, start + (done << PAGE_SHIFT), states, part)
                 done += part
         if problem < 0:

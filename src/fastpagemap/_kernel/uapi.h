@@ -17,10 +17,8 @@
 #define PM_PRESENT 63
 
 /* Swap entries put the type in the low bits, the offset above (include/linux/swap.h). The highest
- * types are no swap areas: PTE markers, migration, hwpoison and device-private entries. At most
- * nine are reserved, fewer where the kernel was built without one of them. */
+ * types are no swap areas: swap_types.py. */
 #define SWAP_TYPE_BITS 5
-#define SWAP_TYPES_RESERVED 9
 
 /* cachestat(2), Linux 6.5: how many pages of a range of a file are in the page cache, and how many
  * were evicted. For shared memory, evicted means swapped out. One number on every architecture. */
