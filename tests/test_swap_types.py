@@ -26,9 +26,15 @@ def test_the_twenty_fourth_area():
             pm.swapped(made.start, made.end)  # when there were few
             while len(swap.areas()) < 23:
                 stack.enter_context(swap.zram_swap(1 << 20, priority=0))
-            stack.enter_context(swap.zram_swap(16 << 20, priority=32700))
-            swap.pageout(made.start, made.end)
-            types = {oracle.decode(word).swap_type for word in oracle.words(made.start, made.end)}
+            types = set()
+            for priority in range(32700, 32705):
+                # others may take their areas away: then the new one gets the number of that
+                if min(types, default=0) < 23:
+                    stack.enter_context(swap.zram_swap(16 << 20, priority=priority))
+                    made.write()
+                    swap.pageout(made.start, made.end)
+                    words = oracle.words(made.start, made.end)
+                    types = {oracle.decode(word).swap_type for word in words}
             (mapping,) = (m for m in pm.mappings() if m.start == made.start)
             runs = pm.states([mapping])
             inside = runs[(runs["state"] & fpm.State.SWAPPED) != 0]
@@ -41,7 +47,7 @@ def test_the_twenty_fourth_area():
             return types, answers
 
     types, answers = runas.in_child(ask)
-    assert types == {23}
+    assert min(types) >= 23
     assert answers == [PAGES] * 4
 
 
