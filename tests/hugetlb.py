@@ -16,6 +16,7 @@ _POOL = "/proc/sys/vm/nr_hugepages"
 _SIZES = "/sys/kernel/mm/hugepages"
 _MFD_HUGETLB = 4
 _SHM_HUGETLB = 0o4000
+_SIZE_SHIFT = 26  # in the flags of mmap: of the size's logarithm
 
 
 def hugetlb(pages):
@@ -36,6 +37,21 @@ def hugetlb_memfd(pages):
 def hugetlb_sysv(pages):
     """A SysV segment, its first half written."""
     return _half(_made(pages, None, least=2))
+
+
+def small_hugetlb():
+    """A mapping of four of the smallest hugetlb pages there are, of few pages each; all written."""
+    sizes = [int(name.split("-")[1].removesuffix("kB")) << 10 for name in os.listdir(_SIZES)]
+    size = min(sizes, default=0)
+    need(0 < 4 * size < 512 * PAGE, "small hugetlb pages", Absent)
+    pool = f"{_SIZES}/hugepages-{size >> 10}kB/nr_hugepages"
+    with contextlib.ExitStack() as undo:
+        before = linux.read_int(pool)
+        linux.write_text(pool, before + 4)
+        undo.callback(linux.write_text, pool, before)
+        need(linux.read_int(pool) == before + 4, "free hugetlb pages")
+        flags = PRIVATE | linux.MAP_HUGETLB | (size.bit_length() - 1) << _SIZE_SHIFT
+        return Memory(4 * size // PAGE, flags, align=size, undo=undo.pop_all()).write()
 
 
 def _half(memory):

@@ -262,3 +262,19 @@ def test_all_of_hugetlb_that_is_there_is_dirty(make):
         assert dirty(made) == present != []
         made.write(7, 8, value=9)
         assert dirty(made) == present
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("flags", [backed.FILE_SHARED, backed.FILE_PRIVATE])
+def test_untouched_pages_of_shared_memory_once_anything_is_swapped(flags, any_swap):
+    """They are in a new mapping, so they are dirty, before the first page that is there, too."""
+    with memory.touched(100) as other, backed.mapped(backed.sized_memfd(1000), 1000, flags) as made:
+        swap.pageout(other.start, other.end)
+        made.write(900, 901)
+        assert dirty(made) == list(range(1000))
+        with fpm.PageMap() as pm:
+            mappings = [m for m in pm.mappings() if m.start == made.start]
+            for runs in (pm.states(mappings), pm.snapshot().states):
+                runs = runs[(runs["state"] & fpm.State.SOFT_DIRTY) != 0]
+                runs = runs[(made.start <= runs["start"]) & (runs["end"] <= made.end)]
+                assert (runs["end"] - runs["start"]).sum() == 1000 * PAGE

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 import fastpagemap as fpm
+import hugetlb
 import kinds
 import memory
 import oracle
@@ -105,6 +106,18 @@ def test_sums_are_usage_and_smaps(any_swap):
 
 def _scans():
     need(categories(), "PAGEMAP_SCAN (Linux 6.7)", Absent)
+
+
+@pytest.mark.root
+def test_a_small_mapping_of_hugetlb():
+    """On arm64 such a page may be of 16 pages: too few for any other kind of huge page."""
+    with hugetlb.small_hugetlb() as made, fpm.PageMap() as pm:
+        (mapping,) = (m for m in pm.mappings() if m.start == made.start)
+        told = by_page(pm.states([mapping]), made.start, made.end)
+        assert all(state & State.HUGE and state & State.PRESENT for state in told)
+        assert pm.usage([mapping])["huge"][0] == made.end - made.start
+        (row,) = (row for row in pm.snapshot().usage() if row["start"] == made.start)
+        assert row["huge"] == made.end - made.start
 
 
 @pytest.mark.parametrize("kind", ["huge", "huge_zero", "hugetlb"])

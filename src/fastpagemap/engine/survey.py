@@ -7,9 +7,11 @@ the same mapping is there before and after.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -183,6 +185,25 @@ def _overlapping(
         yield current[number]
 
 
+@functools.cache
+def _small_hugetlb_sizes() -> tuple[str, ...]:
+    """Return the directories of hugetlb page sizes that fit into small mappings, as on arm64."""
+    directory, names = "/sys/kernel/mm/hugepages", []
+    with contextlib.suppress(OSError):
+        names = os.listdir(directory)
+    sizes = {name: int(name.removeprefix("hugepages-").removesuffix("kB")) << 10 for name in names}
+    return tuple(f"{directory}/{name}" for name, size in sizes.items() if size < _SMALL_BYTES)
+
+
+def _has_small_hugetlb() -> bool:
+    """Return whether there is any hugetlb page that fits into a small mapping."""
+    for directory in _small_hugetlb_sizes():
+        with contextlib.suppress(OSError), open(f"{directory}/nr_hugepages", "rb") as file:
+            if int(file.read()):
+                return True
+    return False
+
+
 def _classify(
     backings: Backings, questions: frozenset[str], chosen: list[Mapping], sizes: Addresses
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
@@ -195,11 +216,12 @@ def _classify(
     resolved = np.zeros(len(chosen), bool)
     resolving = not RESOLVED.isdisjoint(questions) and pagecache.swap_in_use()
     dirty = "soft_dirty" in questions and soft_dirty()
+    hugetlb = dirty or ("huge" in questions and _has_small_hugetlb())
     numbers: set[int] = set()
     # Else entries are read anyway, and a scan tells the huge zero page among them.
     if "exclusive" not in questions or not categories():
         numbers.update(np.flatnonzero(sizes >= np.uint64(_SMALL_BYTES)).tolist())
-    if resolving or dirty:
+    if resolving or hugetlb:
         numbers.update(number for number, mapping in enumerate(chosen) if mapping.device)
     for number in numbers:
         mapping = chosen[number]
@@ -209,11 +231,11 @@ def _classify(
             kinds[number] = Backing.ANONYMOUS
             continue
         # Mounts are read only if they make a difference.
-        known = resolving or dirty
+        known = resolving or hugetlb
         shmem = backings.is_shmem(mapping) if known else mapping.device == kernel_tmpfs()
         if shmem and mapping.shared:
             kinds[number] = Backing.SHMEM
-        elif dirty and backings.is_hugetlb(mapping):
+        elif hugetlb and backings.is_hugetlb(mapping):
             kinds[number] = Backing.HUGETLB
         resolved[number] = resolving and shmem is not False
     return kinds, resolved

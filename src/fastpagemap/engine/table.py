@@ -78,7 +78,7 @@ QUESTIONS = {
     Backing.SHMEM: _ALWAYS | {"shared": Row(PRESENT, PRESENT)},
     Backing.ANONYMOUS: _ALWAYS | {"shared": Row(NONE, NONE)},
 }
-# The states of every present page of such memory, whatever a scan or an entry says.
+# The states of every present page of such memory, as far as asked, whatever a scan or entry says.
 _PRESENT_STATE = {
     Backing.ANONYMOUS: NEVER_SHARED,
     Backing.SHMEM: int(State.SHARED),
@@ -101,6 +101,8 @@ def _plan(backing: Backing, questions: frozenset[str], told: Category) -> Plan:
         anyof |= row.anyof
         returns |= row.returns
     present_state = _PRESENT_STATE.get(backing, 0)
+    if "soft_dirty" not in questions:
+        present_state &= ~int(State.SOFT_DIRTY)
     told = categories()
     if not told or (anyof | returns) & ~told:
         return Plan(scan=False, present_state=present_state)

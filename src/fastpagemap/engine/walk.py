@@ -63,7 +63,9 @@ class Walker:
     ) -> None:
         """Walk over segments; add to ``counts[i, j]`` segment j's pages that question i counts."""
         numbers = np.arange(len(segments), dtype=np.int64)
-        kinds = segments.backings | segments.clipped * np.uint8(kernel.CLIPPED_FLAG)
+        # Small segments are read: not parts of huge pages, nor hugetlb pages, which may be small.
+        scanned = segments.clipped | (segments.backings == Backing.HUGETLB)
+        kinds = segments.backings | scanned * np.uint8(kernel.CLIPPED_FLAG)
         done = 0
         for alone in [*np.flatnonzero(segments.resolved).tolist(), len(segments)]:
             if done < alone:
