@@ -207,9 +207,9 @@ class PageMap:
         Shared memory is looked up in its file, opened through /proc/PID/map_files (CAP_SYS_ADMIN or
         CAP_CHECKPOINT_RESTORE), else through /proc/PID/fd or by its path. With cachestat (Linux
         6.5) the answer is exact. Before, SEEK_DATA and mincore are asked: they take a swapped page
-        with a copy in the swap cache for not swapped. If the file cannot be opened or asked, smaps
-        tells whether none or all of a mapping's pages are swapped. All other pages are in
-        `unknown`.
+        with a copy in the swap cache for not swapped. If the file cannot be opened or asked, the
+        sums of smaps are taken where they prove that no page of the file is swapped, or that all
+        pages of a mapping are. All other pages are in `unknown`.
         """
         return self._mask("swapped", start, end, out)
 
@@ -224,7 +224,9 @@ class PageMap:
     def shared(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages are present and file pages or shared-anonymous pages (bit 61).
 
-        Before Linux 7.3 the huge zero page is misreported as one.
+        The zero page is not one of them, nor is the huge zero page, though its entry has the bit
+        before Linux 7.3. Before Linux 6.7 it is told by its mapping, which has no file; in a
+        private mapping of /dev/zero it is misreported there.
         """
         return self._mask("shared", start, end, out)
 
@@ -362,7 +364,9 @@ class PageMap:
             Structured, one row for each mapping, all fields uint64, in bytes: ``start``, ``end``,
             ``size``, ``present``, ``swapped``, ``swapped_shared`` (the part of ``swapped`` in
             shared memory), ``unknown``, ``shared``, ``exclusive``, ``soft_dirty``, ``huge``
-            (mapped as huge pages, without the huge zero page).
+            (mapped as huge pages, without the huge zero page). Where the file behind a whole
+            mapping cannot be asked which pages are swapped, ``swapped`` and ``swapped_shared`` are
+            taken from smaps, if its sum cannot be of any other pages.
 
         Raises
         ------
