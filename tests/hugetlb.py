@@ -40,18 +40,18 @@ def hugetlb_sysv(pages):
 
 
 def small_hugetlb():
-    """A mapping of four of the smallest hugetlb pages there are, of few pages each; all written."""
+    """A mapping of two of the smallest hugetlb pages there are, of few pages each; all written."""
     sizes = [int(name.split("-")[1].removesuffix("kB")) << 10 for name in os.listdir(_SIZES)]
     size = min(sizes, default=0)
-    need(0 < 4 * size < 512 * PAGE, "small hugetlb pages", Absent)
+    need(0 < 2 * size < 512 * PAGE, "small hugetlb pages", Absent)
     pool = f"{_SIZES}/hugepages-{size >> 10}kB/nr_hugepages"
     with contextlib.ExitStack() as undo:
         before = linux.read_int(pool)
-        linux.write_text(pool, before + 4)
+        linux.write_text(pool, before + 2)
         undo.callback(linux.write_text, pool, before)
-        need(linux.read_int(pool) == before + 4, "free hugetlb pages")
+        need(linux.read_int(pool) == before + 2, "free hugetlb pages")
         flags = PRIVATE | linux.MAP_HUGETLB | (size.bit_length() - 1) << _SIZE_SHIFT
-        return Memory(4 * size // PAGE, flags, align=size, undo=undo.pop_all()).write()
+        return Memory(2 * size // PAGE, flags, align=size, undo=undo.pop_all()).write()
 
 
 def _half(memory):

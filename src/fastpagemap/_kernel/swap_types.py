@@ -27,7 +27,8 @@ def reserved_types() -> int:
     # Linux 5.19 added markers, a third type for migration, and one for errors, which 6.2 removed.
     count = 2 if version < (5, 19) else 5 if version < (6, 2) else 4
     count += os.path.exists("/proc/sys/vm/memory_failure_early_kill")
-    if b"\npgalloc_device " in _content("/proc/vmstat") and _may_have_device_types():
+    counters = _content("/proc/vmstat")
+    if (not counters or b"\npgalloc_device " in counters) and _may_have_device_types():
         count += 2 if version < (5, 14) else 4 if version < (6, 15) else 3
     return count
 
@@ -48,9 +49,9 @@ def _has_device_types() -> bool:
 
 
 def _content(path: str) -> bytes:
-    """Return the content of a file; nothing if it cannot be read."""
+    """Return the content of a file; nothing if it is not there, or forbidden."""
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return b""

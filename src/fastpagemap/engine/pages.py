@@ -129,7 +129,7 @@ class Pages:
         if len(pages):
             first, end = int(pages[0]), int(pages[-1]) + 1
             size, process = entry.PAGE_SIZE, self._memory.process
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(ProcessLookupError):
                 for span in huge_zero(process, self.start + first * size, self.start + end * size):
                     shared[pages_of(self.start, *span)] = False
         return shared
