@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .swap_types import MAX_RESERVED as MAX_RESERVED
+from .swap_types import MIN_RESERVED as MIN_RESERVED
+
 __pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 

@@ -114,7 +114,6 @@ def set_reserved_types(uint64_t count):
     RESERVED = count
 
 
-
 def decode(const uint64_t[::1] entries, page_t[::1] pages):
     """Decode `entries` into `pages` of the same length."""
     if entries.shape[0] != pages.shape[0]:

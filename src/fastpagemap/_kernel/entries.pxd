@@ -20,7 +20,7 @@ cdef uint64_t PAGES_PER_HUGE_PAGE
 
 
 cdef inline void add_to_present(uint16_t *states, size_t count, uint16_t extra) noexcept nogil:
-    """Add to the states of present pages. Before Linux 7.3 entries call the huge zero page SHARED."""
+    """Add to the states of present pages; entries call the huge zero page SHARED before 7.3."""
     cdef uint16_t kept = ~<uint16_t> (SHARED | NEVER_SHARED)
     cdef size_t i
     for i in range(count):

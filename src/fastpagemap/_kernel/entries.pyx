@@ -79,7 +79,7 @@ cdef void clear_huge_zero(int fd, uint64_t at, uint16_t *states, size_t count) n
     cdef uint64_t number = at >> PAGE_SHIFT
     cdef size_t first = 0, last, page
     while first < count:
-        last = min(count, (number // PAGES_PER_HUGE_PAGE + 1) * PAGES_PER_HUGE_PAGE - number + first)
+        last = min(count, first + PAGES_PER_HUGE_PAGE - number % PAGES_PER_HUGE_PAGE)
         if is_shared(states[first]) and is_shared(states[last - 1]):
             memset(&arg, 0, sizeof(arg))
             arg.start = number << PAGE_SHIFT

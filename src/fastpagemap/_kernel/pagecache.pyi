@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+__pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 TMPFS_MAGIC: int

@@ -35,7 +35,7 @@ cdef int add(found_t *found, uint64_t first, uint64_t end) noexcept nogil:
 
 
 cdef int search_range(int fd, uint64_t page, uint64_t end, found_t *found) noexcept nogil:
-    """Add the swapped pages of a range by cachestat, which only counts: by smaller and smaller parts."""
+    """Add the swapped pages of a range by cachestat, which counts: in ever smaller parts."""
     cdef abi.cachestat_t counted
     cdef uint64_t part
     cdef int problem = count_evicted(fd, page, end - page, &counted)
