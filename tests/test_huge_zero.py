@@ -19,7 +19,7 @@ def shared_by_every_way(start, end):
         found = {name: sum(by_every_way(pm, pages, name)) for name in ("shared", "exclusive")}
         mappings = [m for m in pm.mappings() if start < m.end and m.start < end]
         some = [m._replace(start=max(start, m.start), end=min(end, m.end)) for m in mappings]
-        for fields in (["shared"], ["shared", "exclusive"], ["present", "shared", "huge"], None):
+        for fields in (["shared"], ["shared", "exclusive"], ["present", "shared"], None):
             rows = pm.usage(some, fields=fields)
             found["usage", str(fields)] = int(rows["shared"].sum()) // PAGE
         for runs in (pm.states(some), pm.snapshot().states):
