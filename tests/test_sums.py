@@ -17,6 +17,7 @@ import runas
 import sharing
 import swap
 from compare import Said, ask, honest
+from fastpagemap.engine import shmem_sums as sums
 from linux import PAGE
 from needs import Absent, need
 from painted import all_unknown, ask_as, ask_painted
@@ -214,7 +215,10 @@ def test_usage_takes_the_sum(kind, layout):
 def test_usage_takes_no_sum_that_may_be_of_other_pages(kind):
     with sharing.KINDS[kind](64) as made:
         row, sum_ = usage_of(made, "S" * 40 + "." * 24)
-    assert (row["swapped"], row["unknown"], sum_) == (0, 64, 40)
+    assert sum_ == 40
+    # Linux 6.11 and older swap no huge page out as one entry: there the edges are no doubt
+    proved = [(40, 0)] * (kind == "in_part" and not sums._may_be_huge())
+    assert (row["swapped"], row["unknown"]) in [(0, 64), *proved]
 
 
 def test_usage_takes_no_sum_for_a_part_of_a_mapping():

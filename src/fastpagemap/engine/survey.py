@@ -218,8 +218,9 @@ def _classify(
     dirty = "soft_dirty" in questions and soft_dirty()
     hugetlb = dirty or ("huge" in questions and _has_small_hugetlb())
     numbers: set[int] = set()
-    # Else entries are read anyway, and a scan tells the huge zero page among them.
-    if "exclusive" not in questions or not categories():
+    if not categories():  # only the mapping tells the huge zero page
+        numbers.update(n for n, m in enumerate(chosen) if m.end - m.start >= _SMALL_BYTES)
+    elif "exclusive" not in questions:  # else entries are read anyway, and tell
         numbers.update(np.flatnonzero(sizes >= np.uint64(_SMALL_BYTES)).tolist())
     if resolving or hugetlb:
         numbers.update(number for number, mapping in enumerate(chosen) if mapping.device)
