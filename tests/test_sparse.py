@@ -173,3 +173,19 @@ def test_pages_far_apart():
         row = fpm.PageMap().residency([made.start], [made.end - made.start])
     assert row["present"][0] == PAGE << 13
     assert max(took.values()) < MAX_SECONDS, took
+
+
+@pytest.mark.root
+def test_unknown_pages_of_a_large_mapping():
+    """A page is in swap: nobody, without the file, cannot know which of eight tebibytes it is."""
+
+    def ask():
+        sharing.hide(made)
+        with fpm.PageMap() as pm:
+            rows = pm.residency([made.start, made.start + 5], [made.end - made.start, PAGE << 20])
+        return rows["unknown"].tolist()
+
+    pages = 8 * TIB_PAGES
+    with backed.mapped(backed.sized_memfd(pages), pages) as made:
+        sharing.send_to_swap(made.fd, 7, "S")
+        assert runas.as_nobody(ask) == [pages * PAGE, PAGE << 20]
