@@ -16,7 +16,7 @@ from fastpagemap._kernel cimport abi
 import os
 
 from .decoding import set_reserved_types
-from .failures import failure
+from .failures import failure, is_refusal
 from .swap_types import reserved_types
 
 TMPFS_MAGIC = abi.TMPFS_MAGIC
@@ -272,7 +272,10 @@ def swap_in_use():
     cdef abi.sysinfo_t found
     global KNOWN_SWAP
     if abi.sysinfo(&found) < 0:
-        raise failure(errno, "sysinfo")
+        error = failure(errno, "sysinfo")
+        if not is_refusal(error):
+            raise error
+        return swap_in_meminfo()
     if found.totalswap != KNOWN_SWAP:
         set_reserved_types(reserved_types())
         KNOWN_SWAP = found.totalswap

@@ -326,6 +326,7 @@ cdef class Sink:
             self.sink.barrier = start
         if put_regions(&self.sink, start, end, 0, first, runs.shape[0]) < 0:
             raise MemoryError
+        self.check()
 
     def put_entries(self, uint64_t start, const uint64_t[::1] entries):
         """Put the entries of pages, from any kernel.

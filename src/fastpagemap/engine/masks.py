@@ -120,6 +120,7 @@ def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
             yield at, end
 
 
+@asks_again
 def huge_zero(process: Process, start: int, end: int) -> list[tuple[int, int]]:
     """Return the parts of a span where a page with FILE in its entry can only be the huge zero one.
 

@@ -124,7 +124,7 @@ class Pages:
         Before Linux 7.3 the huge zero page has the bit, too. On first use of this it is looked up
         where that is mapped now.
         """
-        shared = mask(self.entries, "shared")
+        shared = self._mask("shared")
         pages = np.flatnonzero(shared & ~self.exclusive)
         if len(pages):
             first, end = int(pages[0]), int(pages[-1]) + 1

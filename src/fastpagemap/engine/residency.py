@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .._kernel import allocations, scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, output
 from ..model.mapping import KERNEL_HALF
-from ..model.questions import States
+from ..model.questions import States, matching
 from ..model.runs import (
     Addresses,
     Runs,
@@ -74,14 +74,8 @@ def residency(
     if out is None:
         affordable(len(where), RESIDENCY_DTYPE.itemsize, "allocations")
     out = output(out, where.shape, RESIDENCY_DTYPE)
-    rows = out.view(np.uint64).reshape(-1, allocations.MASK_COUNT)
-    extents = _Extents()
-    for start, end in _marked(process, where, size):
-        for low, high, many in _parts(process, start, end):
-            if many:
-                extents.add(process, low, high)
-            else:
-                extents.add_runs(state_runs(process, [(low, high)], frozenset(_COLUMNS)))
+    rows = out.view(np.uint64).reshape(-1, len(_COLUMNS))
+    extents, unknown, unknown_spans = _looked_up(process, where, size)
     process.check_alive()
     allocations.sum_allocations(where, size, *extents.arrays(), rows)
     if unknown:
@@ -89,19 +83,31 @@ def residency(
         only = np.empty((len(where), allocations.MASK_COUNT), np.uint64)
         allocations.sum_allocations(where, size, *unknown.arrays(), only)
         rows[:, _COLUMNS.index("unknown")] = only[:, 0]
+    for spans in unknown_spans:
+        rows[:, _COLUMNS.index("unknown")] += _bytes_within(where, size, *spans)
     return out
 
 
 @asks_again
-def _looked_up(process: Process, where: Addresses, size: Addresses) -> tuple[_Extents, _Extents]:
+def _looked_up(
+    process: Process, where: Addresses, size: Addresses
+) -> tuple[_Extents, _Extents, list[Spans]]:
     """Return the extents of memory that is present and so on, and of memory that is unknown.
 
-    Pages that are unknown are rare: the others need not pay for a fifth mask.
+    Pages that are unknown are rare: the others need not pay for a fifth mask. But they may be all
+    of a large mapping: there, spans are returned in place of extents.
     """
-    extents, unknown = _Extents(), _Extents()
+    extents, unknown, spans = _Extents(), _Extents(), []
     buffer = np.empty(0, np.uint16)
     for start, end in _marked(process, where, size):
-        for low, high in _populated(process, start, end):
+        for low, high, many in _parts(process, start, end):
+            if not many:
+                runs = state_runs(process, [(low, high)], frozenset(_COLUMNS))
+                extents.add_runs(runs)
+                runs = runs[has_any(runs["state"], State.UNKNOWN)]
+                if len(runs):
+                    spans.append(union(runs["start"], runs["end"]))
+                continue
             pages = (high - low) // PAGE_SIZE
             if len(buffer) < pages:
                 buffer = np.empty(pages, np.uint16)
@@ -111,7 +117,23 @@ def _looked_up(process: Process, where: Addresses, size: Addresses) -> tuple[_Ex
             of_unknown = matching(states, "unknown")
             if of_unknown.any():
                 unknown.add(low, high, of_unknown * np.uint16(State.PRESENT))
-    return extents, unknown
+    return extents, unknown, spans
+
+
+def _bytes_within(
+    where: Addresses, size: Addresses, starts: Addresses, ends: Addresses
+) -> Addresses:
+    """Return how many bytes of each allocation lie in some sorted, disjoint spans."""
+    before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(ends - starts)])
+
+    def below(addresses: Addresses) -> Addresses:
+        at = np.searchsorted(starts, addresses, "right")
+        last = np.maximum(at, 1) - 1
+        here = np.minimum(addresses, ends[last]) - np.minimum(addresses, starts[last])
+        total: Addresses = before[last] + here
+        return total
+
+    return below(where + size) - below(where)
 
 
 def _checked(values: Any, name: str) -> Addresses:
@@ -250,6 +272,8 @@ class _Extents:
 
     def _keep(self, starts: Addresses, ends: Addresses, blocks: npt.NDArray[np.uint64]) -> None:
         """Keep the blocks of some spans."""
+        # Twice: they are put together at the end.
+        affordable(self._count + len(blocks), 2 * blocks.strides[0], "blocks of pages")
         counts = (ends - starts) // np.uint64(_BLOCK_BYTES)
         first = np.cumsum(counts) - counts + np.uint64(self._count)
         self._spans.append(np.stack([starts, ends, first], axis=1))

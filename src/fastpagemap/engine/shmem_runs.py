@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from .._kernel import pagecache, swapped_runs
+from .._kernel import swapped_runs
 from ..model.entry import PAGE_SIZE, REGION_DTYPE
 from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
@@ -43,11 +43,6 @@ class FileRuns:
         shift = mapping.offset - mapping.start
         first, last = (min(at // PAGE_SIZE, _MAX_PAGES) for at in (start + shift, end + shift))
         for file in self._files.descriptors(mapping):
-            kind = pagecache.file_system(file.fd)
-            if kind == pagecache.OVERLAYFS_MAGIC:
-                continue  # the pages belong to a file in one of its layers
-            if kind != pagecache.TMPFS_MAGIC:
-                return _NONE, _NONE
             found = self._search(file.fd, mapping, first, last)
             if found is not None:
                 lows, highs = _cut(found, first, last)

@@ -103,7 +103,6 @@ def _plan(backing: Backing, questions: frozenset[str], told: Category) -> Plan:
     present_state = _PRESENT_STATE.get(backing, 0)
     if "soft_dirty" not in questions:
         present_state &= ~int(State.SOFT_DIRTY)
-    told = categories()
     if not told or (anyof | returns) & ~told:
         return Plan(scan=False, present_state=present_state)
     one_entry = one_entry_tells() or backing is Backing.HUGETLB or "exclusive" not in questions

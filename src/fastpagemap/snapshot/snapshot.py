@@ -262,6 +262,9 @@ class Snapshot(SnapshotData):
 
         Notes
         -----
+        Entries of kernels before Linux 4.2, which have the page shift in bits 55-60, are recognised
+        if their pages have the size of this machine's: no page is SOFT_DIRTY, EXCLUSIVE or GUARD.
+
         SWAPPED comes from the entries; visible swap types tell it from markers. Of the types 23 to
         29 some kernels make markers, others swap areas: such a page is UNKNOWN. A swapped page of
         shared memory has an empty entry: it is neither SWAPPED nor UNKNOWN here. The huge zero page
