@@ -14,6 +14,9 @@ import linux
 import memory
 import oracle
 import runas
+from fastpagemap._kernel import procmaps
+from fastpagemap.process.mappings import within
+from fastpagemap.process.process import Process
 from linux import PAGE
 from memory import Memory
 from needs import Absent, need
@@ -213,3 +216,20 @@ def test_named_anonymous_memory():
         found = mapping_at(made.start)
     assert found.path == "[anon:my (deleted) name]"
     assert found.anonymous
+
+
+def test_mappings_that_merge_between_two_queries(monkeypatch):
+    """What has grown over a mapping found before takes its place: no address is in two."""
+    need(fpm.capabilities().procmap_query, "PROCMAP_QUERY (Linux 6.11)", Absent)
+    query = procmaps.query
+
+    def query_and_merge(*arguments):
+        found = query(*arguments)
+        made.protect(memory.READ_WRITE)
+        return found
+
+    with memory.touched(8) as made:
+        made.protect(memory.READ, 4, 8)
+        monkeypatch.setattr(procmaps, "query", query_and_merge)
+        found = within(Process(), made.start, made.end)
+    assert [mapping[:2] for mapping in found] == [(made.start, made.end)]

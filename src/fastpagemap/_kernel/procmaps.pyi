@@ -19,6 +19,7 @@ class Parser(Generic[_Row]):
 def parse_maps(
     text: bytes, row_type: type[_Row], fsdecode: Callable[[bytes], str]
 ) -> list[_Row]: ...
+def cut_back(rows: list[_Row], start: int) -> int: ...
 def query(
     fd: int,
     path: str,

@@ -147,7 +147,7 @@ def parse_maps(bytes text, type row_type, object fsdecode):
     return parser.rows
 
 
-cdef int cut_back(list rows, uint64_t start) except -1:
+cpdef int cut_back(list rows, uint64_t start) except -1:
     """Cut or remove the last rows so that none reaches beyond `start`."""
     while rows and rows[len(rows) - 1][1] > start:
         row = rows.pop()

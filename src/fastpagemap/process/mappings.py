@@ -6,7 +6,7 @@ import errno
 import os
 
 from .._kernel import procmaps
-from .._kernel.failures import is_refusal
+from .._kernel.failures import IgnoringFileErrors, is_refusal
 from ..model.mapping import KERNEL_HALF, Mapping
 from .process import Process
 
@@ -58,6 +58,8 @@ def within(process: Process, start: int, end: int, *, files: bool = False) -> li
             )
             if mapping is None:
                 return found
+            if found and mapping.start < at:  # it has grown over those found before
+                procmaps.cut_back(found, mapping.start)
             found.append(mapping)
             at = mapping.end
         if at >= end:
@@ -84,8 +86,7 @@ def _with_newline(process: Process, mapping: Mapping) -> Mapping:
     """
     if "\\012" not in mapping.path:
         return mapping
-    try:
+    path = mapping.path.replace("\\012", "\n")
+    with IgnoringFileErrors():
         path = os.fsdecode(process.readlink(f"map_files/{mapping.start:x}-{mapping.end:x}"))
-    except OSError:
-        path = mapping.path.replace("\\012", "\n")
     return mapping._replace(path=path)
