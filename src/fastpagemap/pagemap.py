@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ._kernel.failures import tells_of_file
 from .engine import masks
 from .engine.pages import Mask, Masks, Pages
 from .engine.regions import regions
@@ -17,7 +18,6 @@ from .engine.residency import residency
 from .engine.states import states
 from .engine.usage import usage
 from .model import entry, hooks
-from .model.errors import tells_of_file
 from .model.mapping import Mapping
 from .model.runs import Runs
 from .model.span import checked

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ._kernel import scan, uffd, writes
+from ._kernel.failures import tells_of_file
 from .engine.regions import known
 from .model import entry
 from .model.entry import PAGE_SIZE, REGION_DTYPE, Category
-from .model.errors import UnsupportedError, tells_of_file
+from .model.errors import UnsupportedError
 from .model.mapping import Mapping
 from .model.span import checked
 from .process.limits import affordable

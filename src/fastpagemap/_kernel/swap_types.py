@@ -8,6 +8,8 @@ import functools
 import os
 import re
 
+from .failures import IgnoringFileErrors, exists
+
 __all__ = ["MAX_RESERVED", "MIN_RESERVED", "reserved_types"]
 
 # The highest type is a marker or for migration in every kernel, and so is the one below it. No
@@ -20,13 +22,16 @@ _MANY_AREAS = 20
 
 def reserved_types() -> int:
     """Return how many types this kernel reserves."""
-    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    if found is None or not os.path.exists("/proc/sys/vm/swappiness"):
+    release = ""
+    with IgnoringFileErrors():  # a sandbox may forbid to ask
+        release = os.uname().release
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found is None or not exists("/proc/sys/vm/swappiness"):
         return MAX_RESERVED  # no Linux known, or a sandbox that hides these files
     version = int(found[1]), int(found[2])
     # Linux 5.19 added markers, a third type for migration, and one for errors, which 6.2 removed.
     count = 2 if version < (5, 19) else 5 if version < (6, 2) else 4
-    count += os.path.exists("/proc/sys/vm/memory_failure_early_kill")
+    count += exists("/proc/sys/vm/memory_failure_early_kill")
     counters = _content("/proc/vmstat")
     if (not counters or b"\npgalloc_device " in counters) and _may_have_device_types():
         count += 2 if version < (5, 14) else 4 if version < (6, 15) else 3

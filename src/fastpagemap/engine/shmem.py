@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache, scan
+from .._kernel.failures import tells_of_file
 from ..model.entry import PAGE_SIZE, REGION_DTYPE
-from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
 from ..model.questions import States, matching
 from ..model.runs import (

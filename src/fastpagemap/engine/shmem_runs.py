@@ -4,16 +4,16 @@ A process may map terabytes of a file of a few pages, many times. So each part o
 once, and what is not there costs nothing.
 """
 
-import os
-
 import numpy as np
 
 from .._kernel import swapped_runs
+from .._kernel.descriptor import Descriptor
+from .._kernel.failures import tells_of_file
 from ..model.entry import PAGE_SIZE, REGION_DTYPE
-from ..model.errors import tells_of_file
 from ..model.mapping import Mapping
 from ..model.runs import Addresses, Spans
 from ..process.files import Files
+from ..process.opening import look
 
 __all__ = ["FileRuns"]
 
@@ -43,24 +43,24 @@ class FileRuns:
         shift = mapping.offset - mapping.start
         first, last = (min(at // PAGE_SIZE, _MAX_PAGES) for at in (start + shift, end + shift))
         for file in self._files.descriptors(mapping):
-            found = self._search(file.fd, mapping, first, last)
+            found = self._search(file, mapping, first, last)
             if found is not None:
                 lows, highs = _cut(found, first, last)
                 return _addresses(lows, first, start), _addresses(highs, first, start)
         return None
 
-    def _search(self, fd: int, mapping: Mapping, first: int, last: int) -> Spans | None:
+    def _search(self, file: Descriptor, mapping: Mapping, first: int, last: int) -> Spans | None:
         """Return the runs of swapped pages of a file, at least those from `first` to `last`."""
-        about = os.fstat(fd)
+        about = look(file)
         # The time, too: the kernel numbers its own files anew after 2**32 of them.
-        key = (about.st_dev, about.st_ino, about.st_ctime_ns, mapping.path)
+        key = (about.device, about.inode, about.changed, mapping.path)
         known = self._searched.get(key)
         if known is None or known[0] > last or known[1] < first:
             known = first, first, (_NONE, _NONE)
         low, high, runs = known
         for part in ((first, low), (high, last)):
             if part[0] < part[1]:
-                more = _ask(fd, mapping.path, *part)
+                more = _ask(file.fd, mapping.path, *part)
                 if more is None:
                     return None
                 before, after = (more, runs) if part[1] == low else (runs, more)

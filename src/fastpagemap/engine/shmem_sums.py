@@ -34,6 +34,7 @@ import contextlib
 import functools
 import os
 
+from .._kernel.failures import exists, tells_of_file
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..process.backing import kernel_tmpfs
@@ -138,8 +139,10 @@ def _may_be_huge() -> bool:
         names = os.listdir(_THP)
     except FileNotFoundError:
         # Built without huge pages, unless a sandbox hides all such files.
-        return not os.path.isdir(os.path.dirname(_THP))
-    except OSError:
+        return not exists(os.path.dirname(_THP))
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
         return True
     sizes = [name for name in names if name.startswith("hugepages-")]
-    return any(os.path.exists(f"{_THP}/{name}/shmem_enabled") for name in sizes)
+    return any(exists(f"{_THP}/{name}/shmem_enabled") for name in sizes)

@@ -7,7 +7,6 @@ the same mapping is there before and after.
 from __future__ import annotations
 
 import bisect
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache
+from .._kernel.failures import IgnoringFileErrors
 from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import KERNEL_HALF, Mapping
@@ -189,7 +189,7 @@ def _overlapping(
 def _small_hugetlb_sizes() -> tuple[str, ...]:
     """Return the directories of hugetlb page sizes that fit into small mappings, as on arm64."""
     directory, names = "/sys/kernel/mm/hugepages", []
-    with contextlib.suppress(OSError):
+    with IgnoringFileErrors():
         names = os.listdir(directory)
     sizes = {name: int(name.removeprefix("hugepages-").removesuffix("kB")) << 10 for name in names}
     return tuple(f"{directory}/{name}" for name, size in sizes.items() if size < _SMALL_BYTES)
@@ -198,7 +198,7 @@ def _small_hugetlb_sizes() -> tuple[str, ...]:
 def _has_small_hugetlb() -> bool:
     """Return whether there is any hugetlb page that fits into a small mapping."""
     for directory in _small_hugetlb_sizes():
-        with contextlib.suppress(OSError), open(f"{directory}/nr_hugepages", "rb") as file:
+        with IgnoringFileErrors(), open(f"{directory}/nr_hugepages", "rb") as file:
             if int(file.read()):
                 return True
     return False

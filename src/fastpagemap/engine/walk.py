@@ -64,7 +64,8 @@ class Walker:
         """Walk over segments; add to ``counts[i, j]`` segment j's pages that question i counts."""
         numbers = np.arange(len(segments), dtype=np.int64)
         # Small segments are read: not parts of huge pages, nor hugetlb pages, which may be small.
-        scanned = segments.clipped | (segments.backings == Backing.HUGETLB)
+        # An int: numpy would drop what a signal handler raises while it looks at an enum.
+        scanned = segments.clipped | (segments.backings == int(Backing.HUGETLB))
         kinds = segments.backings | scanned * np.uint8(kernel.CLIPPED_FLAG)
         done = 0
         for alone in [*np.flatnonzero(segments.resolved).tolist(), len(segments)]:

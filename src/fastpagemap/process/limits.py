@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from .._kernel import sinks
+from .._kernel.failures import tells_of_file
 from .cgroups import left_in_cgroups
 
 __all__ = ["MIN_CHECKED_BYTES", "affordable"]
@@ -119,7 +120,9 @@ def _in_sysinfo() -> int | None:
     """Return what is free altogether; None where this process may not ask."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGESIZE")
-    except OSError:
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
         return None
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 
+from .._kernel.failures import tells_of_file
 from ..model.errors import UnsupportedError
 
 __all__ = ["hidden_process", "missing_file"]
@@ -24,7 +25,9 @@ def missing_file(directory: int, thread: str, path: str) -> OSError | None:
     """Return why /proc/PID, held open, lacks a file; None if the process or thread is gone."""
     try:
         os.stat(f"{thread}comm", dir_fd=directory)
-    except OSError:
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
         return None
     return UnsupportedError(
         errno.EOPNOTSUPP,
@@ -38,12 +41,14 @@ def _is_running(pid: int) -> bool:
     """Return whether a process is known to be running, whoever owns it."""
     try:
         os.kill(os.getpid(), 0)  # a sandbox that forbids this forbids the next as well
-    except OSError:
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
         return False
     try:
         os.kill(pid, 0)
     except PermissionError:
         return True
-    except (OSError, OverflowError):
+    except (ProcessLookupError, OverflowError):
         return False
     return True

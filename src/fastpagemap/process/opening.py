@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from .._kernel import lookup, pagecache
 from .._kernel.descriptor import Descriptor, open_file
-from ..model.errors import tells_of_file
+from .._kernel.failures import tells_of_file
 
 __all__ = ["Stat", "is_tmpfs", "look", "pass_over", "reopen"]
 

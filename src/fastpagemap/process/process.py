@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from .._kernel import reading
 from .._kernel.descriptor import Descriptor, open_file
+from .._kernel.failures import tells_of_file
 from .._kernel.lines import Lines, read_all
-from ..model.errors import tells_of_file
 from .identity import check_running, pid_of
 from .missing import hidden_process, missing_file
 from .namespaces import open_directory

@@ -4,7 +4,6 @@ Before Linux 4.2 bits 55-60 of every entry but 0 held the page shift (from 3.11 
 somebody cleared soft-dirty bits).
 """
 
-import contextlib
 import errno
 import os
 import stat
@@ -14,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from .._kernel.failures import IgnoringFileErrors
 from .._kernel.sinks import Sink
 from ..model import entry
 from ..model.entry import PAGE_SIZE
@@ -170,7 +170,7 @@ def _read_data(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
             "entries that are wanted with dd"
         )
     while at < end:
-        with contextlib.suppress(OSError):
+        with IgnoringFileErrors():
             at = _seek_data(fd, at, base, end)
         file.seek(at)
         content = file.read(min(size, end - at))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 from typing import IO
+
+from .._kernel.failures import IgnoringFileErrors, exists
 
 __all__ = ["open_to_read"]
 
@@ -29,13 +30,15 @@ def open_to_read(path: Path) -> IO[bytes]:
     try:
         _check(looked, path)
         # not by its path again: something else may be there by now
-        there = os.path.exists("/proc/self/fd")
+        there = exists("/proc/self/fd")
         return _open_file(f"/proc/self/fd/{looked}" if there else path)
     except BlockingIOError:
         raise _failure(errno.EWOULDBLOCK, "another process has a lease on it", path) from None
     except OSError as error:
+        if error.errno is None:  # a signal handler's
+            raise
         reason = error.strerror or str(error)
-        raise _failure(error.errno or errno.EIO, reason, path) from None
+        raise _failure(error.errno, reason, path) from None
     finally:
         os.close(looked)
 
@@ -58,9 +61,9 @@ def _failure(number: int, reason: str, path: Path) -> OSError:
 
 def _is_open(about: os.stat_result, looked: int) -> bool:
     """Return whether another descriptor of this process than `looked` is of that file."""
-    with contextlib.suppress(OSError):  # no /proc
+    with IgnoringFileErrors():  # no /proc
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # that of the listing itself is closed by now
+            with IgnoringFileErrors():  # that of the listing itself is closed by now
                 if int(name) != looked and os.path.samestat(os.fstat(int(name)), about):
                     return True
     return False

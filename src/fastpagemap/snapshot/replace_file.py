@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from .._kernel.descriptor import Descriptor, duplicate, open_file
+from .._kernel.failures import IgnoringFileErrors, exists, tells_of_file
 
 __all__ = ["replace_file"]
 
@@ -105,7 +106,9 @@ def _is_own_descriptor(directory: int, name: str) -> bool:
         return False
     try:
         return os.path.samestat(os.fstat(directory), os.stat("/proc/self/fd"))
-    except OSError:  # no /proc
+    except OSError as error:  # no /proc
+        if not tells_of_file(error):
+            raise
         return False
 
 
@@ -173,14 +176,14 @@ def _replace(
                 os.link(own, temporary, dst_dir_fd=directory, follow_symlinks=True)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with IgnoringFileErrors():
             os.unlink(temporary, dir_fd=directory)
         raise
 
 
 def _open_unnamed(directory: int) -> Descriptor | None:
     """Open a new file without a name in a directory; return None where that cannot be."""
-    if os.path.exists("/proc/self/fd"):  # through which it gets its name
+    if exists("/proc/self/fd"):  # through which it gets its name
         try:
             return open_file(".", _UNNAMED_FLAGS, directory, _PRIVATE_MODE)
         except OSError as error:
@@ -196,7 +199,7 @@ def _set_mode(handle: int, old: os.stat_result | None, owner: int | None) -> Non
     # a file with a second name may be a file of this user's that somebody else linked here
     if old is not None and old.st_uid == user and old.st_nlink < 2:
         mode = old.st_mode & _KEPT_BITS
-        with contextlib.suppress(OSError):  # not a member of that group
+        with IgnoringFileErrors():  # not a member of that group
             os.fchown(handle, -1, old.st_gid)
         if os.fstat(handle).st_gid != old.st_gid:
             mode &= ~0o070  # what one group was allowed is not another's
@@ -204,15 +207,15 @@ def _set_mode(handle: int, old: os.stat_result | None, owner: int | None) -> Non
         mode &= _PRIVATE_MODE
     # The owner of the directory may have named users who are to have access to all that is new
     # there. Until here the mode has kept them out.
-    with contextlib.suppress(OSError):  # there is none, or the file system has no such thing
+    with IgnoringFileErrors():  # there is none, or the file system has no such thing
         os.removexattr(handle, "system.posix_acl_access")
-    with contextlib.suppress(OSError):  # a file system without modes
+    with IgnoringFileErrors():  # a file system without modes
         os.fchmod(handle, mode)
 
 
 def _umask() -> int:
     """Return the umask; os.umask would change it for a moment, for all threads."""
-    with contextlib.suppress(OSError), open("/proc/self/status", "rb") as status:
+    with IgnoringFileErrors(), open("/proc/self/status", "rb") as status:
         for line in status:
             if line.startswith(b"Umask:"):
                 return int(line.split()[1], 8)
