@@ -69,7 +69,6 @@ class Truth(NamedTuple):
         readers = oracle.words, oracle_files.in_swap, oracle.have_files
         return cls(*(read(start, end, pid) for read in readers))
 
-    @property
     def meanings(self):
         return list(map(oracle.meaning, self.words, self.have_files))
 
@@ -180,7 +179,7 @@ def check(pm, start, end, all_known=None):
         lambda: _ask_everything(pm, start, end), lambda: Truth.of(start, end, pm.pid)
     )
     all_known = os.geteuid() == 0 if all_known is None else all_known
-    meanings = [_as_seen(meaning, answers) for meaning in truth.meanings]
+    meanings = [_as_seen(meaning, answers) for meaning in truth.meanings()]
     pages = answers.pages
     assert (len(pages), pages.start, pages.end) == (len(truth.words), start, end)
     assert pages.entries["value"].tolist() == truth.words
@@ -225,19 +224,11 @@ def _check_swap_sums(answers, truth, start, end, pid):
     """Smaps counts in each mapping what was told of its pages."""
     for line in oracle.maps(pid):
         inside = start <= line.start and line.end <= end
-        if inside and not counts_twice(line, pid):
+        if inside and not oracle.counts_twice(line, pid):
             part = _pages_of(line, start)
             if UNTOLD not in truth.in_files[part]:
                 swapped = sum(answers.said[-1].swapped[part]) * PAGE
                 assert answers.swap_sums[line.start, line.end] == swapped, line
-
-
-def counts_twice(line, pid="self"):
-    """Whether smaps may count what is under a mapping's own pages: where it is not writable."""
-    if "s" in line.permissions or "w" in line.permissions or not line.inode:
-        return False
-    entries = map(oracle.decode, oracle.words(line.start, line.end, pid))
-    return any(entry.swapped or (entry.present and not entry.file) for entry in entries)
 
 
 def honest(said, real):
@@ -292,7 +283,7 @@ def _compare_states(mappings, runs, truth, said, start, end):
     check_runs(runs, mappings)
     told = by_page(runs, start, end)
     said = said or Said(*zip(*map(_swap_of_page, truth.words, truth.in_files), strict=True))
-    rows = zip(told, truth.words, truth.meanings, *said, strict=True)
+    rows = zip(told, truth.words, truth.meanings(), *said, strict=True)
     for page, (state, word, meaning, swapped, unknown) in enumerate(rows):
         expected = meaning.present * State.PRESENT | swapped * State.SWAPPED
         expected |= meaning.shared * State.SHARED | meaning.exclusive * State.EXCLUSIVE

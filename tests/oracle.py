@@ -206,3 +206,11 @@ def zero_pfn():
         memory[0]
         start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         return decode(words(start, start + PAGE)[0]).pfn
+
+
+def counts_twice(line, pid="self"):
+    """Whether smaps may count what is under a mapping's own pages: where it is not writable."""
+    if "s" in line.permissions or "w" in line.permissions or not line.inode:
+        return False
+    entries = map(decode, words(line.start, line.end, pid))
+    return any(entry.swapped or (entry.present and not entry.file) for entry in entries)

@@ -227,7 +227,7 @@ def asking(spans, parent, refuse, warm):
 
 
 #: Without these nothing can be read of a process, or Python cannot list a directory.
-BARE_NEED = {"openat", "pread64", "newfstatat"}
+BARE_NEED = {"openat", "pread64"}
 #: Without these there is no write tracking.
 OF_TRACKING = {"ioctl", "userfaultfd", "PAGEMAP_SCAN", "UFFDIO_API", "UFFDIO_REGISTER"}
 

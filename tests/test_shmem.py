@@ -21,7 +21,7 @@ import runas
 import seccomp
 import sharing
 import swap
-from compare import ask, check, counts_twice, while_still
+from compare import ask, check, while_still
 from fastpagemap._kernel import pagecache
 from features import has_cachestat
 from linux import PAGE
@@ -275,7 +275,7 @@ def swapped_or_gone(pid):
     try:
         with fpm.PageMap(pid) as pm:
             before, table = while_still(pm.usage, lambda: sum(oracle.swap_sums(pid).values()))
-        doubles = sum(counts_twice(line, pid) for line in oracle.maps(pid))
+        doubles = sum(oracle.counts_twice(line, pid) for line in oracle.maps(pid))
     except (ProcessLookupError, FileNotFoundError, PermissionError):
         return None
     assert table["swapped"].sum() == before or doubles, pid
