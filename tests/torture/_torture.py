@@ -20,13 +20,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
 #: Finds that are being mended: program to (a pattern of what was found, what it is).
-KNOWN: dict[str, list[tuple[str, str]]] = {
-    "faults": [
-        ("another answer: capabilities.*(userfaultfd|uffdio)", "a failed probe passes for absent"),
-        ("another answer.*of cachestat said (ENOMEM|EIO)", "the next way is taken"),
-    ],
-    "threads": [("SnapshotError.*runs that are not joined", "what is taken cannot be loaded")],
-}
+KNOWN: dict[str, list[tuple[str, str]]] = {}
 #: Whether AddressSanitizer is here, which reserves 20 TiB: nobody can look at all of this process.
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 #: A round that takes longer hangs.
