@@ -158,6 +158,7 @@ def test_totals_are_those_of_usage(victim):
         ["report", "1", "--group", "size"],
         ["report", "1", "--json", "--parquet", "x"],
         ["report", "1", "--start", "1000"],
+        ["report", "1", "--timeout", "nan"],
         ["completion", "tcsh"],
     ],
 )

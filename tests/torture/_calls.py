@@ -57,9 +57,7 @@ def _of_each(method):
 
 
 def _swapped(target):
-    pm = target.held
-    pages = [(pm.swapped(*span), pm.unknown(*span)) for span in target.spans]
-    return {"states": [_states_of(*each) for each in pages]}
+    return {"swapped": [target.held.swapped(*span) for span in target.spans]}
 
 
 def _masks(target):
@@ -268,8 +266,14 @@ def _honest_capabilities(told, real, for_good):
     return True
 
 
+def _honest_swapped(told, real, for_good):
+    """Unknown pages are not in the mask."""
+    return all(not (one & ~other).any() for one, other in zip(told, real, strict=True))
+
+
 _HONEST = {
     "states": _honest_states,
+    "swapped": _honest_swapped,
     "usage": _honest_usage,
     "residency": _honest_residency,
     "capabilities": _honest_capabilities,

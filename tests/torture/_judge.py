@@ -155,7 +155,7 @@ class Rights(NamedTuple):
 
 def true(said, truth, start, rights, copies):
     """Assert that what was said of a span is so; `copies`: pages with a copy in RAM."""
-    rows = zip(truth.words, truth.in_files, _meanings(truth), strict=True)
+    rows = zip(truth.words, truth.in_files, truth.meanings(), strict=True)
     for page, (word, in_file, meaning) in enumerate(rows):
         for name in ("present", "shared", "exclusive"):
             _same(said.masks[name][page], getattr(meaning, name), name, page)
@@ -164,11 +164,6 @@ def true(said, truth, start, rights, copies):
         told = said.masks["swapped"][page], said.masks["unknown"][page]
         assert told in _allowed(word, meaning, in_file, rights, page in copies), (page, told)
     _sums_are_true(said, truth, start)
-
-
-def _meanings(truth):
-    """What each entry says, by the judge's own account where it has one."""
-    return getattr(truth, "meanings", None) or list(map(oracle.meaning, truth.words))
 
 
 def _same(one, other, name, page):

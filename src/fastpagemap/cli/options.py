@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -55,11 +56,19 @@ def raw_options(function: Function) -> Function:
     return raw(start(function))
 
 
+def _number(context: Any, parameter: Any, value: float) -> float:
+    """Return a number of seconds; a range of click's lets nan pass."""
+    if math.isnan(value):
+        raise click.BadParameter("'nan' is no number of seconds")
+    return value
+
+
 def timeout_option(function: Function) -> Function:
     """Add the option that says how long a process may keep its reader waiting."""
     return click.option(
         "--timeout",
         type=click.FloatRange(0.01, 86400),
+        callback=_number,
         metavar="SECONDS",
         default=asking.TIMEOUT,
         show_default=True,

@@ -91,8 +91,10 @@ class Worker:
             if self.pid == 0:
                 serve(function, questions, answers)
         finally:
-            os.close(questions)
-            os.close(answers)
+            try:
+                os.close(questions)
+            finally:
+                os.close(answers)
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
         self._over = False
