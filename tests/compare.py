@@ -21,8 +21,7 @@ from oracle_files import UNTOLD
 
 TRIES = 10  #: for memory to hold still
 FROM_ENTRIES = ("present", "shared", "exclusive")  #: and nothing else decides
-#: Those that PageMap.masks() has as well.
-TOGETHER = ("swapped", "shared", "unknown", "soft_dirty")
+TOGETHER = ("swapped", "shared", "unknown", "soft_dirty")  #: PageMap.masks() has them, too
 #: The states that a scan alone tells, and the twin does not see.
 SCANNED = State.HUGE | State.ZERO
 
