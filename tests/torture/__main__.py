@@ -1,6 +1,9 @@
 """Run every program of this directory, each for its share of the time: make torture SECONDS=600."""
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,11 +26,19 @@ def run(name, seconds, seed):
     """Run one program; return whether it found nothing."""
     command = [sys.executable, HERE / f"{name}.py", "--seconds", str(seconds), "--seed", str(seed)]
     print(f"== {name}, {seconds:.0f} s", flush=True)
+    # Aborted, it prints where it is; what loops in the kernel prints nothing.
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONFAULTHANDLER": "1"})
     try:
-        return subprocess.call(command, timeout=seconds + GRACE) == 0
+        return process.wait(seconds + GRACE) == 0
     except subprocess.TimeoutExpired:
         print(f"FIND {name} --seed {seed}: it never ended", flush=True)
+        process.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
         return False
+    finally:
+        process.kill()
+        process.wait()
 
 
 def main():
