@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import fastpagemap as fpm
 import memory
 import runas
 import swap
+from seccomp import forget
 
 PAGES = 600
 #: Descriptors that a question may open.
@@ -56,15 +56,6 @@ def tracked():
     with memory.touched(4) as made, fpm.WriteTracker(made.start, made.end) as tracker:
         made.write(1, 2)
         return tracker.written().tolist()
-
-
-def forget():
-    """Have everything probed anew, as at first."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("fastpagemap"):
-            for value in list(vars(module).values()):
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
 
 
 def first_above_all():

@@ -5,7 +5,6 @@ No exception is lost, no descriptor stays open, and the next answer is the same 
 
 import gc
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import pytest
 import fastpagemap as fpm
 import memory
 import runas
+from seccomp import forget
 from storm import Storm
 from victim import Victim
 
@@ -50,15 +50,6 @@ def questions(pm, own, start, end):
         "html": pm._repr_html_,
         "tracker": tracked,
     }
-
-
-def forget():
-    """Have everything probed anew, as at first."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("fastpagemap"):
-            for value in list(vars(module).values()):
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
 
 
 def is_right(ask, patience=10):

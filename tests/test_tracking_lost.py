@@ -1,7 +1,6 @@
 """Write-tracking that is broken off: what an answer had taken is told by the next one."""
 
 import contextlib
-import dis
 import errno
 import os
 import signal
@@ -14,6 +13,7 @@ import pytest
 import fastpagemap as fpm
 import linux
 import memory
+from interruption import Stop, interrupted
 from linux import PAGE
 from tracked import numbers, reservation, tracked
 
@@ -23,51 +23,6 @@ ASK = {
     "written": lambda tracker: tracker.written(),
     "regions": lambda tracker: tracker.regions(reset=True),
 }
-
-
-class Stop(Exception):
-    """What a signal's handler raises."""
-
-
-def raising_at(number, code):
-    """A trace function that raises where a signal's handler may run for the n-th time in `code`.
-
-    CPython runs them after calls, and where a function begins.
-    """
-    names = {i.offset: i.opname for i in dis.get_instructions(code)}
-    last, left = "", number
-
-    def at_opcode(frame, event, _):
-        nonlocal last, left
-        if event == "opcode":
-            before, last = last, names.get(frame.f_lasti, "")
-            if before.startswith(("CALL", "RESUME", "BEFORE_WITH")):
-                left -= 1
-                if left < 0:
-                    sys.settrace(None)
-                    raise Stop
-        return at_opcode
-
-    def at_call(frame, _event, _):
-        if frame.f_code is not code:
-            return None
-        frame.f_trace_opcodes = True
-        return at_opcode
-
-    return at_call
-
-
-def interrupted(call, code, number):
-    """Whether a call was broken off at its n-th such point."""
-    before = sys.gettrace()
-    sys.settrace(raising_at(number, code))
-    try:
-        call()
-    except Stop:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 @pytest.mark.parametrize("ask", ASK)

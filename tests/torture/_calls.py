@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import shutil
-import sys
 import tempfile
 
 import numpy as np
@@ -278,12 +277,3 @@ _HONEST = {
     "residency": _honest_residency,
     "capabilities": _honest_capabilities,
 }
-
-
-def clear_caches():
-    """Forget what the library found out about this kernel."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("fastpagemap"):
-            for value in list(vars(module).values()):
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()

@@ -31,20 +31,11 @@ REFUSALS = {
 }
 
 
-def clear_caches():
-    """Forget what was found out about the kernel."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("fastpagemap"):
-            for value in list(vars(module).values()):
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
-
-
 def refuse(names):
     """Have this process do without; for good."""
     for name in names:
         REFUSALS[name]()
-    clear_caches()
+    seccomp.forget()
 
 
 def parts_of(chance, start, end):

@@ -15,6 +15,8 @@ import sys
 import _torture  # isort: skip
 import _shim
 
+import seccomp
+
 _shim.preloaded()  # before anything else is loaded
 
 import _calls  # noqa: E402
@@ -101,7 +103,7 @@ class Faults:
     def clean(self, call, cold=False):
         """The answer of one call to which nothing happens."""
         if cold:
-            _calls.clear_caches()
+            seccomp.forget()
         return _calls.complete(self.target, call(self.target))
 
     def one_round(self, chance, counts):
@@ -111,7 +113,7 @@ class Faults:
         ]
         call, before = _calls.CALLS[name], open_descriptors()
         if cold:
-            _calls.clear_caches()
+            seccomp.forget()
         told, problem = None, None
         with self.shim.rule(kind, number, nth, forever):
             try:
@@ -125,7 +127,7 @@ class Faults:
         counts["that failed"] += self.shim.hits() > 0
         del told, problem
         if number and errno.errorcode[number] in ERRNOS[kind][1].split():
-            _calls.clear_caches()  # a refusal may be remembered
+            seccomp.forget()  # a refusal may be remembered
         assert open_descriptors() == before, f"a descriptor stays open: {what}"
         self.still_right(name, call, what)
 
@@ -141,7 +143,7 @@ class Faults:
         absent = forever or what.endswith("said ENOENT")
         if _calls.honest(told, self.right[name], absent, copies):
             return "answers with unknown"
-        _calls.clear_caches()
+        seccomp.forget()
         assert not _calls.same(self.clean(call), self.right[name]), f"another answer: {what}"
         self.right[name] = self.clean(call)  # the kernel moved the target's pages
         return "answers to memory that moved"
@@ -151,10 +153,10 @@ class Faults:
         try:
             told = self.clean(call)
         except EXPECTED as error:
-            _calls.clear_caches()
+            seccomp.forget()
             raise AssertionError(f"the next call fails: {what}: {error!r}") from None
         if not _calls.same(told, self.right[name]):
-            _calls.clear_caches()
+            seccomp.forget()
             now = self.clean(call)
             moved = not _calls.same(now, self.right[name])
             self.right[name] = now

@@ -10,7 +10,6 @@ with the seed and the round's number, which bring it back; the exit status is th
 import argparse
 import collections
 import contextlib
-import dis
 import errno
 import random
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 import fastpagemap as fpm
 import memory
 import runas
+from interruption import interrupted
 from linux import PAGE
 from tracked import KINDS
 
@@ -32,35 +32,6 @@ WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
 MAPPED = {"touched": memory.PRIVATE, "shared_anonymous": memory.SHARED}
 #: Points of a call at which a handler may run, at most.
 POINTS = 16
-
-
-class Stop(Exception):
-    """What a signal's handler raises."""
-
-
-def trace(code, number):
-    """A trace function that raises Stop at the n-th point of `code` where a handler may run."""
-    names = {i.offset: i.opname for i in dis.get_instructions(code)}
-    last, left = "", number
-
-    def opcode(frame, event, _):
-        nonlocal last, left
-        if event == "opcode":
-            before, last = last, names.get(frame.f_lasti, "")
-            if before.startswith(("CALL", "RESUME", "BEFORE_WITH")):
-                left -= 1
-                if left < 0:
-                    sys.settrace(None)
-                    raise Stop
-        return opcode
-
-    def call(frame, _event, _):
-        if frame.f_code is code:
-            frame.f_trace_opcodes = True
-            return opcode
-        return None
-
-    return call
 
 
 class Round:
@@ -112,18 +83,18 @@ class Round:
         way = self.chance.choice(("written", "out", "regions"))
         out = np.ones(self.pages, bool) if way == "out" else None
         code = getattr(fpm.WriteTracker, "regions" if way == "regions" else "written").__code__
-        if self.chance.randrange(2):
-            sys.settrace(trace(code, self.chance.randrange(POINTS)))
-        try:
+        found = set()
+
+        def call():
             if way == "regions":
-                found = self.told(self.tracker.regions(reset=True))
+                found.update(self.told(self.tracker.regions(reset=True)))
             else:
-                found = set(np.flatnonzero(self.tracker.written(out=out)).tolist())
-        except Stop:
+                found.update(np.flatnonzero(self.tracker.written(out=out)).tolist())
+
+        point = self.chance.randrange(2 * POINTS)  # half of them are beyond the end
+        if interrupted(call, code, point):
             self.counts["broken off"] += 1
             return
-        finally:
-            sys.settrace(None)
         self.expect(found, way)
         self.due.clear()
 
