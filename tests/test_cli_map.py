@@ -165,8 +165,10 @@ def test_a_matplotlibrc_of_the_directory_is_not_read(victim, tmp_path):
 
 
 def test_swapped_memory(victim, any_swap, tmp_path):
+    # Others are told how much of shared memory is swapped, but not which of its pages.
+    of_shared = "swapped_shared" if os.geteuid() == 0 else "unknown"
     for kind, key, there in (
-        ("shared_anonymous", "swapped_shared", "shared"),
+        ("shared_anonymous", of_shared, "shared"),
         ("touched", "swapped", "present"),
     ):
         span = victim.make(kind, 400)

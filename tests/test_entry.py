@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import fastpagemap as fpm
 import memory
 import oracle
+from fastpagemap._kernel import decoding, swap_types
 from fastpagemap.model import questions
 from linux import PAGE
 
@@ -246,6 +247,14 @@ def test_decode_reads_a_file_saved_with_dd(tmp_path):
 
 
 # The questions that masks ask of entries.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _most_types_reserved():
+    """The twin takes as many for reserved as any kernel has; here it is found out with swap."""
+    decoding.set_reserved_types(swap_types.MAX_RESERVED)
+    yield
+    decoding.set_reserved_types(swap_types.reserved_types())
 
 
 def mask(words, question):

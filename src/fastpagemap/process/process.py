@@ -70,8 +70,6 @@ class Process:
         try:
             pagemap, maps = self._through_threads(self._open_memory)
         except PermissionError as error:
-            if self.read("statm") == _NO_MEMORY:
-                self._choose_thread()
             raise PermissionError(
                 error.errno,
                 f"{os.strerror(error.errno or errno.EACCES)} (another user's process, or one that "
@@ -155,6 +153,9 @@ class Process:
                 raise lacking or self.gone() from None
             raise
         except OSError as error:
+            # A thread that has ended has no memory, and so its files are root's.
+            if isinstance(error, PermissionError) and self._read("statm") == _NO_MEMORY:
+                raise self.gone() from None
             error.filename = f"{self.path}/{name}"
             raise
 
