@@ -65,7 +65,7 @@ def fill_states(
     sink = Sink((), start, states=states)
     _fill(process, start, end, questions, sink, lambda: has_any(states, State.SHARED).any())
     if swap.was_none():
-        states &= ~np.uint16(State.SWAPPED)
+        states &= ~np.uint16(int(State.SWAPPED))
 
 
 def _fill(

@@ -127,9 +127,10 @@ def _from_entries(
             words = np.empty((stop - at) // PAGE_SIZE, np.uint64)
             process.read_entries(at, words)
             if mapping.anonymous:  # as a scan does: the huge zero page is of no file
-                words &= ~np.uint64(Flag.FILE)
+                words &= ~np.uint64(int(Flag.FILE))
             if hugetlb:  # as a scan does: entries of hugetlb pages never have the bit
-                words[(words & Flag.PRESENT) != 0] |= np.uint64(Flag.SOFT_DIRTY)
+                present = (words & np.uint64(int(Flag.PRESENT))) != 0
+                words[present] |= np.uint64(int(Flag.SOFT_DIRTY))
             found.append(_runs(at, words, *asked))
             total += len(found[-1])
             affordable(total, 2 * REGION_DTYPE.itemsize, "regions")

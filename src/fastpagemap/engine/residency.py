@@ -116,7 +116,7 @@ def _looked_up(
             extents.add(low, high, states)
             of_unknown = matching(states, "unknown")
             if of_unknown.any():
-                unknown.add(low, high, of_unknown * np.uint16(State.PRESENT))
+                unknown.add(low, high, of_unknown * np.uint16(int(State.PRESENT)))
     return extents, unknown, spans
 
 

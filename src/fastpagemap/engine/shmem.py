@@ -126,9 +126,9 @@ class SharedMemory:
         unresolved = matching(states, unresolved_question(mapping))
         unresolved &= ~matching(states, "swapped")
         here = unresolved & in_spans(edges[:-1], *swapped)
-        states[here] |= np.uint64(State.SWAPPED | State.SWAPPED_SHARED)
+        states[here] |= np.uint64(int(State.SWAPPED | State.SWAPPED_SHARED))
         if unknown:
-            states[unresolved] |= np.uint64(State.UNKNOWN)
+            states[unresolved] |= np.uint64(int(State.UNKNOWN))
         there = states != 0
         return runs_of(edges[:-1][there], edges[1:][there], states[there])
 
@@ -153,9 +153,9 @@ class SharedMemory:
         swapped = matching(states, "swapped")
         own = np.zeros_like(swapped) if mapping.shared else swapped.copy()
         self.resolve_swapped(mapping, start, swapped, unresolved)
-        in_file = np.uint16(State.SWAPPED | State.SWAPPED_SHARED)
+        in_file = np.uint16(int(State.SWAPPED | State.SWAPPED_SHARED))
         states |= (swapped & ~own) * in_file
-        states |= unresolved * np.uint16(State.UNKNOWN)
+        states |= unresolved * np.uint16(int(State.UNKNOWN))
 
     def resolve_swapped(
         self, mapping: Mapping, start: int, swapped: Mask, unresolved: Mask

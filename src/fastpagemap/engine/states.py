@@ -87,7 +87,7 @@ def state_runs(
             found.append(runs)
     runs = _sorted(found)
     if nothing_swapped and has_any(runs["state"], State.SWAPPED).any():
-        runs["state"] &= ~np.uint64(State.SWAPPED)
+        runs["state"] &= ~np.uint64(int(State.SWAPPED))
         starts = np.concatenate([segments.starts for segments, _, _ in answers])
         runs = join_equal(runs[runs["state"] != 0], starts)
     return runs

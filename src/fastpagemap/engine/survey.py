@@ -229,14 +229,14 @@ def _classify(
         if mapping.start >= KERNEL_HALF:
             continue
         if mapping.anonymous:
-            kinds[number] = Backing.ANONYMOUS
+            kinds[number] = int(Backing.ANONYMOUS)
             continue
         # Mounts are read only if they make a difference.
         known = resolving or hugetlb
         shmem = backings.is_shmem(mapping) if known else mapping.device == kernel_tmpfs()
         if shmem and mapping.shared:
-            kinds[number] = Backing.SHMEM
+            kinds[number] = int(Backing.SHMEM)
         elif hugetlb and backings.is_hugetlb(mapping):
-            kinds[number] = Backing.HUGETLB
+            kinds[number] = int(Backing.HUGETLB)
         resolved[number] = resolving and shmem is not False
     return kinds, resolved

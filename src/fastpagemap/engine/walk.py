@@ -141,8 +141,8 @@ class Walker:
         if segments.stable:
             self.memory.resolve(mapping, start, states)
         else:
-            gone = (states & np.uint16(State.PRESENT | State.SWAPPED)) == 0
-            states |= gone * np.uint16(State.UNKNOWN)
+            gone = (states & np.uint16(int(State.PRESENT | State.SWAPPED))) == 0
+            states |= gone * np.uint16(int(State.UNKNOWN))
 
     def _look_up_runs(
         self, segments: Segments, mapping: Mapping, span: tuple[int, int], runs: Runs
@@ -153,7 +153,7 @@ class Walker:
         edges = edges_of(np.array(span, np.uint64), runs["start"], runs["end"])
         states = states_at(runs, edges[:-1])
         gone = ~has_any(states, State.PRESENT | State.SWAPPED)
-        states[gone] |= np.uint64(State.UNKNOWN)
+        states[gone] |= np.uint64(int(State.UNKNOWN))
         return runs_of(edges[:-1], edges[1:], states)
 
 

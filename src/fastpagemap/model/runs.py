@@ -59,7 +59,8 @@ class State(UInt64Flag):
 
 def has_any(states: Addresses | npt.NDArray[np.uint16], state: State) -> npt.NDArray[np.bool_]:
     """Return which states have any of the flags."""
-    found: npt.NDArray[np.bool_] = (states & state) != 0
+    # An int: while numpy looks at an enum's member it drops what a signal handler raises.
+    found: npt.NDArray[np.bool_] = (states & states.dtype.type(int(state))) != 0
     return found
 
 

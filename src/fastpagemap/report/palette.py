@@ -85,7 +85,7 @@ def display(states: npt.ArrayLike, *, soft_dirty: bool = False) -> Cells:
         if key == "soft_dirty":
             if not soft_dirty:
                 continue
-            has &= (words & np.uint64(State.PRESENT)) != 0
+            has &= (words & np.uint64(int(State.PRESENT))) != 0
         shown[has] = KEYS.index(key)
     return shown
 

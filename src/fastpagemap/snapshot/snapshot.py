@@ -396,6 +396,6 @@ def take(process: Process) -> Snapshot:
 def _consistent(runs: Runs, spans: list[Mapping], dirty: bool) -> Runs:
     """Return runs that fit the mappings: the process may have changed these in between."""
     if not dirty and has_any(runs["state"], State.SOFT_DIRTY).any():
-        runs["state"] &= ~np.uint64(State.SOFT_DIRTY)
+        runs["state"] &= ~np.uint64(int(State.SOFT_DIRTY))
         runs = runs[runs["state"] != 0]
     return clipped(runs, *bounds(spans))

@@ -145,8 +145,8 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
 
     from fastpagemap.model.runs import State
 
-    there = (runs["state"] & np.uint64(State.PRESENT | State.SWAPPED)) != 0
-    dirty = runs[there & ((runs["state"] & np.uint64(State.SOFT_DIRTY)) != 0)]
+    there = (runs["state"] & np.uint64(int(State.PRESENT | State.SWAPPED))) != 0
+    dirty = runs[there & ((runs["state"] & np.uint64(int(State.SOFT_DIRTY))) != 0)]
     starts = np.array([mapping.start for mapping in mappings], np.uint64)
     rows = np.searchsorted(starts, dirty["start"], "right") - 1
     sums: dict[str, int] = {}

@@ -25,7 +25,7 @@ def moved(before: Runs, after: Runs) -> dict[str, int]:
 
     new = now & ~was
     # In a new mapping, pages that were never touched are soft-dirty, too.
-    touched = (now & np.uint64(State.PRESENT | State.SWAPPED)) != 0
+    touched = (now & np.uint64(int(State.PRESENT | State.SWAPPED))) != 0
 
     def bytes_of(state: State) -> int:
         return int(sizes[((new & np.uint64(state)) != 0) & touched].sum())

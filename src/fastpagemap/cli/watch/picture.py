@@ -86,5 +86,5 @@ def picture(sample: Sample, request: ViewRequest) -> Picture:
 
 def _touched(runs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Return the runs that are more than soft-dirty: all pages of a new mapping are that."""
-    found: npt.NDArray[np.void] = runs[(runs["state"] & ~np.uint64(State.SOFT_DIRTY)) != 0]
+    found: npt.NDArray[np.void] = runs[(runs["state"] & ~np.uint64(int(State.SOFT_DIRTY))) != 0]
     return found

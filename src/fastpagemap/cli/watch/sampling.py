@@ -229,7 +229,7 @@ class Live:
         """Compare the pages of a view with those of the sample before."""
         before = clipped(sample.runs, view)
         if self.dirty:  # all of them were cleared
-            before["state"] &= ~np.uint64(State.SOFT_DIRTY)
+            before["state"] &= ~np.uint64(int(State.SOFT_DIRTY))
         seconds = max(now - sample.seen, 1e-3)
         found = {name: size / seconds for name, size in moved(before, runs).items()}
         if not self.knows_written:
