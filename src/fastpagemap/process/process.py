@@ -154,10 +154,17 @@ class Process:
             raise
         except OSError as error:
             # A thread that has ended has no memory, and so its files are root's.
-            if isinstance(error, PermissionError) and self._read("statm") == _NO_MEMORY:
+            if isinstance(error, PermissionError) and name != "statm" and self._has_no_memory():
                 raise self.gone() from None
             error.filename = f"{self.path}/{name}"
             raise
+
+    def _has_no_memory(self) -> bool:
+        """Return whether the thread to read through is known to have none."""
+        try:
+            return self._read("statm") == _NO_MEMORY
+        except PermissionError:  # a sandbox refuses that, too
+            return False
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """Return the content of a file below /proc/PID, or its first `most` bytes.
