@@ -138,6 +138,7 @@ def _mark(made, first, last, _chance):
     """Put markers on pages of shared memory that are not in the page table."""
     if made.fd >= 0 and linux.filesystem(made.fd) == linux.TMPFS_MAGIC:
         made.drop(first, last)
+        made.watched = True
         marked.mark(made, first, last)
 
 
@@ -157,7 +158,7 @@ def _step(chance, kind, made):
     """Do something random to some pages, as far as it can be done."""
     names = [*steps.STEPS, *OWN, "page out", "page out", "move", "write", "write some", "drop"]
     name = chance.choice(names)
-    if name == "guard" and kind in _NO_GUARDS:
+    if name == "guard" and (kind in _NO_GUARDS or getattr(made, "watched", False)):
         return
     if name in ("truncate", "grow") and made.pages > 1000:
         return
