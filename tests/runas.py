@@ -31,6 +31,8 @@ def in_child(function, *arguments):
             linux.die_with_parent()
             with open(writer, "wb") as file:
                 file.write(_outcome(function, arguments))
+        except BaseException:  # what is raised so late that no answer can tell of it
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writer)

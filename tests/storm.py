@@ -22,6 +22,7 @@ class Storm:
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.hits = self.whole = 0
+        self._raising = False
         self.wrong = []
         self._raised = []
         self._lost = []
@@ -43,18 +44,19 @@ class Storm:
             gc.callbacks[:] = callbacks
 
     def _handle(self, number, frame):
-        while frame is not None and frame.f_code is not Storm._under_fire.__code__:
-            frame = frame.f_back
-        # It has not begun, is over, or has had enough.
-        if frame is None or len(self._raised) == MOST:
+        # In the middle of this, another one would raise in place of it.
+        if self._raising:
             return
-        # Another signal in the middle of this would raise in place of this one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        self._raising = True
         try:
-            self._raised.append(Hit())
-            raise self._raised[-1]
+            while frame is not None and frame.f_code is not Storm._under_fire.__code__:
+                frame = frame.f_back
+            # It has begun, is not over, and has not had enough.
+            if frame is not None and len(self._raised) < MOST:
+                self._raised.append(Hit())
+                raise self._raised[-1]
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+            self._raising = False
 
     def _under_fire(self, function, delay, interval):
         try:
