@@ -174,8 +174,8 @@ def protected(pages):
 
 
 def gap(pages):
-    """Written, with a hole in its middle third where nothing is mapped."""
-    return touched(pages).unmap(pages // 3, 2 * pages // 3)
+    """Written, with a hole in its middle third, of a page at least, where nothing is mapped."""
+    return touched(pages).unmap(pages // 3, max(2 * pages // 3, pages // 3 + 1))
 
 
 def guarded(pages):

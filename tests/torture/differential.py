@@ -15,6 +15,7 @@ import _judge
 import _layouts
 
 import compare
+import linux
 import runas
 import seccomp
 import sharing
@@ -95,8 +96,11 @@ def look_from_a_fork(chance, layout, spans, counts):
         other.ask("refuse", names)
         who = f"{'root' if root else 'nobody'}, {', '.join(names) or 'all'}"
         cachestat = not {"no cachestat", "cachestat forbidden"} & set(names)
-        rights = _judge.Rights(root, cachestat, root)
-        for start, end in spans:
+        for made, (start, end) in zip(layout, spans, strict=True):
+            # Without cachestat copies in RAM hide how much of a file is swapped, and that tells
+            # which layer of an overlay is mapped.
+            sure = cachestat or made.fd < 0 or linux.filesystem(made.fd) != linux.OVERLAY_MAGIC
+            rights = _judge.Rights(root, cachestat, root and sure)
             try:
                 look(functools.partial(told_by, other), chance, start, end, rights, other.pid)
             except AssertionError as error:
