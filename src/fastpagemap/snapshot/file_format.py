@@ -74,6 +74,8 @@ _MEMBERS = {
     "lengths": (_UNSIGNED, MAX_RUNS),
     "states": (_UNSIGNED[1:2], MAX_RUNS),
 }
+# Z_MEM_ERROR, of which zlib has no exception of its own.
+_ZLIB_MEM_ERROR = "Error -4 "
 # What zipfile and json raise for input that they cannot parse.
 _PARSE_ERRORS = (
     zipfile.BadZipFile,
@@ -211,6 +213,8 @@ def decode(content: bytes) -> Fields:
     except SnapshotError:
         raise
     except _PARSE_ERRORS as error:
+        if isinstance(error, zlib.error) and str(error).startswith(_ZLIB_MEM_ERROR):
+            raise MemoryError(str(error)) from None
         raise SnapshotError(
             f"a damaged snapshot ({error}): get it once more from where it came from"
         ) from error
