@@ -53,9 +53,12 @@ def _is_of_python(problem):
     return not trace.tb_frame.f_code.co_filename.endswith(".pyx")
 
 
-def _is_of_numpy(problem):
-    """Whether a ufunc of numpy's failed and did not say why."""
-    return isinstance(problem, SystemError) and str(problem).startswith("<ufunc ")
+def _is_of_others(problem):
+    """Whether numpy or Python failed and did not say why; a function of ours would be named."""
+    said = str(problem)
+    if isinstance(problem, SystemError):
+        return "cyfunction" not in said and "fastpagemap" not in said
+    return said in ("invalid field name", "can't allocate lock")
 
 
 class Allocations:
@@ -113,8 +116,8 @@ class Allocations:
         hit = self.shim.hits()
         in_python = problem is not None and _is_of_python(problem)
         if problem is not None:
-            if _is_of_numpy(problem):
-                return "numpy's own"
+            if _is_of_others(problem):
+                return "numpy's or Python's own"
             if not is_out_of_memory(problem):
                 raise AssertionError(f"{what}: {problem!r}") from problem
             outcome = "MemoryError"
