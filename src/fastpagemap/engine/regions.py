@@ -64,7 +64,8 @@ def _regions(
         starts, ends = _areas(process, start, end)
         found = scan.regions(process.pagemap, process.path, starts, ends, *asked, wanted)
         return np.frombuffer(bytearray(found), REGION_DTYPE)
-    return _from_entries(process, start, end, (*asked, wanted))
+    mask, anyof, inverted = map(int, asked)
+    return _from_entries(process, start, end, (mask, anyof, inverted, wanted))
 
 
 def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
@@ -148,7 +149,7 @@ def _runs(
     """Return the pages that match as regions, as the ioctl would."""
     told = np.zeros(len(words), np.uint64)
     for category, flag in _FLAGS.items():
-        told[(words & flag) != 0] |= np.uint64(category)
+        told[(words & np.uint64(int(flag))) != 0] |= np.uint64(int(category))
     seen = told ^ np.uint64(inverted)
     matching = (seen & np.uint64(mask)) == np.uint64(mask)
     if anyof:

@@ -141,7 +141,7 @@ class Walker:
         if segments.stable:
             self.memory.resolve(mapping, start, states)
         else:
-            gone = (states & np.uint16(int(State.PRESENT | State.SWAPPED))) == 0
+            gone = ~has_any(states, State.PRESENT | State.SWAPPED)
             states |= gone * np.uint16(int(State.UNKNOWN))
 
     def _look_up_runs(

@@ -60,7 +60,8 @@ class UInt64Flag(enum.IntFlag):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Take part in ufuncs as uint64."""
-        plain = [np.uint64(i) if isinstance(i, UInt64Flag) else i for i in inputs]
+        # An int: while numpy looks at an enum's member it drops what a signal handler raises.
+        plain = [np.uint64(int(i)) if isinstance(i, UInt64Flag) else i for i in inputs]
         return getattr(ufunc, method)(*plain, **kwargs)
 
 

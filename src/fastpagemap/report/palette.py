@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap.model.runs import State
+from fastpagemap.model.runs import State, has_any
 
 __all__ = ["KEYS", "STATES", "UNTOUCHED", "DisplayState", "amounts", "cells", "chosen", "display"]
 
@@ -81,11 +81,11 @@ def display(states: npt.ArrayLike, *, soft_dirty: bool = False) -> Cells:
     words = np.asarray(states, np.uint64)
     shown = np.full(words.shape, UNTOUCHED, np.uint8)
     for key, flag in _PRECEDENCE:
-        has = (words & np.uint64(flag)) != 0
+        has = has_any(words, flag)
         if key == "soft_dirty":
             if not soft_dirty:
                 continue
-            has &= (words & np.uint64(int(State.PRESENT))) != 0
+            has &= has_any(words, State.PRESENT)
         shown[has] = KEYS.index(key)
     return shown
 

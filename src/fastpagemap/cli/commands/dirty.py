@@ -143,10 +143,10 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
     """
     import numpy as np
 
-    from fastpagemap.model.runs import State
+    from fastpagemap.model.runs import State, has_any
 
-    there = (runs["state"] & np.uint64(int(State.PRESENT | State.SWAPPED))) != 0
-    dirty = runs[there & ((runs["state"] & np.uint64(int(State.SOFT_DIRTY))) != 0)]
+    there = has_any(runs["state"], State.PRESENT | State.SWAPPED)
+    dirty = runs[there & has_any(runs["state"], State.SOFT_DIRTY)]
     starts = np.array([mapping.start for mapping in mappings], np.uint64)
     rows = np.searchsorted(starts, dirty["start"], "right") - 1
     sums: dict[str, int] = {}

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastpagemap.cli.watch.area import View
-from fastpagemap.model.runs import State, states_at
+from fastpagemap.model.runs import State, has_any, states_at
 
 __all__ = ["clipped", "moved", "replaced"]
 
@@ -25,10 +25,10 @@ def moved(before: Runs, after: Runs) -> dict[str, int]:
 
     new = now & ~was
     # In a new mapping, pages that were never touched are soft-dirty, too.
-    touched = (now & np.uint64(int(State.PRESENT | State.SWAPPED))) != 0
+    touched = has_any(now, State.PRESENT | State.SWAPPED)
 
     def bytes_of(state: State) -> int:
-        return int(sizes[((new & np.uint64(state)) != 0) & touched].sum())
+        return int(sizes[has_any(new, state) & touched].sum())
 
     return {
         "faulted_in": bytes_of(State.PRESENT),
