@@ -116,11 +116,10 @@ class Allocations:
         hit = self.shim.hits()
         in_python = problem is not None and _is_of_python(problem)
         if problem is not None:
-            if _is_of_others(problem):
-                return "numpy's or Python's own"
-            if not is_out_of_memory(problem):
+            of_others = _is_of_others(problem)
+            if not (of_others or is_out_of_memory(problem)):
                 raise AssertionError(f"{what}: {problem!r}") from problem
-            outcome = "MemoryError"
+            outcome = "numpy's or Python's own" if of_others else "MemoryError"
         else:
             assert self.is_right(name, told), f"{what}: another answer"
             outcome = "the same" if hit else "not reached"
