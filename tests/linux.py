@@ -31,7 +31,6 @@ PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 OVERLAYFS_MAGIC = 0x794C7630
 TMPFS_MAGIC = 0x01021994
-OVERLAY_MAGIC = 0x794C7630
 
 # System calls from 424 on have one number on every architecture.
 PIDFD_OPEN = 434

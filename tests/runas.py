@@ -33,6 +33,7 @@ def in_child(function, *arguments):
                 file.write(_outcome(function, arguments))
         except BaseException:  # what is raised so late that no answer can tell of it
             traceback.print_exc()
+            sys.stderr.flush()  # _exit does not
         finally:
             os._exit(0)
     os.close(writer)

@@ -99,7 +99,7 @@ def look_from_a_fork(chance, layout, spans, counts):
         for made, (start, end) in zip(layout, spans, strict=True):
             # Without cachestat copies in RAM hide how much of a file is swapped, and that tells
             # which layer of an overlay is mapped.
-            sure = cachestat or made.fd < 0 or linux.filesystem(made.fd) != linux.OVERLAY_MAGIC
+            sure = cachestat or made.fd < 0 or linux.filesystem(made.fd) != linux.OVERLAYFS_MAGIC
             rights = _judge.Rights(root, cachestat, root and sure)
             try:
                 look(functools.partial(told_by, other), chance, start, end, rights, other.pid)
