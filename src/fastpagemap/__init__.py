@@ -16,15 +16,19 @@ from .engine.residency import RESIDENCY_DTYPE
 from .model import hooks
 from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
 from .model.errors import SnapshotError, UnsupportedError
+from .model.frame_flags import FOLIO_DTYPE, KPF
 from .model.mapping import Mapping
 from .model.runs import RUN_DTYPE, State
 from .model.span import span
 from .pagemap import PageMap
 from .process.capabilities import Capabilities, capabilities
+from .process.frames import Frames
 from .tracking import WriteTracker
 
 __all__ = [
     "ENTRY_DTYPE",
+    "FOLIO_DTYPE",
+    "KPF",
     "PAGE_DTYPE",
     "PAGE_SIZE",
     "REGION_DTYPE",
@@ -33,6 +37,7 @@ __all__ = [
     "Capabilities",
     "Category",
     "Flag",
+    "Frames",
     "Mapping",
     "Masks",
     "PageMap",

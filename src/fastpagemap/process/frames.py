@@ -1,0 +1,249 @@
+"""Page frames: what the kernel says of them in /proc/kpageflags, kpagecount and kpagecgroup."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import operator
+import os
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import frames
+from .._kernel.descriptor import Descriptor, open_file
+from ..model.entry import output
+from ..model.errors import UnsupportedError
+from .limits import affordable
+
+__all__ = ["CGROUPS", "FLAGS", "MAPCOUNTS", "Frames", "open_frames"]
+
+FLAGS, MAPCOUNTS, CGROUPS = "kpageflags", "kpagecount", "kpagecgroup"
+
+_U64, _U32 = np.dtype(np.uint64), np.dtype(np.uint32)
+# Frames sorted at a time: so the memory for that is bounded.
+_SORTED_FRAMES = 1 << 20
+# Frames a read, at least, for which frames need not be sorted: that costs as much as half a frame.
+_MIN_READ_FRAMES = 16
+_MISSING = {
+    FLAGS: "no container hides it, and a kernel with CONFIG_PROC_PAGE_MONITOR",
+    MAPCOUNTS: "no container hides it, and a kernel with CONFIG_PROC_PAGE_MONITOR",
+    CGROUPS: "a kernel with CONFIG_MEMCG",
+}
+
+
+def open_frames(name: str) -> Descriptor:
+    """Open /proc/kpageflags, kpagecount or kpagecgroup.
+
+    Raises
+    ------
+    PermissionError
+        This user may not read it; the message says which capability is missing.
+    UnsupportedError
+        There is no such file.
+    """
+    path = f"/proc/{name}"
+    try:
+        return open_file(path, os.O_RDONLY)
+    except PermissionError as error:
+        raise PermissionError(
+            error.errno,
+            f"{os.strerror(error.errno or errno.EACCES)} (page frames are shown to root alone, or "
+            "with CAP_DAC_READ_SEARCH; their numbers only with CAP_SYS_ADMIN; neither of a user "
+            "namespace)",
+            path,
+        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnsupportedError(
+            errno.EOPNOTSUPP, f"this /proc has no {name}: it needs {_MISSING[name]}", path
+        ) from None
+
+
+class Frames:
+    """What the kernel says of page frames, by their numbers.
+
+    Numbers come from ``Pages.pfn`` and ``decode``, which show them to CAP_SYS_ADMIN. All methods
+    take them in any order, shape and number, and with duplicates.
+
+    Raises
+    ------
+    PermissionError
+        This user may not open the files: it takes root or CAP_DAC_READ_SEARCH; and CAP_SYS_ADMIN to
+        see frame numbers in the first place.
+    UnsupportedError
+        /proc has no such files: in containers that hide them, in gVisor, where /proc is mounted
+        with ``subset=pid``, and on kernels without CONFIG_PROC_PAGE_MONITOR.
+
+    Notes
+    -----
+    The files are opened once, and answers are read anew at each call. Frames that lie close
+    together are read together, without the GIL. A frame belongs to whoever has it at that moment:
+    between the call that found its number and this one it may have been freed and used again.
+
+    0 is a number like others. Where frame numbers are hidden they read as 0, too.
+
+    Source: Documentation/admin-guide/mm/pagemap.rst, include/uapi/linux/kernel-page-flags.h.
+    """
+
+    def __init__(self) -> None:
+        files = {name: open_frames(name) for name in (FLAGS, MAPCOUNTS)}
+        with contextlib.suppress(UnsupportedError):  # raised when it is asked for
+            files[CGROUPS] = open_frames(CGROUPS)
+        self._files: dict[str, Descriptor] | None = files
+
+    def __enter__(self) -> Self:
+        self.file(FLAGS)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> str:
+        raise TypeError("descriptors cannot be copied or pickled: make another Frames")
+
+    def close(self) -> None:
+        """Close the files; calls under way in other threads still finish."""
+        self._files = None
+
+    def file(self, name: str) -> Descriptor:
+        """Return the open file of a name; keep it as long as its number is used."""
+        files = self._files
+        if files is None:
+            raise ValueError("this Frames is closed")
+        return files[name] if name in files else open_frames(name)
+
+    def flags(
+        self, pfns: npt.ArrayLike, *, out: npt.NDArray[np.uint64] | None = None
+    ) -> npt.NDArray[np.uint64]:
+        """Return the flags of frames.
+
+        Parameters
+        ----------
+        pfns : array_like of int
+            Frame numbers, of any shape: every uint64 is accepted.
+        out : ndarray of uint64, optional
+            Filled and returned.
+
+        Returns
+        -------
+        ndarray of uint64
+            ``KPF`` flags, in the shape of `pfns`. A frame that the kernel knows as a hole has
+            NOPAGE alone; one beyond the last frame has 0.
+
+        Raises
+        ------
+        ValueError
+            A number is negative or no integer, or `out` does not fit. Or this object is closed.
+        """
+        return self._read(FLAGS, pfns, out)
+
+    def mapcounts(
+        self, pfns: npt.ArrayLike, *, out: npt.NDArray[np.uint32] | None = None
+    ) -> npt.NDArray[np.uint32]:
+        """Return how many times frames are mapped, by all processes together.
+
+        Parameters
+        ----------
+        pfns : array_like of int
+            Frame numbers, of any shape: every uint64 is accepted.
+        out : ndarray of uint32, optional
+            Filled and returned.
+
+        Returns
+        -------
+        ndarray of uint32
+            In the shape of `pfns`; 0 for a frame that does not exist or is the zero page, which
+            the kernel does not count.
+
+        Raises
+        ------
+        ValueError
+            A number is negative or no integer, or `out` does not fit. Or this object is closed.
+
+        Notes
+        -----
+        Kernels with CONFIG_NO_PAGE_MAPCOUNT (Linux 6.15) count large folios only as a whole, and
+        give the average of its pages: ``capabilities().page_mapcounts`` tells.
+        """
+        return self._read(MAPCOUNTS, pfns, out, _U32)
+
+    def cgroups(
+        self, pfns: npt.ArrayLike, *, out: npt.NDArray[np.uint64] | None = None
+    ) -> npt.NDArray[np.uint64]:
+        """Return which memory cgroups frames are charged to.
+
+        Parameters
+        ----------
+        pfns : array_like of int
+            Frame numbers, of any shape: every uint64 is accepted.
+        out : ndarray of uint64, optional
+            Filled and returned.
+
+        Returns
+        -------
+        ndarray of uint64
+            The inode number of the cgroup's directory, in the shape of `pfns`; 0 for none.
+
+        Raises
+        ------
+        UnsupportedError
+            The kernel has no memory cgroups (CONFIG_MEMCG).
+        ValueError
+            A number is negative or no integer, or `out` does not fit. Or this object is closed.
+        """
+        return self._read(CGROUPS, pfns, out)
+
+    def _read(
+        self,
+        name: str,
+        pfns: npt.ArrayLike,
+        out: npt.NDArray[Any] | None,
+        dtype: np.dtype[Any] = _U64,
+    ) -> npt.NDArray[Any]:
+        file = self.file(name)
+        numbers = checked_pfns(pfns)
+        if out is None:
+            affordable(numbers.size, dtype.itemsize, "frames")
+        out = output(out, numbers.shape, dtype)
+        if np.may_share_memory(numbers, out):
+            numbers = numbers.copy()
+        wanted, values = numbers.reshape(-1), out.reshape(-1)
+        read = frames.read if dtype.itemsize == 8 else frames.read_counts
+        for first in range(0, len(wanted), _SORTED_FRAMES):
+            part = slice(first, first + _SORTED_FRAMES)
+            read(file.fd, f"/proc/{name}", wanted[part], _order(wanted[part]), values[part])
+        return out
+
+
+def checked_pfns(pfns: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Return frame numbers as contiguous uint64; raise ValueError for what is none."""
+    array = np.asarray(pfns)
+    if not array.size and not isinstance(pfns, np.ndarray):
+        return np.empty(array.shape, np.uint64)
+    if array.dtype.kind in "fO" and not isinstance(pfns, np.ndarray):
+        # numpy makes floats of ints if some do not fit int64, and others do not fit uint64.
+        array = np.asarray(pfns, object)
+        with contextlib.suppress(TypeError, OverflowError):
+            flat = np.fromiter(map(operator.index, array.reshape(-1)), np.uint64, array.size)
+            return flat.reshape(array.shape)
+    if array.dtype.kind not in "ui":
+        raise ValueError(f"frame numbers of dtype {array.dtype}: integers up to 2**64 are needed")
+    if array.dtype.kind == "i" and array.size and (least := array.min()) < 0:
+        raise ValueError(f"frame number {least}: it cannot be negative")
+    if not array.flags.c_contiguous or array.dtype != np.uint64:
+        affordable(array.size, 8, "frames")
+    return np.asarray(array, np.uint64, order="C")
+
+
+def _order(wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:
+    """Return the order in which to read frames; None if they are read well as they are."""
+    if frames.count_reads(wanted) * _MIN_READ_FRAMES <= len(wanted):
+        return None
+    return np.argsort(wanted, kind="stable").astype(np.int64, copy=False)
