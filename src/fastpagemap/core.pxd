@@ -66,3 +66,9 @@ cdef ssize_t count_pages(int pagemap, int maps, uint64_t start, size_t count,
 cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t mask,
                           uint64_t anyof, uint64_t inverted, uint64_t returns,
                           region_t *regions, size_t room, uint64_t *reached) noexcept nogil
+
+# What the kernel says of `count` page frames, in any order: `file` is an open /proc/kpageflags,
+# kpagecount or kpagecgroup. 0 for a frame beyond the last one. Frames that follow each other
+# closely, up or down, are read at once: sorted ones cost least. Takes 10 KiB of stack.
+cdef ssize_t read_frames(int file, const uint64_t *frames, size_t count,
+                         uint64_t *values) noexcept nogil

@@ -5,7 +5,7 @@ from libc.errno cimport EACCES, EFAULT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPER
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
-from fastpagemap._kernel cimport abi, decoding, reading, scan, sinks, stretch
+from fastpagemap._kernel cimport abi, decoding, frames as kpage, reading, scan, sinks, stretch
 from fastpagemap._kernel.entries cimport read_span
 from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.scan cimport pace_t
@@ -26,6 +26,7 @@ cdef extern from "fastpagemap.h" nogil:
         ssize_t (*count_pages)(int, int, uint64_t, size_t, int) noexcept
         ssize_t (*scan_regions)(int, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                                 fastpagemap_region *, size_t, uint64_t *) noexcept
+        ssize_t (*read_frames)(int, const uint64_t *, size_t, uint64_t *) noexcept
 
 # 1 or 0; -errno while it could not be found out, so that it is tried again.
 cdef int SOFT_DIRTY_KEPT = reading.sees_soft_dirty()
@@ -198,6 +199,11 @@ cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t ma
     return got if got < 0 else <ssize_t> found.count
 
 
+cdef ssize_t read_frames(int file, const uint64_t *frames, size_t count,
+                         uint64_t *values) noexcept nogil:
+    return kpage.read_frames(file, frames, count, values)
+
+
 # ---- for C and C++: fastpagemap.h --------------------------------------------------------------
 
 cdef ssize_t scan_regions_c(int pagemap, uint64_t start, uint64_t end, uint64_t mask,
@@ -209,10 +215,11 @@ cdef ssize_t scan_regions_c(int pagemap, uint64_t start, uint64_t end, uint64_t 
 
 
 cdef fastpagemap_api API
-API.version = 1
+API.version = 2
 API.read_entries = read_entries
 API.decode = decode
 API.fill_mask = fill_mask
 API.count_pages = count_pages
 API.scan_regions = scan_regions_c
+API.read_frames = read_frames
 _C_API = PyCapsule_New(&API, FASTPAGEMAP_CAPSULE, NULL)

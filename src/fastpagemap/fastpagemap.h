@@ -43,6 +43,8 @@ typedef struct {
     ssize_t (*scan_regions)(int pagemap, uint64_t start, uint64_t end, uint64_t mask,
                             uint64_t anyof, uint64_t inverted, uint64_t returns,
                             fastpagemap_region *regions, size_t room, uint64_t *reached);
+    /* since version 2 */
+    ssize_t (*read_frames)(int file, const uint64_t *frames, size_t count, uint64_t *values);
 } fastpagemap_api;
 
 static inline const fastpagemap_api *fastpagemap_import(void) {

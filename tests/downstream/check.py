@@ -1,6 +1,7 @@
 """Compare what the extensions here count with what fastpagemap's Python says: run by the tests."""
 
 import mmap
+import os
 import sys
 
 import native
@@ -10,6 +11,19 @@ import sampler
 import fastpagemap as fpm
 
 PAGES = 3000
+
+
+def check_frames(numbers: np.ndarray) -> None:
+    """Compare what /proc/kpagecount says of frames, in an order of no kind, and of none."""
+    wanted = np.append(np.random.default_rng(0).permutation(numbers), np.uint64(2**64 - 1))
+    counts = np.full(len(wanted), 7, np.uint64)
+    fd = os.open("/proc/kpagecount", os.O_RDONLY)
+    assert sampler.frames(fd, wanted, counts) == len(wanted)
+    os.close(fd)
+    with fpm.Frames() as frames:
+        assert (counts == frames.mapcounts(wanted)).all()
+    assert (counts[:-1] == 1).all(), counts
+    assert counts[-1] == 0
 
 
 def main() -> None:
@@ -33,6 +47,8 @@ def main() -> None:
             assert sampler.decode(entries, question, mask) == wanted.sum(), name
             assert (mask == wanted).all(), name
         assert sampler.count(files, start, PAGES, sampler.SWAP_ENTRY) == 0
+        if os.geteuid() == 0:
+            check_frames(pm.read(start, end).pfn[::3])
     assert native.present(start, PAGES) == PAGES // 3
     samples = np.zeros(5, np.int64)
     sampler.sample(files, start, PAGES, samples, 1000)

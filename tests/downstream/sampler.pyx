@@ -96,6 +96,14 @@ def regions(Files files, uint64_t start, uint64_t end, uint64_t anyof, int room)
     return answer
 
 
+def frames(int fd, const uint64_t[::1] numbers, uint64_t[::1] out):
+    """Read what an open /proc/kpage* says of page frames."""
+    cdef ssize_t got
+    with nogil:
+        got = core.read_frames(fd, &numbers[0], numbers.shape[0], &out[0])
+    return checked(got)
+
+
 # ---- from a signal handler ---------------------------------------------------------------------
 
 cdef struct Watched:

@@ -131,12 +131,18 @@ def count_reads(const uint64_t[::1] frames):
     return reads
 
 
+cdef const int64_t *pointer(const int64_t[::1] order) noexcept:
+    if order is None:
+        return NULL
+    return &order[0]
+
+
 def read(int file, object path, const uint64_t[::1] frames, const int64_t[::1] order,
          uint64_t[::1] values):
     """Read one value a frame. With an order, frames[order[0]] is read first, and so on."""
     cdef size_t count = frames.shape[0]
     if count:
-        read_slices(file, path, &frames[0], NULL if order is None else &order[0], count,
+        read_slices(file, path, &frames[0], pointer(order), count,
                     &values[0], NULL)
 
 
@@ -145,5 +151,5 @@ def read_counts(int file, object path, const uint64_t[::1] frames, const int64_t
     """Read one value a frame as `read` does; what does not fit 32 bits becomes their maximum."""
     cdef size_t count = frames.shape[0]
     if count:
-        read_slices(file, path, &frames[0], NULL if order is None else &order[0], count, NULL,
+        read_slices(file, path, &frames[0], pointer(order), count, NULL,
                     &counts[0])

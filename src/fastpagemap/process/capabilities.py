@@ -14,6 +14,7 @@ from ..model import entry
 from ..model.entry import PAGE_SIZE, Category
 from ..model.mapping import Mapping
 from ..model.span import span
+from .frame_probes import frames_readable, page_mapcounts
 from .mappings import mappings
 from .probes import categories, need_soft_dirty, one_entry_tells, probed_anew, soft_dirty
 from .process import Process, open_process
@@ -38,6 +39,9 @@ _NEEDS = {
     "map_files": "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without it files of shared memory are "
     "looked for among descriptors and by path",
     "userfaultfd_wp_async": "Linux 6.7, and userfaultfd not forbidden",
+    "frames": "root or CAP_DAC_READ_SEARCH, and a /proc that has kpageflags and kpagecount",
+    "page_mapcounts": "a kernel without CONFIG_NO_PAGE_MAPCOUNT; with it, a page of a large folio "
+    "has the average of all of its pages for its count",
 }
 
 
@@ -68,6 +72,13 @@ class Capabilities:
         Whether this user can open mapped files through the mapping; None if no file is mapped.
     userfaultfd_wp_async : bool
         Whether this process may track its own writes.
+    frames : bool
+        Whether this user can read what the kernel says of page frames (``Frames``).
+    page_mapcounts : bool or None
+        Whether the kernel counts how often each page of a large folio is mapped. If not
+        (CONFIG_NO_PAGE_MAPCOUNT, Linux 6.15), ``mapcounts`` gives the folio's average, and
+        ``exclusive`` is an estimate. None if that could not be found out: since Linux 6.15 it is
+        tried on a huge page of this process, which takes frame numbers.
     """
 
     page_size: int
@@ -79,6 +90,8 @@ class Capabilities:
     pfn: bool
     map_files: bool | None
     userfaultfd_wp_async: bool
+    frames: bool
+    page_mapcounts: bool | None
 
     def __str__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -136,6 +149,8 @@ def capabilities_of(process: Process, current: Iterable[Mapping]) -> Capabilitie
         pfn=_pfn(),
         map_files=_map_files(process, current),
         userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
+        frames=frames_readable(),
+        page_mapcounts=page_mapcounts(),
     )
 
 

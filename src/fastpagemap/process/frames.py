@@ -17,12 +17,13 @@ from .._kernel.descriptor import Descriptor, open_file
 from ..model.entry import output
 from ..model.errors import UnsupportedError
 from .limits import affordable
+from .nodes import node_ranges
 
 __all__ = ["CGROUPS", "FLAGS", "MAPCOUNTS", "Frames", "open_frames"]
 
 FLAGS, MAPCOUNTS, CGROUPS = "kpageflags", "kpagecount", "kpagecgroup"
 
-_U64, _U32 = np.dtype(np.uint64), np.dtype(np.uint32)
+_U64, _U32, _I16 = np.dtype(np.uint64), np.dtype(np.uint32), np.dtype(np.int16)
 # Frames sorted at a time: so the memory for that is bounded.
 _SORTED_FRAMES = 1 << 20
 # Frames a read, at least, for which frames need not be sorted: that costs as much as half a frame.
@@ -200,6 +201,49 @@ class Frames:
         """
         return self._read(CGROUPS, pfns, out)
 
+    def nodes(
+        self, pfns: npt.ArrayLike, *, out: npt.NDArray[np.int16] | None = None
+    ) -> npt.NDArray[np.int16]:
+        """Return which NUMA nodes frames are on.
+
+        Parameters
+        ----------
+        pfns : array_like of int
+            Frame numbers, of any shape: every uint64 is accepted.
+        out : ndarray of int16, optional
+            Filled and returned.
+
+        Returns
+        -------
+        ndarray of int16
+            In the shape of `pfns`; -1 for a frame that is in no memory block, and one whose node
+            is not told. 0 everywhere on a machine without NUMA.
+
+        Raises
+        ------
+        UnsupportedError
+            /sys is not mounted, as in some sandboxes.
+        ValueError
+            A number is negative or no integer, or `out` does not fit. Or this object is closed.
+
+        Notes
+        -----
+        The kernel tells nodes of memory blocks, of 128 MiB and more, which may have holes. A frame
+        of a block that two nodes have is told by the spans of their zones (/proc/zoneinfo), unless
+        these overlap.
+
+        Source: /sys/devices/system/node, Documentation/admin-guide/mm/memory-hotplug.rst.
+        """
+        self.file(FLAGS)
+        numbers = checked_pfns(pfns)
+        if out is None:
+            affordable(numbers.size, _I16.itemsize, "frames")
+        out = output(out, numbers.shape, _I16)
+        if np.may_share_memory(numbers, out):
+            numbers = numbers.copy()
+        node_ranges().look_up(numbers.reshape(-1), out.reshape(-1))
+        return out
+
     def _read(
         self,
         name: str,
@@ -246,4 +290,4 @@ def _order(wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:
     """Return the order in which to read frames; None if they are read well as they are."""
     if frames.count_reads(wanted) * _MIN_READ_FRAMES <= len(wanted):
         return None
-    return np.argsort(wanted, kind="stable").astype(np.int64, copy=False)
+    return np.argsort(wanted).astype(np.int64, copy=False)

@@ -31,6 +31,7 @@ __all__ = [
     "release_and_machine",
     "scan_withdrawn",
     "soft_dirty",
+    "version",
 ]
 
 P = ParamSpec("P")
@@ -149,6 +150,12 @@ def release_and_machine() -> tuple[str, str]:
     return about.release, about.machine
 
 
+def version() -> tuple[int, int]:
+    """Return the first two numbers of the kernel's version; 0, 0 where they are not told."""
+    found = re.match(r"(\d+)\.(\d+)", release_and_machine()[0])
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 @functools.cache
 def one_entry_tells() -> bool:
     """Return whether the first entry of a huge page tells ``exclusive`` for all of it.
@@ -156,5 +163,4 @@ def one_entry_tells() -> bool:
     Since Linux 6.15 all its entries have the flags of the page where the read begins
     (fs/proc/task_mmu.c, pagemap_pmd_range). Before, each page had its own flags.
     """
-    found = re.match(r"(\d+)\.(\d+)", release_and_machine()[0])
-    return found is not None and (int(found[1]), int(found[2])) >= (6, 15)
+    return version() >= (6, 15)

@@ -1,0 +1,72 @@
+"""What this kernel and this user can be told of page frames: tried out, not looked up."""
+
+import mmap
+
+import numpy as np
+
+from .._kernel.failures import IgnoringFileErrors, tells_of_file
+from ..model import entry
+from ..model.entry import PAGE_SIZE
+from ..model.frame_flags import KPF
+from ..model.span import span
+from .frames import FLAGS, MAPCOUNTS, Frames, open_frames
+from .probes import version
+from .process import Process
+
+__all__ = ["frames_readable", "page_mapcounts"]
+
+# linux/mman.h; mmap has it from Python 3.13 on, the C library's headers only newer ones.
+_MADV_COLLAPSE = 25
+# What a kernel can is found out once.
+_found: list[bool] = []
+
+
+def frames_readable() -> bool:
+    """Return whether this user can open what ``Frames`` reads."""
+    try:
+        for name in (FLAGS, MAPCOUNTS):
+            open_frames(name)
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
+        return False
+    return True
+
+
+def page_mapcounts() -> bool | None:
+    """Return whether this kernel counts the mappings of each page; None if it cannot be told."""
+    if not _found:
+        counted = True if (0, 0) < version() < (6, 15) else None
+        if counted is None:
+            with IgnoringFileErrors():
+                counted = _probe()
+        if counted is None:
+            return None
+        _found.append(counted)
+    return _found[0]
+
+
+def _probe() -> bool | None:
+    """Unmap half of a huge page: its pages count 0, or the average of all."""
+    size = PAGE_SIZE * (PAGE_SIZE // 8)
+    with Frames() as frames, mmap.mmap(-1, 2 * size, flags=mmap.MAP_PRIVATE) as memory:
+        # A child forked meanwhile must not count.
+        memory.madvise(mmap.MADV_DONTFORK)
+        with IgnoringFileErrors():
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        first, _ = span(memory)
+        start = -(-first // size) * size
+        offset = start - first
+        for at in range(offset, offset + size, PAGE_SIZE):
+            memory[at] = 1
+        with IgnoringFileErrors():  # where huge pages are not made by themselves: Linux 6.1
+            memory.madvise(_MADV_COLLAPSE, offset, size)
+        half = size // 2
+        found = np.zeros(half // PAGE_SIZE, np.uint64)
+        Process().read_entries(start + half, found)
+        pfns = entry.decode(found)["pfn"]
+        memory.madvise(mmap.MADV_DONTNEED, offset + half, half)
+        counts = frames.mapcounts(pfns)
+        # Still of the folio that is mapped in part, and neither freed nor split from it.
+        kept = frames.flags(pfns) & (KPF.COMPOUND_TAIL | KPF.ANON) == KPF.COMPOUND_TAIL | KPF.ANON
+        return bool((counts[kept] == 0).all()) if pfns.all() and kept.any() else None
