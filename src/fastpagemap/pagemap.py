@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._kernel.failures import tells_of_file
-from .engine import masks
+from .engine import masks, physical
 from .engine.pages import Mask, Masks, Pages
 from .engine.regions import regions
 from .engine.residency import residency
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PageMap"]
 
-_BOOL = np.dtype(bool)
+_BOOL, _U32, _I16 = np.dtype(bool), np.dtype(np.uint32), np.dtype(np.int16)
 
 
 class PageMap:
@@ -453,6 +453,133 @@ class PageMap:
         some 20 ns for each allocation. The memory needed is a byte for each populated page.
         """
         return residency(self._process(), addresses, sizes, out)
+
+    def mapcounts(
+        self, start: int, end: int, *, out: npt.NDArray[np.uint32] | None = None
+    ) -> npt.NDArray[np.uint32]:
+        """Return how often each present page is mapped, by all processes together.
+
+        Parameters
+        ----------
+        start, end : int
+            The span.
+        out : ndarray of uint32, optional
+            Filled and returned.
+
+        Returns
+        -------
+        ndarray of uint32
+            One element a page; 0 where the page is not present, and for zero pages, which the
+            kernel does not count. Each page of a huge page has a count of its own: a mapping of
+            the whole counts for all its pages.
+
+        Raises
+        ------
+        PermissionError
+            Frame numbers were hidden when the PageMap was made (CAP_SYS_ADMIN), or this user may
+            not read /proc/kpagecount.
+        UnsupportedError
+            /proc has no kpagecount: see ``Frames``.
+        MemoryError
+            The result would not fit into free memory.
+
+        Notes
+        -----
+        Kernels with CONFIG_NO_PAGE_MAPCOUNT give the average of a large folio's pages:
+        ``capabilities().page_mapcounts`` tells. A page that moves between the reading of its entry
+        and of its count has the count of its old frame.
+
+        Source: /proc/kpagecount, Documentation/admin-guide/mm/pagemap.rst.
+        """
+        start, end, count = checked(start, end)
+        process = self._process()
+        if out is None:
+            affordable(count, _U32.itemsize)
+            counts = np.zeros(count, _U32)
+        else:
+            counts = entry.output(out, (count,), _U32)
+        physical.fill_mapcounts(process, start, end, counts, zeroed=out is None)
+        return counts
+
+    def nodes(
+        self, start: int, end: int, *, out: npt.NDArray[np.int16] | None = None
+    ) -> npt.NDArray[np.int16]:
+        """Return on which NUMA node each present page lies.
+
+        Parameters
+        ----------
+        start, end : int
+            The span.
+        out : ndarray of int16, optional
+            Filled and returned.
+
+        Returns
+        -------
+        ndarray of int16
+            One element a page; -1 where the page is not present. A zero page is -1, too: it is
+            nobody's, and numa_maps does not count it either. 0 without NUMA.
+
+        Raises
+        ------
+        PermissionError
+            The process is another user's (it takes CAP_SYS_PTRACE), or a sandbox forbids it.
+        UnsupportedError
+            move_pages(2) is missing or forbidden, and frame numbers are hidden.
+        MemoryError
+            The result would not fit into free memory.
+
+        Notes
+        -----
+        move_pages(2) is asked, which takes no privilege for a user's own processes and moves
+        nothing if no nodes are given. Where it is refused, frame numbers tell the same to those who
+        see them (see ``Frames.nodes``).
+
+        Source: Documentation/admin-guide/mm/numa_memory_policy.rst, move_pages(2).
+        """
+        start, end, count = checked(start, end)
+        process = self._process()
+        found = self._output(out, count, _I16)
+        physical.fill_nodes(process, start, end, found)
+        return found
+
+    def folios(self, start: int = 0, end: int | None = None) -> npt.NDArray[np.void]:
+        """Return the folios that are mapped in a span: small pages, and huge ones of any order.
+
+        Parameters
+        ----------
+        start, end : int
+            The span; the whole address space by default.
+
+        Returns
+        -------
+        ndarray of FOLIO_DTYPE
+            One row for each stretch of addresses at which one folio is mapped, page after page, in
+            address order: ``start``, ``end``, ``pfn`` (the frame at ``start``), ``order`` (the
+            folio has ``2**order`` pages) and ``flags`` (``KPF`` flags of the folio's first frame).
+            A small page is a folio of order 0. A folio that is mapped in part has a shorter
+            stretch, and one mapped in pieces has several rows. Its first frame, mapped or not, is
+            ``pfn >> order << order``.
+
+        Raises
+        ------
+        PermissionError
+            Frame numbers were hidden when the PageMap was made (CAP_SYS_ADMIN), or this user may
+            not read /proc/kpageflags.
+        UnsupportedError
+            /proc has no kpageflags: see ``Frames``.
+        MemoryError
+            The result, 40 bytes a folio, would not fit into free memory.
+
+        Notes
+        -----
+        The entries of a thousand pages at a time are read before and after the flags of their
+        frames, and all is read again if they have changed, or a folio was split, meanwhile; four
+        times at most. After that a page whose folio cannot be made out has order 0.
+
+        Source: /proc/kpageflags, Documentation/admin-guide/mm/pagemap.rst, transhuge.rst.
+        """
+        start, end, _ = checked(start, 1 << 64 if end is None else end)
+        return physical.folios(self._process(), start, end)
 
     def _mask(self, question: str, start: int, end: int, out: Mask | None) -> Mask:
         start, end, count = checked(start, end)

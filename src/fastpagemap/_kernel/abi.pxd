@@ -106,6 +106,7 @@ cdef extern from "uapi.h" nogil:
         int32_t type
         unsigned char[128] handle
 
+    const long SYS_move_pages
     const long SYS_io_setup
     const long SYS_io_destroy
     const long SYS_openat2

@@ -19,7 +19,7 @@ from ..model.errors import UnsupportedError
 from .limits import affordable
 from .nodes import node_ranges
 
-__all__ = ["CGROUPS", "FLAGS", "MAPCOUNTS", "Frames", "open_frames"]
+__all__ = ["CGROUPS", "FLAGS", "MAPCOUNTS", "Frames", "open_frames", "reading_order"]
 
 FLAGS, MAPCOUNTS, CGROUPS = "kpageflags", "kpagecount", "kpagecgroup"
 
@@ -262,7 +262,7 @@ class Frames:
         read = frames.read if dtype.itemsize == 8 else frames.read_counts
         for first in range(0, len(wanted), _SORTED_FRAMES):
             part = slice(first, first + _SORTED_FRAMES)
-            read(file.fd, f"/proc/{name}", wanted[part], _order(wanted[part]), values[part])
+            read(file.fd, f"/proc/{name}", wanted[part], reading_order(wanted[part]), values[part])
         return out
 
 
@@ -286,7 +286,7 @@ def checked_pfns(pfns: npt.ArrayLike) -> npt.NDArray[np.uint64]:
     return np.asarray(array, np.uint64, order="C")
 
 
-def _order(wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:
+def reading_order(wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:
     """Return the order in which to read frames; None if they are read well as they are."""
     if frames.count_reads(wanted) * _MIN_READ_FRAMES <= len(wanted):
         return None
