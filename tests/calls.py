@@ -14,14 +14,14 @@ _NUMBERS = {
         "fcntl": 72, "readlink": 89, "sysinfo": 99, "getuid": 102, "geteuid": 107, "statfs": 137,
         "fstatfs": 138, "prctl": 157, "getdents64": 217, "clock_gettime": 228, "openat": 257,
         "newfstatat": 262, "readlinkat": 267, "memfd_create": 319, "userfaultfd": 323,
-        "statx": 332,
+        "statx": 332, "move_pages": 279,
     },
     "aarch64": {
         "dup": 23, "fcntl": 25, "ioctl": 29, "statfs": 43, "fstatfs": 44, "openat": 56,
         "getdents64": 61, "lseek": 62, "pread64": 67, "readlinkat": 78,
         "newfstatat": 79, "fstat": 80, "clock_gettime": 113, "uname": 160, "prctl": 167,
         "getpid": 172, "getuid": 174, "geteuid": 175, "sysinfo": 179, "mincore": 232,
-        "madvise": 233, "memfd_create": 279, "userfaultfd": 282, "statx": 291,
+        "madvise": 233, "move_pages": 239, "memfd_create": 279, "userfaultfd": 282, "statx": 291,
     },
 }  # fmt: skip
 # One number on every architecture.

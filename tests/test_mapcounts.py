@@ -1,0 +1,192 @@
+"""How often pages are mapped, and on which node they are."""
+
+import errno
+import mmap
+import os
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import backed
+import calls
+import fastpagemap as fpm
+import hugetlb
+import linux
+import memory
+import oracle_frames
+import runas
+import seccomp
+from linux import PAGE
+from needs import Absent, need
+from victim import Victim
+
+
+def counts(made):
+    """What PageMap says, after it was compared with the slow twin."""
+    with fpm.PageMap() as pm:
+        found = pm.mapcounts(made.start, made.end)
+    pfns = oracle_frames.pfns(made.start, made.end)
+    slow = oracle_frames.values("kpagecount", pfns)
+    wanted = [count if pfn else 0 for pfn, count in zip(pfns, slow, strict=True)]
+    assert found.dtype == np.uint32
+    assert found.tolist() == wanted
+    return found
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["touched", "sparse", "untouched", "zero", "gap", "guarded"])
+def test_small_pages(kind):
+    with getattr(memory, kind)(1500) as made:
+        found = counts(made)
+        with fpm.PageMap() as pm:
+            present = pm.present(made.start, made.end)
+    assert (found == (0 if kind == "zero" else present)).all()
+
+
+@pytest.mark.root
+def test_huge_pages_and_parts_of_them():
+    with memory.huge(1024) as made:
+        half = memory.huge_page_pages() // 2
+        assert (counts(made) == 1).all()
+        made.drop(half, 2 * half)
+        found = counts(made)
+        assert (found[half : 2 * half] == 0).all()
+        assert (found[:half] == 1).all()
+    with memory.huge_zero(1024) as made:
+        assert (counts(made) == 0).all()
+    with hugetlb.hugetlb(512) as made:
+        assert (counts(made) == 1).all()
+
+
+@pytest.mark.root
+def test_mapped_twice_and_by_a_child():
+    with backed.memfd(60) as made:
+        made.write()
+        with backed.mapped(os.dup(made.fd), 60) as again:
+            again.write(0, 20)  # reading maps neighbours, too
+            assert counts(made).tolist() == [2] * 20 + [1] * 40
+    with memory.touched(30) as made:
+
+        def child():
+            made.write(0, 10)
+            return counts(made).tolist()
+
+        assert runas.in_child(child) == [1] * 10 + [2] * 20
+
+
+@pytest.mark.root
+def test_merged_pages():
+    with memory.merged(200) as made:
+        assert (counts(made) == 200).all()
+
+
+@pytest.mark.root
+def test_out_and_another_process():
+    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+        row = pm.usage(fields=["start", "end", "present"])
+        start, end = map(int, row[np.argmax(row["present"])][["start", "end"]].tolist())
+        out = np.full((end - start) // PAGE, 7, np.uint32)
+        assert pm.mapcounts(start, end, out=out) is out
+        assert ((out > 0) == pm.present(start, end)).all()
+        nodes = np.full(len(out), 7, np.int16)
+        assert pm.nodes(start, end, out=nodes) is nodes
+        assert ((nodes >= 0) == pm.present(start, end)).all()
+        victim.close()
+        for ask in (pm.mapcounts, pm.nodes, pm.folios):
+            with pytest.raises(ProcessLookupError):
+                ask(start, end)
+
+
+@pytest.mark.root
+def test_a_hole_of_terabytes():
+    """It costs nothing but the result, of which no page is touched."""
+    size = 1 << 36
+    with (
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | linux.MAP_NORESERVE) as hole,
+        fpm.PageMap() as pm,
+    ):
+        start, end = fpm.span(hole)
+        hole[size // 2] = 1
+        before = pm.usage(fields=["present"])["present"].sum()
+        found = pm.mapcounts(start, end)
+        assert pm.usage(fields=["present"])["present"].sum() - before < 1 << 24
+        assert found[size // 2 // PAGE] >= 1
+
+
+@pytest.mark.root
+def test_frame_numbers_are_hidden():
+    """/proc/kpagecount is open to this user, and frames are not."""
+
+    def ask():
+        with memory.touched(9) as made, fpm.PageMap() as pm:
+            for question in (pm.mapcounts, pm.folios):
+                with pytest.raises(PermissionError, match=r"hidden.*CAP_SYS_ADMIN"):
+                    question(made.start, made.end)
+
+    runas.run_as(ask, capabilities=[2])
+
+    def refused():
+        with fpm.PageMap() as pm:
+            for question in (pm.mapcounts, pm.folios):
+                with pytest.raises(PermissionError, match="CAP_DAC_READ_SEARCH"):
+                    question(0, PAGE)
+
+    runas.as_nobody(refused)
+
+
+# ---- nodes -------------------------------------------------------------------------------------
+
+
+def check_nodes(made):
+    """Against numa_maps, which counts in whole huge pages for hugetlb alone."""
+    with fpm.PageMap() as pm:
+        found = pm.nodes(made.start, made.end)
+        there = pm.present(made.start, made.end)
+    with open("/proc/self/numa_maps") as file:
+        lines = [line for line in file if line.startswith(f"{made.start:x} ")]
+    need(lines, "numa_maps", Absent)
+    told = {int(node): int(n) for node, n in re.findall(r" N(\d+)=(\d+)", lines[0])}
+    size = int(re.search(r"kernelpagesize_kB=(\d+)", lines[0])[1]) << 10 if told else PAGE
+    told = {node: number * size // PAGE for node, number in told.items()}
+    assert Counter(found[found >= 0].tolist()) == told
+    return found, there
+
+
+@pytest.mark.parametrize("kind", ["touched", "sparse", "untouched", "huge"])
+def test_nodes(kind):
+    with getattr(memory, kind)(1500) as made:
+        found, there = check_nodes(made)
+        assert ((found >= 0) == there).all()
+
+
+def test_a_zero_page_is_on_no_node():
+    with memory.zero(100) as made:
+        assert (check_nodes(made)[0] == -1).all()
+
+
+@pytest.mark.root
+def test_nodes_as_nobody_and_where_it_is_refused():
+    def ask():
+        with memory.touched(1200) as made:
+            made.read()
+            return check_nodes(made)[0].tolist()
+
+    def refuse(error):
+        with memory.zero(50) as zero, memory.sparse(2000) as made, fpm.PageMap() as pm:
+            wanted = pm.nodes(made.start, made.end).tolist()
+            seccomp.refuse(calls.number("move_pages"), error)
+            assert pm.nodes(made.start, made.end).tolist() == wanted
+            assert (pm.nodes(zero.start, zero.end) == -1).all()
+
+    def refuse_nobody(error):
+        with memory.touched(9) as made, fpm.PageMap() as pm:
+            seccomp.refuse(calls.number("move_pages"), error)
+            with pytest.raises(fpm.UnsupportedError, match="move_pages"):
+                pm.nodes(made.start, made.end)
+
+    assert min(runas.as_nobody(ask)) >= 0
+    for error in (errno.EPERM, errno.ENOSYS):
+        runas.in_child(refuse, error)
+        runas.as_nobody(refuse_nobody, error)
