@@ -240,11 +240,13 @@ def find(int pagemap, object path, int flags, const uint64_t[::1] starts, const 
     cdef view_t view
     cdef size_t pages, capacity = rows.shape[0]
     cdef ssize_t got = 0
-    cdef int batches
+    cdef int left
     view.file, view.rows, view.count = flags, <row_t *> &rows[0, 0], count
     while at < starts.shape[0] and capacity - view.count >= BATCH:
         with nogil:
-            for batches in range(SIGNAL_CHECK_BATCHES):
+            left = SIGNAL_CHECK_BATCHES
+            while left:
+                left -= 1
                 if at == starts.shape[0] or capacity - view.count < BATCH:
                     break
                 address = max(address, starts[at])

@@ -26,8 +26,8 @@ FLAGS, MAPCOUNTS, CGROUPS = "kpageflags", "kpagecount", "kpagecgroup"
 _U64, _U32, _I16 = np.dtype(np.uint64), np.dtype(np.uint32), np.dtype(np.int16)
 # Frames sorted at a time: so the memory for that is bounded.
 _SORTED_FRAMES = 1 << 20
-# Frames a read, at least, for which frames need not be sorted: that costs as much as half a frame.
-_MIN_READ_FRAMES = 16
+# Sorting costs less than reading half as many frames again.
+_MAX_UNSORTED_COST = 1.5
 _MISSING = {
     FLAGS: "no container hides it, and a kernel with CONFIG_PROC_PAGE_MONITOR",
     MAPCOUNTS: "no container hides it, and a kernel with CONFIG_PROC_PAGE_MONITOR",
@@ -288,6 +288,6 @@ def checked_pfns(pfns: npt.ArrayLike) -> npt.NDArray[np.uint64]:
 
 def reading_order(wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:
     """Return the order in which to read frames; None if they are read well as they are."""
-    if frames.count_reads(wanted) * _MIN_READ_FRAMES <= len(wanted):
+    if frames.cost(wanted) <= _MAX_UNSORTED_COST * len(wanted):
         return None
     return np.argsort(wanted).astype(np.int64, copy=False)
