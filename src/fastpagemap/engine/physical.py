@@ -197,6 +197,6 @@ def _fill_by_frames(process: Process, start: int, end: int, nodes: npt.NDArray[n
         ranges.look_up(pfns, found)
         frames.read(file.fd, f"/proc/{FLAGS}", pfns, reading_order(pfns), flags)
         # As move_pages does: a zero page is nobody's.
-        found[flags & KPF.ZERO_PAGE != 0] = -1
+        found[flags & int(KPF.ZERO_PAGE) != 0] = -1
         nodes[pages] = found
     process.check_alive()

@@ -68,5 +68,6 @@ def _probe() -> bool | None:
         memory.madvise(mmap.MADV_DONTNEED, offset + half, half)
         counts = frames.mapcounts(pfns)
         # Still of the folio that is mapped in part, and neither freed nor split from it.
-        kept = frames.flags(pfns) & (KPF.COMPOUND_TAIL | KPF.ANON) == KPF.COMPOUND_TAIL | KPF.ANON
+        tail = int(KPF.COMPOUND_TAIL | KPF.ANON)
+        kept = frames.flags(pfns) & tail == tail
         return bool((counts[kept] == 0).all()) if pfns.all() and kept.any() else None
