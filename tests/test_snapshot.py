@@ -71,10 +71,10 @@ def test_usage_of_what_could_not_be_known():
     able = dataclasses.replace(small().capabilities, scan=False, soft_dirty=False)
     snapshot = small(capabilities=able, soft_dirty=False)
     table = snapshot.usage()
-    assert {"huge", "soft_dirty"}.isdisjoint(table.dtype.names)
+    assert {"huge", "zero", "soft_dirty"}.isdisjoint(table.dtype.names)
     assert table["swapped"].tolist() == [3 * PAGE, PAGE]
     assert snapshot.usage(["size", "shared"]).tolist() == [(4 * PAGE, 0), (3 * PAGE, PAGE)]
-    for name in ("huge", "soft_dirty"):
+    for name in ("huge", "zero", "soft_dirty"):
         with pytest.raises(fpm.UnsupportedError, match=name):
             snapshot.usage([name])
     with pytest.raises(ValueError, match="rss"):

@@ -20,7 +20,7 @@ from victim import Victim
 
 PAGES = 37
 COLUMNS = ["start", "end", "size", "present", "swapped", "swapped_shared", "unknown", "shared"]
-COLUMNS += ["exclusive", "soft_dirty", "huge"]
+COLUMNS += ["exclusive", "soft_dirty", "huge", "zero"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_columns_are_all_that_this_kernel_can_fill():
         absent = [name for name in COLUMNS if name not in table.dtype.names]
         assert [name for name in COLUMNS if name not in absent] == list(table.dtype.names)
         assert ("soft_dirty" in absent) == (not keeps_soft_dirty())
-        assert set(absent) <= {"soft_dirty", "huge"}
+        assert set(absent) <= {"soft_dirty", "huge", "zero"}
         for name in absent:
             with pytest.raises(fpm.UnsupportedError):
                 pm.usage(fields=[name])

@@ -239,6 +239,32 @@ class PageMap:
         """
         return self._mask("exclusive", start, end, out)
 
+    def huge(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+        """Return which pages are mapped as part of a huge page, transparent or of hugetlb.
+
+        The huge zero page is none. A huge page of which only parts are mapped, page by page, is
+        not mapped as one.
+
+        Raises
+        ------
+        UnsupportedError
+            There is no PAGEMAP_SCAN (Linux 6.7), or a sandbox forbids it: entries do not tell.
+        """
+        return self._mask("huge", start, end, out)
+
+    def zero(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+        """Return which pages are present and map the zero page, or the huge zero page.
+
+        It is one page for the whole machine: private memory that was only ever read, or that
+        userfaultfd has filled with zeros. A hole of a file is none, but on a DAX file system.
+
+        Raises
+        ------
+        UnsupportedError
+            There is no PAGEMAP_SCAN (Linux 6.7), or a sandbox forbids it: entries do not tell.
+        """
+        return self._mask("zero", start, end, out)
+
     def soft_dirty(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages were written, or newly mapped, since soft-dirty was cleared (bit 55).
 
@@ -364,9 +390,10 @@ class PageMap:
             Structured, one row for each mapping, all fields uint64, in bytes: ``start``, ``end``,
             ``size``, ``present``, ``swapped``, ``swapped_shared`` (the part of ``swapped`` in
             shared memory), ``unknown``, ``shared``, ``exclusive``, ``soft_dirty``, ``huge``
-            (mapped as huge pages, without the huge zero page). Where the file behind a whole
-            mapping cannot be asked which pages are swapped, ``swapped`` and ``swapped_shared`` are
-            taken from smaps, if its sum cannot be of any other pages.
+            (mapped as huge pages, without the huge zero page), ``zero`` (the part of ``present``
+            that is the zero page or the huge zero page). Where the file behind a whole mapping
+            cannot be asked which pages are swapped, ``swapped`` and ``swapped_shared`` are taken
+            from smaps, if its sum cannot be of any other pages.
 
         Raises
         ------

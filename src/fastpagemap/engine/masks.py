@@ -16,13 +16,13 @@ from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category
 from ..model.questions import States
 from ..model.runs import State, has_any
-from ..process.capabilities import categories, soft_dirty
+from ..process.capabilities import categories, need_scan, soft_dirty
 from ..process.mappings import within
 from ..process.probes import asks_again
 from ..process.process import Process
 from .shmem import SwapUse
 from .survey import RESOLVED, Segments, Spans
-from .table import Backing
+from .table import SCANNED, Backing
 from .walk import Walker, ask, new_sink, pages_of
 
 __all__ = ["fill", "fill_states", "huge_zero", "read"]
@@ -38,6 +38,8 @@ _END = 1 << 64
 @asks_again
 def fill(process: Process, start: int, end: int, masks: dict[str, Mask]) -> None:
     """Fill the masks of a span's pages; each is keyed by the question it answers."""
+    for name in SCANNED.keys() & masks.keys():
+        need_scan(SCANNED[name])
     if not (RESOLVED.isdisjoint(masks) or pagecache.swap_in_use()):
         # Nothing on this machine is swapped.
         for name in RESOLVED & masks.keys():
@@ -101,8 +103,11 @@ def _fill(
 
 
 def _needs_backing(questions: frozenset[str]) -> bool:
-    """Return whether a question needs more than entries: hugetlb pages have no soft-dirty bits."""
-    return "huge" in questions or ("soft_dirty" in questions and soft_dirty())
+    """Return whether a question needs more than entries: a scan, or what backs a mapping.
+
+    Hugetlb pages have no soft-dirty bits.
+    """
+    return not questions.isdisjoint(SCANNED) or ("soft_dirty" in questions and soft_dirty())
 
 
 def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:

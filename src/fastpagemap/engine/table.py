@@ -16,7 +16,7 @@ from ..model.questions import NEVER_SHARED, Match
 from ..model.runs import State
 from ..process.capabilities import categories, one_entry_tells
 
-__all__ = ["Backing", "plan", "plans"]
+__all__ = ["SCANNED", "Backing", "plan", "plans"]
 
 
 class Backing(enum.IntEnum):
@@ -54,6 +54,7 @@ def _match(category: Category) -> Match:
 
 # No category answers it: the entries of all present pages, and no others, have to be read.
 _ENTRIES_TELL = Row(PRESENT, PRESENT, _match(PRESENT))
+_NOT_ZERO = Match(int(PRESENT | Category.PFNZERO), int(PRESENT))
 # A scan calls markers, migration and poison entries swapped: the swap type tells them apart.
 _SWAP_TYPE_TELLS = Row(SWAPPED, SWAPPED, _match(SWAPPED))
 _ALWAYS = {
@@ -64,7 +65,7 @@ _ALWAYS = {
     "guard": _SWAP_TYPE_TELLS,
     "soft_dirty": Row(Category.SOFT_DIRTY, Category.SOFT_DIRTY),
     "huge": Row(HUGE, PRESENT | HUGE_ZERO),
-    "zero": Row(HUGE_ZERO, PRESENT | HUGE_ZERO),
+    "zero": Row(Category.PFNZERO, PRESENT | HUGE_ZERO),
     "exclusive": _ENTRIES_TELL,
     # FILE would answer it, but slows a scan down, which then looks at every struct page.
     "shared": _ENTRIES_TELL,
@@ -78,6 +79,8 @@ QUESTIONS = {
     Backing.SHMEM: _ALWAYS | {"shared": Row(PRESENT, PRESENT)},
     Backing.ANONYMOUS: _ALWAYS | {"shared": Row(NONE, NONE)},
 }
+SCANNED = {"huge": "huge pages", "zero": "the zero page"}
+"""The questions that entries do not answer, and what these do not tell."""
 # The states of every present page of such memory, as far as asked, whatever a scan or entry says.
 _PRESENT_STATE = {
     Backing.ANONYMOUS: NEVER_SHARED,
@@ -114,12 +117,16 @@ def _plan(backing: Backing, questions: frozenset[str], told: Category) -> Plan:
         returns |= HUGE_ZERO
     if "zero" in questions:
         scanned |= int(State.ZERO)
+    verified = {row.verified for row in rows if row.verified}
+    if returns & HUGE_ZERO == HUGE_ZERO and _ENTRIES_TELL.verified in verified:
+        # The zero page is neither shared nor exclusive: a scan tells all about it.
+        verified ^= {_ENTRIES_TELL.verified, _NOT_ZERO}
     return Plan(
         scan=True,
         anyof=int(anyof),
         returns=int(returns),
         complement=_may_complement(backing, rows, returns),
-        verified=tuple({row.verified for row in rows if row.verified}),
+        verified=tuple(verified),
         present_state=present_state,
         scanned=scanned,
         one_entry=one_entry,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 from collections.abc import Iterable
 
@@ -11,15 +10,15 @@ import numpy.typing as npt
 
 from .._kernel import pagecache
 from ..model.entry import PAGE_SIZE
-from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..model.runs import bounds
 from ..model.span import checked
-from ..process.capabilities import categories, need_soft_dirty, soft_dirty
+from ..process.capabilities import categories, need_scan, need_soft_dirty, soft_dirty
 from ..process.mappings import mappings
 from ..process.probes import asks_again
 from ..process.process import Process
 from .survey import RESOLVED, Segments, Spans
+from .table import SCANNED
 from .walk import Walker, ask, new_sink
 
 __all__ = ["COLUMNS", "usage"]
@@ -35,6 +34,7 @@ _COUNTED = (
     "exclusive",
     "soft_dirty",
     "huge",
+    "zero",
 )
 COLUMNS = (*_RANGE, *_COUNTED)
 
@@ -90,18 +90,17 @@ def _dtype(columns: tuple[str, ...]) -> np.dtype[np.void]:
 def _wanted(columns: list[str] | None) -> list[str]:
     """Return the columns to fill."""
     if columns is None:
-        with_huge = bool(categories())
-        can = {"soft_dirty": soft_dirty(), "huge": with_huge}
+        scans = bool(categories())
+        can = {"soft_dirty": soft_dirty(), "huge": scans, "zero": scans}
         return [name for name in COLUMNS if can.get(name, True)]
     for name in columns:
         if name not in COLUMNS:
             raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS)}")
     if "soft_dirty" in columns:
         need_soft_dirty()
-    if "huge" in columns and not categories():
-        raise UnsupportedError(
-            errno.EOPNOTSUPP, "entries do not tell huge pages: it needs PAGEMAP_SCAN (Linux 6.7)"
-        )
+    for name, what in SCANNED.items():
+        if name in columns:
+            need_scan(what)
     return columns
 
 

@@ -45,6 +45,7 @@ QUESTIONS = {
     "guard": _has(State.GUARD),
     # The huge zero page does not count as one.
     "huge": Match(int(State.HUGE | State.ZERO), int(State.HUGE)),
+    "zero": _has(State.PRESENT | State.ZERO),
 }
 
 

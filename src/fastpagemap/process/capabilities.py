@@ -16,7 +16,14 @@ from ..model.mapping import Mapping
 from ..model.span import span
 from .frame_probes import frames_readable, page_mapcounts
 from .mappings import mappings
-from .probes import categories, need_soft_dirty, one_entry_tells, probed_anew, soft_dirty
+from .probes import (
+    categories,
+    need_scan,
+    need_soft_dirty,
+    one_entry_tells,
+    probed_anew,
+    soft_dirty,
+)
 from .process import Process, open_process
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "capabilities",
     "capabilities_of",
     "categories",
+    "need_scan",
     "need_soft_dirty",
     "one_entry_tells",
     "soft_dirty",

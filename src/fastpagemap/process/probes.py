@@ -25,6 +25,7 @@ from ..model.span import span
 __all__ = [
     "asks_again",
     "categories",
+    "need_scan",
     "need_soft_dirty",
     "one_entry_tells",
     "probed_anew",
@@ -113,6 +114,16 @@ def probed_anew() -> Category:
     """Return the categories that PAGEMAP_SCAN accepts now."""
     _categories.cache_clear()
     return categories()
+
+
+def need_scan(what: str) -> None:
+    """Raise UnsupportedError where there are only entries, which do not tell some pages."""
+    if not categories():
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            f"entries do not tell {what}: it needs PAGEMAP_SCAN (Linux 6.7), and no sandbox that "
+            "forbids it",
+        )
 
 
 def scan_withdrawn(error: OSError) -> bool:

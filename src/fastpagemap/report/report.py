@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Usage = np.ndarray[Any, np.dtype[np.void]]
 Labels = dict[str, list[Any]]
 
-#: All columns of sizes, in bytes. A kernel may lack soft_dirty and huge.
+#: All columns of sizes, in bytes. A kernel may lack soft_dirty, huge and zero.
 SIZES = tuple(name for name in COLUMNS if name not in ("start", "end"))
 #: The columns of a row that are not sizes, by what a row is.
 LABELS = {

@@ -129,7 +129,8 @@ class Snapshot(SnapshotData):
         return counted
 
     def _columns(self, fields: Iterable[str] | None) -> list[str]:
-        lacking = {"soft_dirty": self.soft_dirty, "huge": self.capabilities.scan}
+        scans = self.capabilities.scan
+        lacking = {"soft_dirty": self.soft_dirty, "huge": scans, "zero": scans}
         if fields is None:
             return [name for name in COLUMNS if lacking.get(name, True)]
         columns = [fields] if isinstance(fields, str) else list(fields)

@@ -25,8 +25,8 @@ FORMATS = """
 | `rows` | array | an object a row |
 
 A row has the columns of `PageMap.usage`, unsigned 64-bit numbers in bytes: `size`, `present`,
-`swapped`, `swapped_shared`, `unknown`, `shared`, `exclusive`, `soft_dirty`, `huge`. A column that the
-kernel cannot fill is absent. Beside them it has, by what rows are:
+`swapped`, `swapped_shared`, `unknown`, `shared`, `exclusive`, `soft_dirty`, `huge`, `zero`. A column
+that the kernel cannot fill is absent. Beside them it has, by what rows are:
 
 | `rows_are` | columns |
 | --- | --- |

@@ -89,6 +89,7 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
     exclusive       present, and mapped nowhere else
     soft_dirty      written since someone cleared the bits
     huge            mapped as huge pages
+    zero            present, and the zero page: never written
 
     Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
     file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
