@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ._kernel.failures import tells_of_file
 from .engine import masks, physical
+from .engine.cached import fill_cached
 from .engine.pages import Mask, Masks, Pages
 from .engine.regions import regions
 from .engine.residency import residency
@@ -265,6 +266,33 @@ class PageMap:
         """
         return self._mask("zero", start, end, out)
 
+    def cached(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+        """Return which pages of the files that are mapped there are in the page cache.
+
+        It is about the file's page, mapped here or not, also where a private mapping has a copy of
+        its own. Memory without a file has none, nor have device files, nor pages beyond the end of
+        a file. A page of shared memory that is swapped out is not in the page cache.
+
+        Raises
+        ------
+        UnsupportedError
+            A file cannot be asked; the message says which one, and why: it cannot be opened, or
+            this user neither owns it nor may write it, or it is on a file system that would ask a
+            server (FUSE, a network), or on hugetlbfs.
+
+        Notes
+        -----
+        The file is opened, if that cannot wait and has no effect, and asked by cachestat (Linux
+        6.5): a page that is still being read from the disk counts. Before, mincore is asked. A file
+        of an overlay is asked in its layer, if it is sure which one that is. Files that this
+        process itself has mapped are asked through the mapping where they cannot be opened. Nothing
+        is faulted in or read, and access times stay as they are.
+        """
+        start, end, count = checked(start, end)
+        out = self._output(out, count, _BOOL)
+        fill_cached(self._process(), start, end, out)
+        return out
+
     def soft_dirty(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
         """Return which pages were written, or newly mapped, since soft-dirty was cleared (bit 55).
 
@@ -393,12 +421,16 @@ class PageMap:
             (mapped as huge pages, without the huge zero page), ``zero`` (the part of ``present``
             that is the zero page or the huge zero page). Where the file behind a whole mapping
             cannot be asked which pages are swapped, ``swapped`` and ``swapped_shared`` are taken
-            from smaps, if its sum cannot be of any other pages.
+            from smaps, if its sum cannot be of any other pages. Only where `fields` names them:
+            ``cached``, ``cache_dirty`` and ``cache_writeback``, the part of the file behind the
+            mapping that is in the page cache, is to be written to the disk, and is just being
+            written (the last two need Linux 6.5); 0 without a file.
 
         Raises
         ------
         UnsupportedError
-            This kernel cannot fill a column that `fields` names.
+            This kernel cannot fill a column that `fields` names, or a file cannot be asked what
+            of it is cached; see `cached`.
         ValueError
             There is no such column, or a mapping ends at 2**64.
         """

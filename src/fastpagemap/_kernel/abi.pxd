@@ -78,6 +78,8 @@ cdef extern from "uapi.h" nogil:
         uint64_t len
     ctypedef struct cachestat_t "struct fpm_cachestat":
         uint64_t nr_cache
+        uint64_t nr_dirty
+        uint64_t nr_writeback
         uint64_t nr_evicted
 
     const long SYS_statx

@@ -17,6 +17,7 @@ from ..process.capabilities import categories, need_scan, need_soft_dirty, soft_
 from ..process.mappings import mappings
 from ..process.probes import asks_again
 from ..process.process import Process
+from .cached import CACHE_COLUMNS, count_cached
 from .survey import RESOLVED, Segments, Spans
 from .table import SCANNED
 from .walk import Walker, ask, new_sink
@@ -68,6 +69,11 @@ def _usage(
     for name, values in (("start", starts), ("end", ends), ("size", ends - starts)):
         if name in columns:
             table[:, columns.index(name)] = values
+    of_cache = [name for name in columns if name in CACHE_COLUMNS]
+    if of_cache and rows:
+        found = count_cached(process, rows, spans is None, of_cache)
+        for name in of_cache:
+            table[:, columns.index(name)] = found[:, CACHE_COLUMNS.index(name)]
     counted = [name for name in columns if name in _COUNTED]
     if not RESOLVED.isdisjoint(counted) and not pagecache.swap_in_use():
         counted = [name for name in counted if name not in RESOLVED]
@@ -94,8 +100,9 @@ def _wanted(columns: list[str] | None) -> list[str]:
         can = {"soft_dirty": soft_dirty(), "huge": scans, "zero": scans}
         return [name for name in COLUMNS if can.get(name, True)]
     for name in columns:
-        if name not in COLUMNS:
-            raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS)}")
+        if name not in COLUMNS + CACHE_COLUMNS:
+            known = ", ".join(COLUMNS + CACHE_COLUMNS)
+            raise ValueError(f"no column {name!r}: there are {known}")
     if "soft_dirty" in columns:
         need_soft_dirty()
     for name, what in SCANNED.items():

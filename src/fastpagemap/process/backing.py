@@ -14,7 +14,7 @@ from .files import Files
 from .opening import pass_over
 from .process import Process
 
-__all__ = ["Backings", "kernel_tmpfs"]
+__all__ = ["Backings", "has_no_cache", "kernel_tmpfs"]
 
 # The kernel fills devtmpfs, which is a tmpfs otherwise.
 _TMPFS = (b"tmpfs", b"devtmpfs")
@@ -129,6 +129,20 @@ class Backings:
         return any(mount.kind == b"hugetlbfs" for mount in mounts) or (
             mapping.device in _kernel_hugetlbfs()
         )
+
+
+def has_no_cache(mapping: Mapping) -> bool:
+    """Return whether a mapping has no file, or one of the kernel's own without a page cache."""
+    if not (mapping.inode or mapping.device):
+        return True
+    try:
+        if mapping.path.startswith("anon_inode:"):
+            return mapping.device == _anonymous_inodes()
+    except OSError as error:  # a sandbox may refuse to make one
+        pass_over(error)
+    # Nobody else has this file, and a private mapping leaves nothing in it.
+    private = mapping.path.startswith("/anon_hugepage") and not mapping.shared
+    return private and mapping.device in _kernel_hugetlbfs()
 
 
 def _is_unmounted(mapping: Mapping) -> bool:

@@ -44,14 +44,14 @@ class Descriptors:
         names = self._group(mapping.path).names
         return names.get(mapping.inode) or names.get(None)
 
-    def is_leased(self, mapping: Mapping) -> bool:
+    def is_leased(self, mapping: Mapping, *, own: bool = False) -> bool:
         """Return whether to open a mapping's file might break a lease of this process.
 
         The kernel gives such a lease only on a file that nobody else has open. So its descriptor
         has the path of the mapping. Not seen is a lease of another process, nor, because to look
-        costs more than to answer, one of the process that asks.
+        costs more than to answer, one of the process that asks, if `own` does not say so.
         """
-        if self._process.pid == os.getpid():
+        if self._process.pid == os.getpid() and not own:
             return False
         leased = self._group(mapping.path).leased
         return mapping.inode in leased or None in leased or len(self._all) >= _MAX_DESCRIPTORS

@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .._kernel import descriptor
 from .._kernel.descriptor import Descriptor, open_file, open_resolved
@@ -78,12 +78,12 @@ class Files:
             return False
         key = mapping.device, mapping.inode, mapping.path
         if key not in self._modes:
-            self._modes[key] = next((found.mode for _, found in self._found(mapping)), 0)
+            self._modes[key] = next((found.mode for _, found in self.found(mapping)), 0)
         return stat.S_ISCHR(self._modes[key])
 
     def is_on_tmpfs(self, mapping: Mapping) -> bool:
         """Return whether a mapping's file was found, and is on a tmpfs."""
-        return any(self._is_tmpfs(file, found) for file, found in self._found(mapping))
+        return any(self._is_tmpfs(file, found) for file, found in self.found(mapping))
 
     def _is_tmpfs(self, file: Descriptor, found: Stat) -> bool:
         """Return whether a file is on a tmpfs; asked once for each device."""
@@ -105,7 +105,7 @@ class Files:
         OSError
             There are too many open files, or there is too little memory, to try all ways.
         """
-        for file, found in self._found(mapping):
+        for file, found in self.found(mapping):
             try:
                 if self._may_be_opened(file, found, mapping):
                     opened = reopen(file)
@@ -115,19 +115,35 @@ class Files:
                 pass_over(error)
                 continue
             yield opened
-        layer = self._layers.opened(mapping)
+        layer = self.layer(mapping, self._is_tmpfs)
         if layer is not None:
             yield layer
 
     def _may_be_opened(self, file: Descriptor, found: Stat, mapping: Mapping) -> bool:
         if not stat.S_ISREG(found.mode) or not self._is_tmpfs(file, found):
             return False
+        return not self.is_leased(mapping)
+
+    def is_leased(self, mapping: Mapping, *, own: bool = False) -> bool:
+        """Return whether to open a mapping's file might break a lease; see `Descriptors`."""
         # Of the kernel's own tmpfs, only memfds have descriptors, which are needed for a lease.
         leasable = mapping.device != self._kernel_tmpfs or mapping.path.startswith("/memfd:")
-        return not (leasable and self._descriptors.is_leased(mapping))
+        return leasable and self._descriptors.is_leased(mapping, own=own)
 
-    def _found(self, mapping: Mapping) -> Iterator[tuple[Descriptor, Stat]]:
-        """Yield a mapping's file by O_PATH for each way that works, and what it is."""
+    def layer(
+        self, mapping: Mapping, usable: Callable[[Descriptor, Stat], bool]
+    ) -> Descriptor | None:
+        """Open the file of an overlay's layer that a mapping shows, if it is sure and usable."""
+        return self._layers.opened(mapping, usable)
+
+    def found(
+        self, mapping: Mapping, *, any_device: bool = False
+    ) -> Iterator[tuple[Descriptor, Stat]]:
+        """Yield a mapping's file by O_PATH for each way that works, and what it is.
+
+        `any_device`: its file system shows another device in stat than in maps, so only the way
+        through the mapping is sure.
+        """
         for find_by in (self._by_map_files, self._by_descriptor, self._by_path):
             try:
                 file = find_by(mapping)
@@ -135,7 +151,10 @@ class Files:
             except OSError as error:
                 pass_over(error)
                 continue
-            if (found.device, found.inode) == (mapping.device, mapping.inode):
+            same = found.device == mapping.device
+            if any_device:
+                same = find_by == self._by_map_files
+            if same and found.inode == mapping.inode:
                 yield file, found
 
     def _by_map_files(self, mapping: Mapping) -> Descriptor:

@@ -7,7 +7,7 @@ from .._kernel import lookup, pagecache
 from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import tells_of_file
 
-__all__ = ["Stat", "is_tmpfs", "look", "pass_over", "reopen"]
+__all__ = ["Stat", "is_tmpfs", "look", "pass_over", "reopen", "reopen_quietly"]
 
 # mm/shmem.c, shmem_encode_fh: inode and generation. No other file system's are so long.
 _TMPFS_HANDLE = (1, 12)
@@ -52,6 +52,16 @@ def reopen(file: Descriptor) -> Descriptor:
     """Open a file that was found by O_PATH for reading."""
     # O_NONBLOCK: do not wait for the holder of a lease.
     return open_file(f"/proc/self/fd/{file.fd}", os.O_RDONLY | os.O_NONBLOCK)
+
+
+def reopen_quietly(file: Descriptor) -> tuple[Descriptor, bool]:
+    """Open a file as `reopen` does; return whether to map it leaves its access time alone, too."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+    path = f"/proc/self/fd/{file.fd}"
+    try:
+        return open_file(path, flags | os.O_NOATIME), True
+    except PermissionError:  # which only its owner may ask for
+        return open_file(path, flags), False
 
 
 def pass_over(error: OSError) -> None:

@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .._kernel import descriptor, pagecache
@@ -53,15 +54,17 @@ class Layers:
         self._places: dict[tuple[int, int, str], _Place | None] = {}
         self._rereads = _MAX_REREADS
 
-    def opened(self, mapping: Mapping) -> Descriptor | None:
-        """Open the layer's file, if it is sure which one that is."""
+    def opened(
+        self, mapping: Mapping, usable: Callable[[Descriptor, Stat], bool]
+    ) -> Descriptor | None:
+        """Open the layer's file, if it is sure which one that is, and usable."""
         key = mapping.device, mapping.inode, mapping.path
         try:
             if key not in self._places:
                 self._places[key] = None
                 self._places[key] = self._place(mapping)
             place = self._places[key]
-            return None if place is None else self._open(place, mapping)
+            return None if place is None else self._open(place, mapping, usable)
         except OSError as error:
             pass_over(error)
             return None
@@ -88,17 +91,19 @@ class Layers:
                     return _Place(there[0], rest, upper)
         raise FileNotFoundError(errno.ENOENT, "in no layer that is sure", mapping.path)
 
-    def _open(self, place: _Place, mapping: Mapping) -> Descriptor:
+    def _open(
+        self, place: _Place, mapping: Mapping, usable: Callable[[Descriptor, Stat], bool]
+    ) -> Descriptor:
         """Open the file in its layer, if it is the one that is mapped."""
         shown = self._shown(mapping)
         found = _find(place.layer, place.rest)
         about = look(found)
         exact = (about.device, about.inode) == (mapping.device, mapping.inode)
-        regular = stat.S_ISREG(about.mode) and is_tmpfs(found)
+        regular = stat.S_ISREG(about.mode) and usable(found, about)
         if not regular or not (exact or _is_like(about, shown)):
             raise FileNotFoundError(errno.ENOENT, "another file in the layer", mapping.path)
         file = reopen(found)
-        if exact or not place.upper or self._is_as_swapped(file, mapping):
+        if exact or not place.upper or (is_tmpfs(found) and self._is_as_swapped(file, mapping)):
             return file
         raise FileNotFoundError(errno.ENOENT, "it may show another layer", mapping.path)
 
