@@ -188,11 +188,11 @@ class _Caches:
                 "it could not be opened: that needs the right to read it, and CAP_SYS_ADMIN or "
                 "CAP_CHECKPOINT_RESTORE, a descriptor or a path of it; and no lease on it"
             )
+        elif self._backings.is_hugetlb(mapping):
+            reason = "the kernel does not tell it of hugetlbfs"
         else:
-            kind = os.fsdecode(self._local.kind(mapping)) or "unknown type"
-            reason = f"on a file system of {kind} that cannot be asked without its server"
-            if kind == "hugetlbfs":
-                reason = "the kernel does not tell it of hugetlbfs"
+            kind = os.fsdecode(self._local.kind(mapping)) or "unknown"
+            reason = f"its file system ({kind}) may not know, or may wait for a server"
         return UnsupportedError(
             errno.EOPNOTSUPP,
             f"which pages of the file at {mapping.start:#x}-{mapping.end:#x} are in the page "
