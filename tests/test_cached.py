@@ -71,6 +71,12 @@ def said(start, end, pid=None):
     return mask.tolist()
 
 
+def refused(pid, start, end, reason):
+    """Make sure that a span is not told, for a reason."""
+    with fpm.PageMap(pid) as pm, pytest.raises(fpm.UnsupportedError, match=reason):
+        pm.cached(start, end)
+
+
 PATTERNS = {
     "none": lambda page: False,
     "every third": lambda page: page % 3 == 0,
@@ -133,6 +139,14 @@ def test_of_another_users_process(kind):
     assert any(truth)
 
 
+def test_pages_beyond_the_end_of_a_file():
+    """Memory given to a file beyond its end is in its page cache, and no page of the file."""
+    fd = backed.sized_memfd(5)
+    with backed.mapped(fd, 12, backed.FILE_SHARED) as made:
+        linux.call("fallocate", fd, 1, 0, 12 * PAGE)  # FALLOC_FL_KEEP_SIZE
+        assert said(made.start, made.end) == [page < 5 for page in range(12)]
+
+
 def test_as_fincore_says():
     need(shutil.which("fincore"), "fincore", Absent)
     directory = backed.disk_directory()
@@ -157,7 +171,7 @@ def test_dirty_pages():
         made.write(100, 150)
         cached, dirty, writeback = pm.usage([row], fields=FIELDS)[0].tolist()
         assert cached == PAGES * PAGE
-        assert 0 < dirty + writeback
+        assert dirty + writeback > 0
         half = row._replace(start=made.at(400))
         assert pm.usage([half], fields=FIELDS)["cache_dirty"].tolist() == [0]
         os.fsync(fd)
@@ -243,9 +257,7 @@ def test_fuse_is_not_asked():
         fd = os.open(mounted.path, os.O_RDWR)
         with backed.mapped(fd, 4, backed.FILE_PRIVATE) as made, Sharer({}) as other:
             asked = mounted.asked()
-            with fpm.PageMap(other.pid) as pm:
-                with pytest.raises(fpm.UnsupportedError, match="fuse"):
-                    pm.cached(made.start, made.end)
+            refused(other.pid, made.start, made.end, "fuse")
             assert not any(said(made.start, made.end))  # one's own, through the mapping
             assert mounted.asked() == asked
 
@@ -253,8 +265,7 @@ def test_fuse_is_not_asked():
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["hugetlb_shared", "hugetlb_memfd"])
 def test_hugetlbfs_is_not_told(kind):
-    with getattr(hugetlb, kind)(1) as made, fpm.PageMap() as pm:
-        with pytest.raises(fpm.UnsupportedError, match="hugetlbfs"):
-            pm.cached(made.start, made.end)
+    with getattr(hugetlb, kind)(1) as made:
+        refused(None, made.start, made.end, "hugetlbfs")
     with hugetlb.hugetlb(1) as made:
         assert not any(said(made.start, made.end))

@@ -27,6 +27,7 @@ def _request(number, size):
 _IO_API = _request(0x3F, 24)
 _IO_REGISTER = _request(0x00, 32)
 _IO_WRITEPROTECT = _request(0x06, 24)
+_IO_ZEROPAGE = _request(0x04, 32)
 _IO_POISON = _request(0x08, 32)
 
 
@@ -52,6 +53,16 @@ def write_protected(pages):
         memory.write(step=2)
         fd = _watched(memory, _FEATURES_WP, _MODE_WP, "userfaultfd write protection (Linux 6.4)")
         fcntl.ioctl(fd, _IO_WRITEPROTECT, struct.pack("QQQ", memory.start, pages * PAGE, 1))
+    return memory
+
+
+def zero_filled(pages):
+    """Every other page filled by userfaultfd with the zero page, without an access."""
+    memory = Memory(pages)
+    with memory.undone_on_error():
+        fd = _watched(memory, 0, _MODE_MISSING, "userfaultfd")
+        for page in range(0, pages, 2):
+            fcntl.ioctl(fd, _IO_ZEROPAGE, struct.pack("QQQq", memory.at(page), PAGE, 0, 0))
     return memory
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 _Bytes = npt.NDArray[np.uint8]

@@ -137,9 +137,7 @@ class _Caches:
         elif not fill_own(self._backings, self._local, mapping, start, mask):
             raise self._unsupported(mapping, why)
 
-    def count(
-        self, mapping: Mapping, start: int, end: int, *, dirty: bool
-    ) -> tuple[int, int, int]:
+    def count(self, mapping: Mapping, start: int, end: int, *, dirty: bool) -> tuple[int, int, int]:
         """Return the pages in the cache, dirty, and under writeback; only the first, if not asked.
 
         Only cachestat tells the others.

@@ -32,8 +32,16 @@ BEFORE = {
     "kind": ("mappings",),
 }
 # The columns that are left out where not all fit, the first of them first; and the last to go.
-DROPPED_FIRST = ("zero", "soft_dirty", "huge", "exclusive", "shared")
-DROPPED_FIRST += ("swapped_shared", "unknown", "size")
+DROPPED_FIRST = (
+    "zero",
+    "soft_dirty",
+    "huge",
+    "exclusive",
+    "shared",
+    "swapped_shared",
+    "unknown",
+    "size",
+)
 DROPPED_LAST = ("swapped", "present", "faulted_in", "swapped_out")
 STYLES = {"swapped": "yellow", "swapped_shared": "yellow", "unknown": "magenta"}
 UNKNOWN = (
