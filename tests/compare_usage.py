@@ -64,6 +64,8 @@ def _check_row(row, sums, entries, zero_frames):
     hugetlb = sums.get("Private_Hugetlb", 0) + sums.get("Shared_Hugetlb", 0)
     assert row["size"] == sums["Size"] == row["end"] - row["start"]
     assert row["present"] == sums["Rss"] + hugetlb + len(zeros) * PAGE
+    if "zero" in row.dtype.names:
+        assert row["zero"] == len(zeros) * PAGE
     not_file = row["present"] - row["shared"] - len(zeros) * PAGE
     if not hugetlb:  # which smaps counts neither here nor there
         assert not_file == sums["Anonymous"]

@@ -74,7 +74,7 @@ def usage(pm, chance, current):
         holds((rows[name] <= rows["size"]).all(), f"usage: {name} > size")
     holds((rows["present"] + rows["swapped"] <= rows["size"]).all(), "usage: present + swapped")
     holds((rows["swapped_shared"] <= rows["swapped"]).all(), "usage: swapped_shared > swapped")
-    for name in ("shared", "exclusive", "huge"):
+    for name in ("shared", "exclusive", "huge", "zero"):
         holds((rows[name] <= rows["present"]).all(), f"usage: {name} > present")
 
 

@@ -24,7 +24,7 @@ __all__ = ["fill_own"]
 
 Mask = npt.NDArray[np.bool_]
 
-_FILE = np.uint64(Flag.PRESENT | Flag.FILE)
+_FILE = np.uint64(int(Flag.PRESENT | Flag.FILE))
 _EFFECTIVE = re.compile(rb"^CapEff:\s*([0-9a-f]+)", re.MULTILINE)
 _CAP_FOWNER = 1 << 3
 # As in the first user namespace, where every user is known.
@@ -43,7 +43,7 @@ def fill_own(
     if not cached.own_in_core(start, mask.view(np.uint8)):
         return False
     of_file = entries & _FILE == _FILE
-    empty = entries & ~np.uint64(Flag.SOFT_DIRTY) == 0
+    empty = entries & ~np.uint64(int(Flag.SOFT_DIRTY)) == 0
     # All in core: it may be that, or that this user may not ask.
     allowed = not mask[empty].all() or not empty.any() or _is_capable()
     mask |= of_file

@@ -3,7 +3,7 @@
 The process that is read chooses its paths, descriptors, mounts and locks. So nothing is looked at
 where that may wait for a server, have an effect, or lead elsewhere: a file is found by O_PATH, a
 path is walked below the process's own root and in the kernel's memory alone, and only files of
-shared memory are opened.
+shared memory are opened; see `local_files` for those of disks.
 """
 
 import errno
