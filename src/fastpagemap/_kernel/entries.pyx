@@ -9,7 +9,7 @@ from fastpagemap._kernel.decoding cimport (BATCH_PAGES, EXCLUSIVE, NEVER_SHARED,
                                            ZERO, decode_states)
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, read_entries
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
-from fastpagemap._kernel.sinks cimport Sink, put_states, sink_t
+from fastpagemap._kernel.sinks cimport Sink, put_pages, sink_t
 
 from .failures import failure
 
@@ -38,9 +38,11 @@ cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state
     """Put the states of a span's pages into the sink, by their entries; return how many."""
     cdef uint64_t[BATCH_PAGES] scratch
     cdef uint16_t[BATCH_PAGES] states
+    cdef const uint64_t *entries = scratch
     cdef size_t count, total = (end - at) >> PAGE_SHIFT
     cdef ssize_t got
-    if sink.entries is not NULL and not sink.answers and sink.runs is NULL:
+    if (sink.entries is not NULL and not sink.answers and sink.runs is NULL
+            and sink.frames is NULL):
         return read_entries(fd, at, sink.entries + ((at - sink.origin) >> PAGE_SHIFT), total)
     cdef bint check = asks_shared(sink) and not present_state & (SHARED | NEVER_SHARED | ZERO)
     while at < end:
@@ -50,7 +52,9 @@ cdef ssize_t read_span(int fd, uint64_t at, uint64_t end, uint16_t present_state
             return got
         if check:
             clear_huge_zero(fd, at, states, count)
-        if put_states(sink, at, states, count) < 0:
+        if sink.entries is not NULL:
+            entries = sink.entries + ((at - sink.origin) >> PAGE_SHIFT)
+        if put_pages(sink, at, entries, states, count) < 0:
             return -ENOMEM
         at += <uint64_t> count << PAGE_SHIFT
     return total

@@ -10,7 +10,7 @@ from fastpagemap._kernel.entries cimport (PAGES_PER_HUGE_PAGE, mark_zero, read_b
 from fastpagemap._kernel.plan cimport cursor_t, plan_t, state_of_categories
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
-from fastpagemap._kernel.sinks cimport put_state, put_states, sink_t
+from fastpagemap._kernel.sinks cimport put_huge_page, put_pages, sink_t
 
 cdef enum:
     # Huge pages that one scan is asked about, at most.
@@ -86,7 +86,7 @@ cdef ssize_t read_with_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t
             return got
         if <size_t> got < count:
             batch = min(<size_t> BATCH_PAGES, PAGES_PER_HUGE_PAGE)
-        got = put_small(fd, cursor, plan, sink, states, got)
+        got = put_small(fd, cursor, plan, sink, entries, states, got)
         if got == 0:
             got = read_huge_ahead(fd, cursor, plan, sink, stop)
         if got < 0:
@@ -95,14 +95,15 @@ cdef ssize_t read_with_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t
 
 
 cdef ssize_t put_small(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink,
-                       uint16_t *states, size_t count) noexcept nogil:
+                       const uint64_t *entries, uint16_t *states,
+                       size_t count) noexcept nogil:
     """Put pages that no huge page maps into the sink, and move the cursor behind them."""
     cdef ssize_t got
     if plan.scanned & ZERO:
         got = mark_zero(fd, cursor.at, states, count)
         if got < 0:
             return got
-    if put_states(sink, cursor.at, states, count) < 0:
+    if put_pages(sink, cursor.at, entries, states, count) < 0:
         return -ENOMEM
     cursor.at += <uint64_t> count << PAGE_SHIFT
     return 0
@@ -192,7 +193,8 @@ cdef ssize_t put_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink
             # Since the scan it may have been split or emptied.
             if got >= 0 and not state & PRESENT:
                 return 0
-            if got >= 0 and put_state(sink, cursor.at, cursor.at + HUGE_PAGE_BYTES, state) < 0:
+            if got >= 0 and put_huge_page(
+                    sink, cursor.at, cursor.at + HUGE_PAGE_BYTES, entry, state) < 0:
                 return -ENOMEM
         if got < 0:
             return got

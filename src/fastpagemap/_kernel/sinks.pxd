@@ -7,6 +7,7 @@ yes if its state matches: `(state & bits) == value`.
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
 from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.collecting cimport frames_t, numbers_t
 
 cdef enum:
     # More than there are questions.
@@ -35,6 +36,8 @@ ctypedef struct sink_t:
     found_t *runs           # runs of pages of the same state, never 0
     uint16_t run_states     # the flags of a state that a run has
     uint64_t barrier        # no run crosses this address: a mapping begins there
+    frames_t *frames        # the frames of present pages
+    numbers_t *locations    # the swap types and offsets of swapped pages
 
 cdef int reserve(found_t *found, size_t more) noexcept nogil
 # Raise MemoryError if what has grown since the last check will not fit, with its copies.
@@ -47,6 +50,12 @@ cdef int put_state(sink_t *sink, uint64_t start, uint64_t end, uint16_t state) n
 # One state a page, at most BATCH_PAGES.
 cdef int put_states(sink_t *sink, uint64_t start, const uint16_t *states,
                     size_t count) noexcept nogil
+# The same for pages whose entries are at hand.
+cdef int put_pages(sink_t *sink, uint64_t start, const uint64_t *entries, const uint16_t *states,
+                   size_t count) noexcept nogil
+# A whole huge page, by the entry and the state of its first page.
+cdef int put_huge_page(sink_t *sink, uint64_t start, uint64_t end, uint64_t entry,
+                       uint16_t state) noexcept nogil
 # Regions of states (in `categories`), sorted; every page between them has the state `rest`.
 cdef int put_regions(sink_t *sink, uint64_t start, uint64_t end, uint16_t rest,
                      const abi.page_region *regions, int count) noexcept nogil
@@ -54,6 +63,8 @@ cdef int put_regions(sink_t *sink, uint64_t start, uint64_t end, uint16_t rest,
 cdef class Sink:
     cdef sink_t sink
     cdef found_t found
+    cdef frames_t frames
+    cdef numbers_t locations
     cdef Py_buffer[MAX_ASKED] views
     cdef int held
     cdef uint64_t[MAX_ASKED] totals

@@ -1,4 +1,4 @@
-"""Sinks: masks, counts, states, runs of states and entries, filled during a walk."""
+"""Sinks: masks, counts, states, runs of states, entries, frames: filled during a walk."""
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -8,7 +8,10 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.decoding cimport BATCH_PAGES, USER_STATE, decode_states, doubt_types
+from fastpagemap._kernel.collecting cimport (collect_frames, collect_huge, collect_swapped,
+                                             numbers_t)
+from fastpagemap._kernel.decoding cimport (BATCH_PAGES, EXCLUSIVE, HUGE, USER_STATE,
+                                           decode_states, doubt_types)
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 
 cdef enum:
@@ -50,6 +53,13 @@ cdef int check_growth(found_t *found) except -1:
     if found.capacity > found.checked and afford is not None:
         # Twice: it is copied once at the end.
         afford(found.capacity, 2 * sizeof(abi.page_region), "regions")
+        found.checked = found.capacity
+    return 0
+
+
+cdef int check_numbers(numbers_t *found) except -1:
+    if found.capacity > found.checked and afford is not None:
+        afford(found.capacity, 2 * sizeof(uint64_t), "frames or swap locations")
         found.checked = found.capacity
     return 0
 
@@ -156,6 +166,24 @@ cdef int put_states(sink_t *sink, uint64_t start, const uint16_t *states,
     return 0
 
 
+cdef int put_pages(sink_t *sink, uint64_t start, const uint64_t *entries, const uint16_t *states,
+                   size_t count) noexcept nogil:
+    if sink.frames is not NULL and collect_frames(sink.frames, entries, states, count) < 0:
+        return -ENOMEM
+    if (sink.locations is not NULL
+            and collect_swapped(sink.locations, entries, states, count) < 0):
+        return -ENOMEM
+    return put_states(sink, start, states, count)
+
+
+cdef int put_huge_page(sink_t *sink, uint64_t start, uint64_t end, uint64_t entry,
+                       uint16_t state) noexcept nogil:
+    if (sink.frames is not NULL
+            and collect_huge(sink.frames, entry, state, (end - start) >> PAGE_SHIFT) < 0):
+        return -ENOMEM
+    return put_state(sink, start, end, state)
+
+
 cdef void put_mask(const asked_t *asked, size_t first, uint64_t start, size_t pages, uint16_t rest,
                    const abi.page_region *regions, int count) noexcept nogil:
     """Fill a mask from regions."""
@@ -218,6 +246,12 @@ cdef int put_regions(sink_t *sink, uint64_t start, uint64_t end, uint16_t rest,
     return append_run(sink, at, end, rest) if at < end else 0
 
 
+cdef object take(numbers_t *found):
+    taken = PyBytes_FromStringAndSize(<char *> found.numbers, found.count * sizeof(uint64_t))
+    found.count = 0
+    return taken
+
+
 # ---- for Python --------------------------------------------------------------------------------
 
 cdef class Sink:
@@ -235,10 +269,16 @@ cdef class Sink:
         Whether runs of states are wanted, and whether with the internal flags.
     states, entries : arrays of uint16 and uint64, optional
         Get the state and the entry of every page.
+    frames, all_frames : bool, optional
+        Whether the frame numbers of present pages are wanted: of all, or of those that may be
+        mapped more than once. The entry of a huge page does not tell that of all its pages.
+    locations : bool, optional
+        Whether the swap types and offsets of swapped pages are wanted.
     """
 
     def __cinit__(self, tuple questions, uint64_t origin=0, tuple masks=(), bint runs=False,
-                  uint16_t[::1] states=None, uint64_t[::1] entries=None, bint internal=False):
+                  uint16_t[::1] states=None, uint64_t[::1] entries=None, bint internal=False,
+                  bint frames=False, bint all_frames=False, bint locations=False):
         cdef Py_buffer *view
         cdef int i
         self.kept = states, entries
@@ -260,6 +300,12 @@ cdef class Sink:
         if runs:
             self.sink.runs = &self.found
             self.sink.run_states = 0xFFFF if internal else USER_STATE
+        if frames or all_frames:
+            self.sink.frames = &self.frames
+            self.frames.spared = EXCLUSIVE
+            self.frames.bits = 0 if all_frames else EXCLUSIVE | HUGE
+        if locations:
+            self.sink.locations = &self.locations
         if states is not None and states.shape[0]:
             self.sink.states = &states[0]
         if entries is not None and entries.shape[0]:
@@ -267,13 +313,18 @@ cdef class Sink:
 
     def __dealloc__(self):
         free(self.found.regions)
+        free(self.frames.found.numbers)
+        free(self.locations.numbers)
         while self.held:
             self.held -= 1
             PyBuffer_Release(&self.views[self.held])
 
     cdef int check(self) except -1:
-        """Raise MemoryError if the runs will not fit into free memory."""
-        return check_growth(self.sink.runs) if self.sink.runs is not NULL else 0
+        """Raise MemoryError if what grows will not fit into free memory."""
+        check_growth(&self.found)
+        check_numbers(&self.frames.found)
+        check_numbers(&self.locations)
+        return 0
 
     cdef int count_for_itself(self) except -1:
         """Count into the sink's own totals again."""
@@ -293,6 +344,14 @@ cdef class Sink:
         """Return the runs as bytes: start, end and state, 64 bits each."""
         return PyBytes_FromStringAndSize(<char *> self.found.regions,
                                          self.found.count * sizeof(abi.page_region))
+
+    def taken_frames(self):
+        """Return the frame numbers as bytes, 64 bits each, in the order of the walk; begin anew."""
+        return take(&self.frames.found)
+
+    def taken_locations(self):
+        """Return the swap locations likewise: the type in the lowest five bits, and the offset."""
+        return take(&self.locations)
 
     @property
     def run_count(self):

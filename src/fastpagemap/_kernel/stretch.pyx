@@ -19,7 +19,7 @@ from fastpagemap._kernel.procmaps cimport is_mapped
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.scan cimport (FIRST_PAGES, REGIONS, TIME_SLICE_NS, adapt_pace,
                                        count_unpopulated, match_limit, now, scan_once, start_pace)
-from fastpagemap._kernel.sinks cimport put_regions, put_states, sink_t
+from fastpagemap._kernel.sinks cimport put_pages, put_regions, sink_t
 
 cdef enum:
     # Where reading is cheaper: entries to read before a scan is tried again.
@@ -68,6 +68,7 @@ cdef ssize_t read_regions(int fd, const plan_t *plan, sink_t *sink,
     """Read the entries of regions that lie close together, and of the pages in between."""
     cdef uint64_t[BATCH_PAGES] scratch
     cdef uint16_t[BATCH_PAGES] states
+    cdef const uint64_t *entries = scratch
     cdef uint64_t at = regions[0].start, end = regions[count - 1].end
     cdef size_t pages, total = (end - at) >> PAGE_SHIFT
     cdef ssize_t got
@@ -78,7 +79,9 @@ cdef ssize_t read_regions(int fd, const plan_t *plan, sink_t *sink,
             return got
         if plan.returns & abi.PAGE_IS_PFNZERO:
             add_scanned(at, states, pages, regions, count)
-        if put_states(sink, at, states, pages) < 0:
+        if sink.entries is not NULL:
+            entries = sink.entries + ((at - sink.origin) >> PAGE_SHIFT)
+        if put_pages(sink, at, entries, states, pages) < 0:
             return -ENOMEM
         at += <uint64_t> pages << PAGE_SHIFT
     return total

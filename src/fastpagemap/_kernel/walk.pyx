@@ -10,7 +10,7 @@ from fastpagemap._kernel.entries cimport add_to_present, mark_zero, read_span
 from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive, read_entries
 from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
-from fastpagemap._kernel.sinks cimport Sink, put_states, sink_t
+from fastpagemap._kernel.sinks cimport Sink, put_pages, sink_t
 from fastpagemap._kernel.stretch cimport advance, set_cursor
 
 from .failures import failure
@@ -90,7 +90,8 @@ cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t las
             if got < 0:
                 return got
         enter(segments, sink, number)
-        if put_states(sink, segments.starts[number], own, pages) < 0:
+        if put_pages(sink, segments.starts[number],
+                     entries + ((segments.starts[number] - at) >> PAGE_SHIFT), own, pages) < 0:
             return -ENOMEM
     return 0
 

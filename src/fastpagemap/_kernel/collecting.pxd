@@ -1,0 +1,25 @@
+"""Collecting the frame numbers and swap locations of pages, in the order of a walk."""
+
+from libc.stdint cimport uint16_t, uint64_t
+
+# A growing array.
+ctypedef struct numbers_t:
+    uint64_t *numbers
+    size_t count
+    size_t capacity
+    size_t checked          # the capacity that is known to fit into free memory
+
+# Which frames are collected: of the pages that are PRESENT and not exactly `spared` in `bits`.
+ctypedef struct frames_t:
+    numbers_t found
+    uint16_t bits
+    uint16_t spared
+
+# Collect from the entries and states of some pages.
+cdef int collect_frames(frames_t *frames, const uint64_t *entries, const uint16_t *states,
+                        size_t count) noexcept nogil
+cdef int collect_swapped(numbers_t *locations, const uint64_t *entries, const uint16_t *states,
+                         size_t count) noexcept nogil
+# Collect all frames of a huge page, by the entry of its first page.
+cdef int collect_huge(frames_t *frames, uint64_t entry, uint16_t state,
+                      size_t pages) noexcept nogil
