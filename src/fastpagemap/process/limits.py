@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from .._kernel import sinks
+from .._kernel import frame_table, sinks
 from .._kernel.failures import tells_of_file
 from .cgroups import left_in_cgroups
 
@@ -127,3 +127,4 @@ def _in_sysinfo() -> int | None:
 
 
 sinks.limit_growth(affordable)
+frame_table.limit_growth(affordable)
