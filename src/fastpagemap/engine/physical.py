@@ -22,7 +22,7 @@ from ..process.nodes import node_ranges
 from ..process.process import Process
 from .regions import regions
 
-__all__ = ["fill_mapcounts", "fill_nodes", "folios"]
+__all__ = ["fill_mapcounts", "fill_nodes", "folios", "hidden"]
 
 Addresses = npt.NDArray[np.uint64]
 Spans = tuple[Addresses, Addresses]
@@ -100,7 +100,7 @@ def folios(process: Process, start: int, end: int) -> npt.NDArray[np.void]:
                 process.pagemap, process.path, file.fd, starts, ends, at, address, flat, count
             )
         except PermissionError:
-            raise _hidden(process) from None
+            raise hidden(process) from None
         if at < len(starts) and count:
             # The last one may go on.
             total += count - 1
@@ -135,7 +135,7 @@ def _present(process: Process, start: int, end: int) -> Iterator[tuple[Any, Addr
         there = (entries >> _PRESENT_BIT).astype(bool)
         pfns = entries[there] & _PFN
         if not pfns.all():
-            raise _hidden(process)
+            raise hidden(process)
         yield pages[there], pfns
 
 
@@ -156,7 +156,8 @@ def _pieces(starts: Addresses, ends: Addresses) -> Iterator[Spans]:
         at += 1
 
 
-def _hidden(process: Process) -> PermissionError:
+def hidden(process: Process) -> PermissionError:
+    """Return the exception for frame numbers that the kernel does not show."""
     return PermissionError(
         errno.EPERM,
         f"{os.strerror(errno.EPERM)} (frame numbers are hidden: needs CAP_SYS_ADMIN when the "

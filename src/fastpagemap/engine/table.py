@@ -62,11 +62,13 @@ _ALWAYS = {
     "not_present": Row(PRESENT, PRESENT),
     "empty": Row(PRESENT | SWAPPED, PRESENT | SWAPPED),
     "swapped": _SWAP_TYPE_TELLS,
+    "swap_entry": _SWAP_TYPE_TELLS,
     "guard": _SWAP_TYPE_TELLS,
     "soft_dirty": Row(Category.SOFT_DIRTY, Category.SOFT_DIRTY),
     "huge": Row(HUGE, PRESENT | HUGE_ZERO),
     "zero": Row(Category.PFNZERO, PRESENT | HUGE_ZERO),
     "exclusive": _ENTRIES_TELL,
+    "alone": _ENTRIES_TELL,
     # FILE would answer it, but slows a scan down, which then looks at every struct page.
     "shared": _ENTRIES_TELL,
     # The file answers these: see `shmem`.

@@ -18,6 +18,7 @@ from ..process.mappings import mappings
 from ..process.probes import asks_again
 from ..process.process import Process
 from .cached import CACHE_COLUMNS, count_cached
+from .shares import SHARE_COLUMNS, count_shares
 from .survey import RESOLVED, Segments, Spans
 from .table import SCANNED
 from .walk import Walker, ask, new_sink
@@ -74,6 +75,10 @@ def _usage(
         found = count_cached(process, rows, spans is None, of_cache)
         for name in of_cache:
             table[:, columns.index(name)] = found[:, CACHE_COLUMNS.index(name)]
+    if rows and (of_share := [name for name in columns if name in SHARE_COLUMNS]):
+        shares = count_shares(process, rows, spans is None)
+        for name in of_share:
+            table[:, columns.index(name)] = shares[:, SHARE_COLUMNS.index(name)]
     counted = [name for name in columns if name in _COUNTED]
     if not RESOLVED.isdisjoint(counted) and not pagecache.swap_in_use():
         counted = [name for name in counted if name not in RESOLVED]
@@ -100,8 +105,8 @@ def _wanted(columns: list[str] | None) -> list[str]:
         can = {"soft_dirty": soft_dirty(), "huge": scans, "zero": scans}
         return [name for name in COLUMNS if can.get(name, True)]
     for name in columns:
-        if name not in COLUMNS + CACHE_COLUMNS:
-            known = ", ".join(COLUMNS + CACHE_COLUMNS)
+        if name not in COLUMNS + SHARE_COLUMNS + CACHE_COLUMNS:
+            known = ", ".join(COLUMNS + SHARE_COLUMNS + CACHE_COLUMNS)
             raise ValueError(f"no column {name!r}: there are {known}")
     if "soft_dirty" in columns:
         need_soft_dirty()

@@ -36,10 +36,16 @@ QUESTIONS = {
     "not_present": Match(int(State.PRESENT), 0),
     "empty": Match(int(State.PRESENT | State.SWAPPED) | MARKER, 0),
     "swapped": _has(State.SWAPPED),
+    # What the page table alone tells.
+    "swap_entry": _has(State.SWAPPED),
     "swapped_shared": _has(State.SWAPPED_SHARED),
     "unknown": _has(State.UNKNOWN),
     "shared": _has(State.SHARED),
     "exclusive": _has(State.EXCLUSIVE),
+    # Mapped once for certain: the entry of a huge page does not tell that of all its pages.
+    "alone": Match(
+        int(State.PRESENT | State.EXCLUSIVE | State.HUGE), int(State.PRESENT | State.EXCLUSIVE)
+    ),
     "soft_dirty": _has(State.SOFT_DIRTY),
     "uffd_wp": _has(_UFFD_WP),
     "guard": _has(State.GUARD),

@@ -34,6 +34,7 @@ __all__ = [
     "need_scan",
     "need_soft_dirty",
     "one_entry_tells",
+    "sees_pfns",
     "soft_dirty",
 ]
 
@@ -154,7 +155,7 @@ def capabilities_of(process: Process, current: Iterable[Mapping]) -> Capabilitie
         categories=accepted,
         procmap_query=_procmap_query(process),
         cachestat=pagecache.has_cachestat(),
-        pfn=_pfn(),
+        pfn=sees_pfns(),
         map_files=_map_files(process, current),
         userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
         frames=frames_readable(),
@@ -172,7 +173,7 @@ def _procmap_query(process: Process) -> bool:
     return True
 
 
-def _pfn() -> bool:
+def sees_pfns() -> bool:
     """Return whether frame numbers are visible, probed on a present page of this process."""
     with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page[0] = 1

@@ -9,7 +9,7 @@ from ..model.mapping import Mapping
 from .mappings import parse_line
 from .process import Process
 
-__all__ = ["size_of", "smaps", "smaps_at"]
+__all__ = ["rollup", "size_of", "smaps", "smaps_at"]
 
 Fields = dict[str, bytes]
 
@@ -54,6 +54,13 @@ def smaps_at(process: Process, address: int, *names: str) -> Fields:
             process.check_alive()
             return fields
     return {}
+
+
+def rollup(process: Process) -> dict[str, int]:
+    """Return the sums of all mappings (Linux 4.14), in bytes: ``{"Rss": 1048576, ...}``."""
+    text = process.read_own("smaps_rollup")
+    found = re.findall(rb"^(\w+): +(\d+ kB)$", text, re.MULTILINE)
+    return {name.decode(): size_of(size) for name, size in found}
 
 
 def size_of(text: bytes) -> int:

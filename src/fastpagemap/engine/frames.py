@@ -1,0 +1,193 @@
+"""The frames of processes: what each shares, and what only it maps.
+
+A page that its entry calls exclusive is mapped once, so its frame is not looked up. The entry of a
+huge page does not tell that of all its pages: one of them may be mapped by another process.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel.frame_table import FrameTable
+from ..model.entry import PAGE_SIZE
+from ..model.questions import mask
+from ..process.capabilities import categories, one_entry_tells
+from ..process.probes import asks_again
+from ..process.process import Process
+from .masks import read
+from .physical import hidden
+from .survey import Segments, Spans
+from .walk import Walker, ask, new_sink
+
+__all__ = [
+    "COUNTS_PATH",
+    "Gathered",
+    "gather",
+    "locations",
+    "mapped_sets",
+    "overlaps",
+    "sharers",
+    "shares",
+]
+
+COUNTS_PATH = "/proc/kpagecount"
+
+Numbers = npt.NDArray[np.uint64]
+
+# Of an entry: the frame number of a present page.
+_NUMBER = np.uint64((1 << 55) - 1)
+# How many bits each byte has.
+_BITS = np.array([number.bit_count() for number in range(256)], np.uint64)
+
+
+class Gathered(NamedTuple):
+    """The frames of some mappings of one process.
+
+    Attributes
+    ----------
+    alone : ndarray of uint64
+        How many pages of each mapping are mapped exactly once, as their entries say.
+    lengths : ndarray of int64
+        How many of `frames` are of each mapping.
+    frames : ndarray of uint64
+        The frame numbers of all other present pages, zero pages among them.
+    locations : ndarray of uint64
+        The swap type and offset of each swapped page of private memory.
+    """
+
+    alone: Numbers
+    lengths: npt.NDArray[np.int64]
+    frames: Numbers
+    locations: Numbers
+
+
+@functools.cache
+def _trusts_exclusive() -> bool:
+    """Return whether the entries of a huge page are told apart from others, or tell the truth."""
+    return bool(categories()) or not one_entry_tells()
+
+
+@asks_again
+def gather(process: Process, spans: Spans | None = None, *, swapped: bool = False) -> Gathered:
+    """Return the frames of some mappings, all by default; and where their pages are swapped."""
+    questions = ("present", "alone") + ("swap_entry",) * swapped
+    trusted = _trusts_exclusive()
+
+    def put(walker: Walker, segments: Segments, _: Spans | None) -> Gathered:
+        counts = np.zeros((len(questions), max(1, len(segments))), np.uint64)
+        sink = new_sink(questions, frames=trusted, all_frames=not trusted, locations=swapped)
+        walker.walk(segments, sink, counts)
+        present, alone = counts[0, : len(segments)], counts[1, : len(segments)]
+        if not trusted:
+            alone = np.zeros_like(alone)
+        return Gathered(
+            alone,
+            (present - alone).astype(np.int64),
+            np.frombuffer(sink.taken_frames(), np.uint64),
+            np.frombuffer(sink.taken_locations(), np.uint64),
+        )
+
+    # The page table alone answers, so no mapping is asked about again.
+    (answer,) = ask(process, spans, frozenset(questions), put)
+    result: Gathered = answer.result
+    if not result.frames.all():
+        raise hidden(process)
+    return result
+
+
+def shares(
+    process: Process, counts: int, spans: Spans | None = None, found: Gathered | None = None
+) -> Numbers:
+    """Return rss, pss and uss of some mappings, all by default, in bytes: a row for each.
+
+    A frame that is mapped several times counts in uss by a share in each mapping.
+
+    Parameters
+    ----------
+    process : Process
+    counts : int
+        An open /proc/kpagecount.
+    spans : sequence of Mapping, optional
+    found : Gathered, optional
+        The frames of all mappings, if they have just been gathered.
+    """
+    found = found or gather(process, spans)
+    table = FrameTable()
+    # The rest of the process may map the same frames.
+    table.add(found.frames if spans is None else gather(process).frames)
+    table.read(counts, COUNTS_PATH)
+    sums = np.zeros((len(found.alone), 3), np.uint64)
+    table.sums(found.frames, found.lengths, sums)
+    sums[:, 0] *= np.uint64(PAGE_SIZE)
+    sums += (found.alone * np.uint64(PAGE_SIZE))[:, np.newaxis]
+    return sums
+
+
+def locations(process: Process) -> Numbers:
+    """Return the swap type and offset of each swapped page of a process's private memory."""
+
+    def put(walker: Walker, segments: Segments, _: Spans | None) -> Numbers:
+        sink = new_sink((), locations=True)
+        walker.walk(segments, sink)
+        return np.frombuffer(sink.taken_locations(), np.uint64)
+
+    (answer,) = ask(process, None, frozenset({"swap_entry"}), put)
+    result: Numbers = answer.result
+    return result
+
+
+def mapped_sets(gathered: Sequence[Gathered], counts: int) -> list[Numbers]:
+    """Return the frames that each of some processes maps, sorted, without its own alone."""
+    table = FrameTable()
+    for found in gathered:
+        table.add(found.frames)
+    table.read(counts, COUNTS_PATH)
+    sets = []
+    for found in gathered:
+        frames = np.unique(found.frames)
+        mapped = np.empty(len(frames), np.uint32)
+        table.all(frames, mapped)
+        sets.append(frames[mapped > 0])  # nobody maps the zero page, as the kernel counts
+    return sets
+
+
+def overlaps(gathered: Sequence[Gathered], sets: Sequence[Numbers]) -> Numbers:
+    """Return how many bytes both of two processes map; on the diagonal what each one maps."""
+    union = np.unique(np.concatenate(sets))
+    rows = []
+    for frames in sets:
+        row = np.zeros(len(union), bool)
+        row[np.searchsorted(union, frames)] = True
+        rows.append(np.packbits(row))
+    pages = np.zeros((len(sets), len(sets)), np.uint64)
+    for i, j in itertools.combinations_with_replacement(range(len(sets)), 2):
+        pages[i, j] = pages[j, i] = _BITS[rows[i] & rows[j]].sum()
+    alone = [int(found.alone.sum()) for found in gathered]
+    pages[np.diag_indices(len(sets))] += np.array(alone, np.uint64)
+    return pages * np.uint64(PAGE_SIZE)
+
+
+def sharers(
+    process: Process, start: int, end: int, sets: Sequence[Numbers]
+) -> npt.NDArray[np.uint16]:
+    """Return how many processes, by the frames that each maps, map each page of a span."""
+    table = FrameTable()
+    for frames in sets:
+        table.add(frames)
+    entries = np.empty((end - start) // PAGE_SIZE, np.uint64)
+    read(process, start, entries)
+    there = mask(entries, "present")
+    frames = entries[there] & _NUMBER
+    mapping = np.empty(len(frames), np.uint32)
+    table.own(frames, mapping)
+    found = np.zeros(len(entries), np.uint16)
+    # An exclusive page of small ones is in no set.
+    alone = mask(entries, "exclusive")[there]
+    found[there] = np.minimum(np.maximum(mapping, alone), 0xFFFF)
+    return found

@@ -1,0 +1,208 @@
+"""Where the swapped memory of processes is, so that each place can be counted once.
+
+A swapped page of private memory has a place in a swap area: type and offset. One of shared memory
+has a place in its file, which the page tables of those that map it do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import pagecache
+from ..model.entry import PAGE_SIZE
+from ..model.mapping import Mapping
+from ..model.runs import Spans as Ranges
+from ..model.runs import State, edges_of, has_any, in_spans, union
+from ..process.backing import Backings
+from ..process.family import others, swaps_anything
+from ..process.mappings import mappings
+from ..process.process import Process
+from .frames import locations
+from .states import state_runs
+from .survey import RESOLVED
+
+__all__ = ["Swapped", "count_swapped", "swapped_of"]
+
+# A file: its device and inode.
+File = tuple[int, int]
+FilePages = dict[File, list[Ranges]]
+
+
+class Count(NamedTuple):
+    """How much one process has in swap, in pages: its share of it, and what no other maps."""
+
+    all: float
+    share: float
+    own: float
+
+
+class Swapped(NamedTuple):
+    """What one process has in swap."""
+
+    # The swap type and offset of each swapped page of private memory.
+    locations: npt.NDArray[np.uint64]
+    # Swapped pages of files of shared memory.
+    files: FilePages
+    # How many pages of shared memory may be swapped or not.
+    unknown: int
+
+
+class Counted(NamedTuple):
+    """What the processes of a group have in swap, in bytes."""
+
+    # For each process: all, its share, what no other has, and what is unknown.
+    rows: list[list[int]]
+    # The sum, the distinct places, those that no process outside has, and what is unknown.
+    total: list[int]
+    # Whether all other processes could be looked at.
+    complete: bool
+
+
+def swapped_of(process: Process, locations: npt.NDArray[np.uint64]) -> Swapped:
+    """Return what a process has in swap, given that of its private memory."""
+    return Swapped(locations, *swapped_files(process))
+
+
+def count_swapped(found: list[Swapped], group: list[Process]) -> Counted:
+    """Count each place once; look for it in all other processes."""
+    private = [each.locations for each in found]
+    files = [each.files for each in found]
+    wanted = {file for pages in files for file in pages}
+    found_outside, complete = _others(group, any(map(len, private)), wanted)
+    one, places, alone = count_locations(private, [own for own, _ in found_outside])
+    other, pages, own = count_files(files, [mapped for _, mapped in found_outside])
+    rows = []
+    for a, b, each in zip(one, other, found, strict=True):
+        sizes = a.all + b.all, a.share + b.share, a.own + b.own, each.unknown
+        rows.append([int(size * PAGE_SIZE) for size in sizes])
+    total = [sum(row[0] for row in rows), (places + pages) * PAGE_SIZE, (alone + own) * PAGE_SIZE]
+    return Counted(rows, [*total, sum(row[3] for row in rows)], complete)
+
+
+def _others(
+    group: list[Process], private: bool, wanted: set[File]
+) -> tuple[list[tuple[npt.NDArray[np.uint64], FilePages]], bool]:
+    """Return what processes outside of the group have in swap, or map of the wanted files.
+
+    Also whether that is all: not if a process that may have some cannot be read.
+    """
+    found, complete = [], True
+    for pid in others(group) if private or wanted else ():
+        try:
+            swaps = private and swaps_anything(pid)
+            if swaps or wanted:
+                process = Process(pid)
+                own = locations(process) if swaps else np.empty(0, np.uint64)
+                found.append((own, mapped_files(process, wanted) if wanted else {}))
+        except ProcessLookupError:  # it has ended, or never had memory
+            continue
+        except PermissionError:
+            complete = False
+    return found, complete
+
+
+def swapped_files(process: Process) -> tuple[FilePages, int]:
+    """Return which pages of files of shared memory, as a process maps them, are swapped.
+
+    Also how many pages of it may be or not.
+    """
+    if not pagecache.swap_in_use():
+        return {}, 0
+    backings = Backings(process)
+    chosen = [m for m in mappings(process) if m.device and backings.is_shmem(m) is not False]
+    if not chosen:
+        return {}, 0
+    runs = state_runs(process, chosen, RESOLVED)
+    unsure = runs[has_any(runs["state"], State.UNKNOWN)]
+    runs = runs[has_any(runs["state"], State.SWAPPED_SHARED)]
+    starts = np.array([mapping.start for mapping in chosen], np.uint64)
+    found: FilePages = {}
+    owners = np.searchsorted(starts, runs["start"], "right") - 1
+    for number in np.unique(owners).tolist():
+        mapping, own = chosen[number], runs[owners == number]
+        found.setdefault((mapping.device, mapping.inode), []).append(
+            (_page(mapping, own["start"]), _page(mapping, own["end"]))
+        )
+    return found, int((unsure["end"] - unsure["start"]).sum()) // PAGE_SIZE
+
+
+def _page(mapping: Mapping, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the pages of a mapping's file at some addresses."""
+    behind = addresses - np.uint64(mapping.start) + np.uint64(mapping.offset)
+    return behind // np.uint64(PAGE_SIZE)
+
+
+def mapped_files(process: Process, wanted: Iterable[File]) -> FilePages:
+    """Return which pages of some files a process maps, swapped or not."""
+    found: FilePages = {file: [] for file in wanted}
+    for mapping in mappings(process):
+        ranges = found.get((mapping.device, mapping.inode))
+        if ranges is not None:
+            ends = np.array([mapping.start, mapping.end], np.uint64)
+            first, end = _page(mapping, ends)
+            ranges.append((np.array([first]), np.array([end])))
+    return found
+
+
+def count_locations(
+    group: Sequence[npt.NDArray[np.uint64]], others: Sequence[npt.NDArray[np.uint64]]
+) -> tuple[list[Count], int, int]:
+    """Count the places in swap areas of each process of a group.
+
+    Returns
+    -------
+    tuple
+        A Count for each; how many places there are; and how many of them no other process has.
+    """
+    places, refs = np.unique(np.concatenate([*group, np.empty(0, np.uint64)]), return_counts=True)
+    outside = np.zeros(len(places), np.int64)
+    for found in others:
+        at = np.searchsorted(places, found)
+        at = at[at < len(places)][places[at[at < len(places)]] == found[at < len(places)]]
+        outside += np.bincount(at, minlength=len(places))
+    counts = []
+    for found in group:
+        own, times = np.unique(found, return_counts=True)
+        total = (refs + outside)[np.searchsorted(places, own)]
+        counts.append(Count(len(found), float((times / total).sum()), int((times == total).sum())))
+    return counts, len(places), int((outside == 0).sum())
+
+
+def count_files(
+    group: Sequence[FilePages], others: Sequence[FilePages]
+) -> tuple[list[Count], int, int]:
+    """Do what `count_locations` does, for swapped pages of files."""
+    counts = [Count(0, 0, 0)] * len(group)
+    distinct = unique = 0
+    for file in {file: None for pages in group for file in pages}:
+        mine = [pages.get(file, []) for pages in group]
+        edges = edges_of(*(edge for ranges in mine for span in ranges for edge in span))
+        sizes = np.diff(edges).astype(np.int64)
+        has = np.array([_covers(edges, ranges) for ranges in mine])
+        outside = sum(
+            (_covers(edges, pages.get(file, [])).astype(np.int64) for pages in others),
+            np.zeros(len(sizes), np.int64),
+        )
+        holders = has.sum(axis=0) + outside
+        distinct += int(sizes[has.any(axis=0)].sum())
+        unique += int(sizes[has.any(axis=0) & (outside == 0)].sum())
+        for number, own in enumerate(has):
+            mapped = sum(int((end - start).sum()) for start, end in mine[number])
+            share = float((sizes[own] / holders[own]).sum())
+            alone = int(sizes[own & (holders == 1)].sum())
+            before = counts[number]
+            counts[number] = Count(before.all + mapped, before.share + share, before.own + alone)
+    return counts, distinct, unique
+
+
+def _covers(edges: npt.NDArray[np.uint64], ranges: list[Ranges]) -> npt.NDArray[np.bool_]:
+    """Return which of the stretches between edges are in any of some ranges."""
+    if not ranges:
+        return np.zeros(len(edges) - 1, bool)
+    starts = np.concatenate([start for start, _ in ranges])
+    ends = np.concatenate([end for _, end in ranges])
+    return in_spans(edges[:-1], *union(starts, ends))
