@@ -13,6 +13,7 @@ if sys.maxsize < 2**32:
 
 from .engine.pages import Masks, Pages
 from .engine.residency import RESIDENCY_DTYPE
+from .group import Group
 from .model import hooks
 from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
 from .model.errors import SnapshotError, UnsupportedError
@@ -38,6 +39,7 @@ __all__ = [
     "Category",
     "Flag",
     "Frames",
+    "Group",
     "Mapping",
     "Masks",
     "PageMap",

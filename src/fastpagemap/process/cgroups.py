@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["left_in_cgroups"]
+__all__ = ["left_in_cgroups", "mount_points"]
 
 _MOUNT = re.compile(rb"^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (.*)$", re.MULTILINE)
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -60,6 +60,19 @@ def left_in_cgroups() -> Iterator[tuple[int, str]]:
         # In version 1 each controller has a mount of its own.
         if kind in own and (kind == b"cgroup2" or b"memory" in options.split(b",")):
             yield from _up_from(_unescaped(root), _unescaped(point), own[kind], _VERSIONS[kind])
+
+
+def mount_points() -> list[str]:
+    """Return where version 2, or the memory controller of version 1, is mounted."""
+    try:
+        mounts = _MOUNT.findall(_content("/proc/self/mountinfo"))
+    except _UNREADABLE:
+        return []
+    return [
+        os.fsdecode(_unescaped(point))
+        for _, point, kind, options in mounts
+        if kind == b"cgroup2" or b"memory" in options.split(b",")
+    ]
 
 
 def _up_from(root: bytes, point: bytes, own: bytes, version: _Version) -> Iterator[tuple[int, str]]:

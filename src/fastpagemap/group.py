@@ -1,0 +1,357 @@
+"""Group: several processes, with what they share counted once."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.recfunctions import repack_fields
+
+from ._kernel.frame_table import FrameTable
+from .engine.frames import (
+    COUNTS_PATH,
+    gather,
+    mapped_sets,
+    overlaps,
+    sharers,
+    shares,
+)
+from .engine.physical import hidden
+from .engine.shares import sums_of_smaps
+from .engine.swap_places import Swapped, count_swapped, swapped_of
+from .engine.usage import usage
+from .model.entry import PAGE_SIZE
+from .model.errors import UnsupportedError
+from .model.span import checked
+from .process.capabilities import sees_pfns
+from .process.family import members, tree
+from .process.frames import MAPCOUNTS, open_frames
+from .process.identity import pid_of
+from .process.process import Process, open_process
+
+__all__ = ["Group"]
+
+Answer = TypeVar("Answer")
+
+_ROW = ("pid", "rss", "pss", "uss", "swapped", "swapped_pss", "swapped_uss", "unknown")
+_TOTAL = (
+    *("rss", "pss", "union", "unique", "swapped", "swapped_union", "swapped_unique"),
+    *("unknown", "changed"),
+)
+# Without frame numbers: what smaps has.
+_SMAPS_ROW = ("pid", "rss", "pss", "uss", "swapped", "unknown")
+_SMAPS_TOTAL = ("rss", "pss", "swapped", "unknown")
+
+
+class Group:
+    """Several processes, of whose memory each page counts once.
+
+    Parameters
+    ----------
+    processes : iterable of int or object
+        Pids, or objects with a ``.pid``; see ``PageMap``. A process that is named twice is in the
+        group once.
+
+    Attributes
+    ----------
+    pids : tuple of int
+        The processes of the group, without those in `ended`.
+    ended : tuple of int
+        The pids of processes that have ended, or never had memory. They are left out of all
+        answers.
+
+    Raises
+    ------
+    ValueError
+        No process is named, or the group is closed.
+    ProcessLookupError
+        There is no such process, or it has no memory. Or all processes of the group have ended.
+    PermissionError, UnsupportedError
+        As ``PageMap`` does.
+
+    Notes
+    -----
+    What frames a process maps is shown to CAP_SYS_ADMIN alone, and how often each is mapped to root
+    or with CAP_DAC_READ_SEARCH. Without these, `usage` and `total` have those columns alone that
+    smaps tells, and `sharers` and `overlap` raise PermissionError.
+
+    Memory counts whatever its kind: hugetlb, too, which the kernel's RSS and PSS leave out. The
+    zero page is no memory. A page that one process maps several times counts several times in its
+    rss, as in the kernel's, and once in everything else.
+
+    The processes go on while they are looked at, one after the other. A page that one of them gives
+    back meanwhile and another one takes counts twice. With CONFIG_NO_PAGE_MAPCOUNT (Linux 6.15) the
+    kernel only estimates how often a page of a large folio is mapped.
+
+    Source: Documentation/admin-guide/mm/pagemap.rst, Documentation/filesystems/proc.rst.
+    """
+
+    def __init__(self, processes: Iterable[Any]) -> None:
+        self._start(_opened(processes), [])
+
+    def _start(self, held: list[Process], ended: list[int]) -> None:
+        self._held: list[Process] | None = held
+        self._ended = dict.fromkeys(ended)
+        self._counts = None
+        try:
+            if sees_pfns():
+                self._counts = open_frames(MAPCOUNTS)
+        except (PermissionError, UnsupportedError):  # then smaps has to do
+            pass
+
+    @classmethod
+    def tree(cls, process: Any) -> Self:
+        """Return the group of a process and all its descendants, as they are now.
+
+        Parameters
+        ----------
+        process : int or object
+            See ``PageMap``.
+        """
+        group = cls.__new__(cls)
+        group._start(*tree(process))
+        return group
+
+    @classmethod
+    def cgroup(cls, path: str) -> Self:
+        """Return the group of the processes in a cgroup, and in all cgroups below it.
+
+        Parameters
+        ----------
+        path : str
+            The directory of a cgroup of version 1 or 2, or its name as in /proc/PID/cgroup.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such cgroup.
+        ProcessLookupError
+            No process with memory is in it.
+        UnsupportedError
+            It has processes of another pid namespace.
+        """
+        held, ended = members(path)
+        if not held:
+            raise ProcessLookupError(f"the cgroup {path} has no process with memory")
+        group = cls.__new__(cls)
+        group._start(held, ended)
+        return group
+
+    def __enter__(self) -> Self:
+        self._processes()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._held is None:
+            return "<Group: closed>"
+        return f"<Group: processes {', '.join(map(str, self.pids))}>"
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    def close(self) -> None:
+        """Let go of the processes; calls under way in other threads still finish."""
+        self._held = None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The pids of the processes in the group."""
+        return tuple(process.pid for process in self._processes())
+
+    @property
+    def ended(self) -> tuple[int, ...]:
+        """The pids of the processes that have ended."""
+        return tuple(self._ended)
+
+    def _processes(self) -> list[Process]:
+        if self._held is None:
+            raise ValueError("this Group is closed")
+        return [process for process in self._held if process.pid not in self._ended]
+
+    def _ask(self, question: Callable[[Process], Answer]) -> list[tuple[Process, Answer]]:
+        """Ask each process; leave out those that have ended."""
+        found = []
+        for process in self._processes():
+            try:
+                found.append((process, question(process)))
+            except ProcessLookupError:
+                self._ended[process.pid] = None
+        if not found:
+            raise ProcessLookupError(errno.ESRCH, "all processes of the group have ended")
+        return found
+
+    def usage(self) -> npt.NDArray[np.void]:
+        """Return how much memory each process has, and how much of it is its own.
+
+        Returns
+        -------
+        ndarray
+            Structured, one row for each process, ``pid`` int64, the others uint64, in bytes:
+            ``rss``, what it maps; ``pss``, where each page counts by its share, divided by how
+            often it is mapped; ``uss``, what no other process maps; ``swapped``; ``swapped_pss``,
+            ``swapped_uss``, the same of what is swapped; ``unknown``, what may be swapped or not.
+            Without frame numbers (see above), or if another process has something in swap and
+            cannot be read, there are no ``swapped_pss`` and ``swapped_uss``.
+        """
+        if self._counts is None:
+            return _table(_SMAPS_ROW, [row for _, row in self._ask(_without_frames)])
+        counts = self._counts.fd
+
+        def ask(process: Process) -> tuple[list[int], Swapped]:
+            found = gather(process, swapped=True)
+            sums = shares(process, counts, found=found).sum(axis=0)
+            return sums.tolist(), swapped_of(process, found.locations)
+
+        answers = self._ask(ask)
+        counted = count_swapped([swap for _, (_, swap) in answers], [p for p, _ in answers])
+        rows = [
+            (process.pid, *sums, *swap)
+            for (process, (sums, _)), swap in zip(answers, counted.rows, strict=True)
+        ]
+        return _table(_ROW, rows, () if counted.complete else ("swapped_pss", "swapped_uss"))
+
+    def total(self) -> np.void:
+        """Return how much memory the processes have together, each page counted once.
+
+        Returns
+        -------
+        numpy.void
+            One row, all fields uint64, in bytes: ``rss`` and ``pss``, the sums of those of the
+            processes; ``union``, the distinct memory that any of them maps; ``unique``, what no
+            process outside of the group maps, which is freed once all have ended, unless it is a
+            file's; ``swapped``, the sum; ``swapped_union`` and ``swapped_unique``, the same of what
+            is swapped: private memory by its place in the swap area, shared memory by file and
+            page; ``unknown``; ``changed``, memory that was unmapped while it was counted, as far as
+            that shows. Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``;
+            if another process cannot be read, there may be no ``swapped_unique``.
+        """
+        if self._counts is None:
+            rows = [row for _, row in self._ask(_without_frames)]
+            sums = _table(_SMAPS_ROW, rows)
+            return _total(_SMAPS_TOTAL, tuple(int(sums[name].sum()) for name in _SMAPS_TOTAL))
+        table = FrameTable()
+
+        def ask(process: Process) -> tuple[int, Swapped]:
+            found = gather(process, swapped=True)
+            swap = swapped_of(process, found.locations)
+            table.add(found.frames)
+            return int(found.alone.sum()), swap
+
+        answers = self._ask(ask)
+        table.read(self._counts.fd, COUNTS_PATH)
+        frames, pages, unique, changed, share = table.totals()
+        alone = sum(found for _, (found, _) in answers)
+        swap = count_swapped([found for _, (_, found) in answers], [p for p, _ in answers])
+        row = (
+            (pages + alone) * PAGE_SIZE,
+            share + alone * PAGE_SIZE,
+            (frames + alone) * PAGE_SIZE,
+            (unique + alone) * PAGE_SIZE,
+            *swap.total,
+            changed * PAGE_SIZE,
+        )
+        return _total(_TOTAL, row, () if swap.complete else ("swapped_unique",))
+
+    def sharers(self, process: Any, start: int, end: int) -> npt.NDArray[np.uint16]:
+        """Return how many processes of the group map each page of a span of one of them.
+
+        Parameters
+        ----------
+        process : int or object
+            One of the group.
+        start, end : int
+            The span.
+
+        Returns
+        -------
+        ndarray of uint16
+            One element a page: 1 where only `process` maps it; 0 where it is not present, and for
+            the zero page.
+
+        Raises
+        ------
+        PermissionError
+            Frame numbers are hidden from this user.
+        ValueError
+            `process` is not in the group.
+        """
+        start, end, _ = checked(start, end)
+        pid = pid_of(process)
+        if pid not in self.pids:
+            raise ValueError(f"process {pid} is not in the group: {', '.join(map(str, self.pids))}")
+        counts = self._need_frames()
+        answers = self._ask(gather)
+        asked = [each for each, _ in answers if each.pid == pid]
+        if not asked:
+            raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
+        return sharers(asked[0], start, end, mapped_sets([found for _, found in answers], counts))
+
+    def overlap(self) -> npt.NDArray[np.uint64]:
+        """Return how much memory each two processes map both, in bytes.
+
+        Returns
+        -------
+        ndarray of uint64
+            Of shape (n, n), in the order of `pids`. On the diagonal is what each one maps, every
+            page once.
+
+        Raises
+        ------
+        PermissionError
+            Frame numbers are hidden from this user.
+        """
+        counts = self._need_frames()
+        gathered = [found for _, found in self._ask(gather)]
+        return overlaps(gathered, mapped_sets(gathered, counts))
+
+    def _need_frames(self) -> int:
+        """Return the open /proc/kpagecount; raise if this user may not see frames."""
+        processes = self._processes()
+        if self._counts is None:
+            open_frames(MAPCOUNTS)
+            raise hidden(processes[0])
+        return self._counts.fd
+
+
+def _opened(processes: Iterable[Any]) -> list[Process]:
+    """Open processes, each once."""
+    held: dict[int, Process] = {}
+    for process in [processes] if isinstance(processes, int) else processes:
+        pid = pid_of(process)
+        if pid not in held:
+            held[pid] = open_process(process)
+    if not held:
+        raise ValueError("a group needs one process at least")
+    return list(held.values())
+
+
+def _total(names: tuple[str, ...], row: tuple[int, ...], without: tuple[str, ...] = ()) -> np.void:
+    total: np.void = _table(names, [row], without)[0]
+    return total
+
+
+def _table(
+    names: tuple[str, ...], rows: list[tuple[int, ...]], without: tuple[str, ...] = ()
+) -> npt.NDArray[np.void]:
+    """Return an array of rows, without some columns."""
+    table = np.array(rows, [(name, np.int64 if name == "pid" else np.uint64) for name in names])
+    return repack_fields(table[[name for name in names if name not in without]])
+
+
+def _without_frames(process: Process) -> tuple[int, ...]:
+    """Return the row of a process that needs no frames."""
+    table = usage(process, None, ("swapped", "unknown"))
+    swapped, unknown = int(table["swapped"].sum()), int(table["unknown"].sum())
+    return process.pid, *sums_of_smaps(process), swapped, unknown

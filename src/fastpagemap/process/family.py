@@ -1,0 +1,135 @@
+"""Which processes belong together: a process and its descendants, or the members of a cgroup."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+
+from .._kernel.descriptor import open_file
+from .._kernel.lines import read_all
+from ..model.errors import UnsupportedError
+from .cgroups import mount_points
+from .namespaces import directory_of, pids
+from .process import Process, open_process
+
+__all__ = ["members", "open_all", "others", "swaps_anything", "tree"]
+
+_PROCS = "cgroup.procs"
+# What follows the name, which may hold anything: state, parent, and as the 20th field the start.
+_STAT = re.compile(rb".*\) \S (-?\d+)(?: \S+){17} (\d+)", re.DOTALL)
+
+
+def open_all(found: Iterable[int]) -> tuple[list[Process], list[int]]:
+    """Open processes by their pids; return them, and the pids of those without memory."""
+    held, ended = [], []
+    for pid in found:
+        try:
+            held.append(Process(pid))
+        except ProcessLookupError:
+            ended.append(pid)
+    return held, ended
+
+
+def tree(process: object) -> tuple[list[Process], list[int]]:
+    """Open a process and all its descendants; return them, and the pids of those that ended."""
+    root = open_process(process)
+    families: dict[int, list[int]] = {}
+    started = {}
+    for pid in pids():
+        found = _stat(pid)
+        if found is not None:
+            parent, started[pid] = found
+            families.setdefault(parent, []).append(pid)
+    chosen, ended, waiting = [root], [], list(families.get(root.pid, ()))
+    while waiting:
+        pid = waiting.pop(0)
+        waiting += families.get(pid, ())
+        held, gone = open_all([pid])
+        # Its pid may have been given to another process meanwhile.
+        if held and _parse(held[0].read("stat"))[1] != started[pid]:
+            held, gone = [], [pid]
+        chosen += held
+        ended += gone
+    root.check_alive()
+    return chosen, ended
+
+
+def _parse(text: bytes) -> tuple[int, int]:
+    """Return the parent and the start time of a process."""
+    found = _STAT.match(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no content of /proc/PID/stat")
+    return int(found[1]), int(found[2])
+
+
+def _stat(pid: int) -> tuple[int, int] | None:
+    try:
+        file = open_file(f"{directory_of(pid)}/stat", os.O_RDONLY)
+        return _parse(read_all(file.fd, "stat"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def members(path: str) -> tuple[list[Process], list[int]]:
+    """Open the processes of a cgroup and of those below it; see ``Group.cgroup``."""
+    top = _directory(path)
+    found = _listed(top)
+    held, ended = open_all(found)
+    # A pid that was given to another process meanwhile is no longer listed, or rightly.
+    still = set(_listed(top))
+    ended += [process.pid for process in held if process.pid not in still]
+    return [process for process in held if process.pid in still], ended
+
+
+def _directory(path: str) -> str:
+    """Return the directory of a cgroup, given as that or by its name in /proc/PID/cgroup."""
+    if os.path.exists(os.path.join(path, _PROCS)):
+        return path
+    for point in mount_points():
+        directory = os.path.join(point, path.lstrip("/"))
+        if os.path.exists(os.path.join(directory, _PROCS)):
+            return directory
+    raise FileNotFoundError(
+        errno.ENOENT,
+        "no such cgroup: give its directory, or its name as in /proc/PID/cgroup",
+        path,
+    )
+
+
+def _listed(top: str) -> list[int]:
+    """Return the pids in a cgroup and below, sorted."""
+    found: set[int] = set()
+    for directory, _, _ in os.walk(top):
+        try:
+            with open(os.path.join(directory, _PROCS), "rb") as file:
+                found.update(map(int, file.read().split()))
+        except FileNotFoundError:  # it was removed meanwhile
+            continue
+    if 0 in found:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            f"the cgroup {top} has processes that this pid namespace does not show",
+        )
+    return sorted(found)
+
+
+def swaps_anything(pid: int) -> bool:
+    """Return whether private memory of a process is swapped, or may be.
+
+    Raises
+    ------
+    ProcessLookupError
+        It has ended.
+    """
+    try:
+        file = open_file(f"{directory_of(pid)}/status", os.O_RDONLY)
+        return b"\nVmSwap:\t       0 kB\n" not in read_all(file.fd, "status")
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid)) from None
+
+
+def others(group: Iterable[Process]) -> list[int]:
+    """Return the pids of all processes that /proc shows but these."""
+    return sorted(set(pids()) - {process.pid for process in group})
