@@ -30,6 +30,18 @@ def test_a_file_of_before_the_user_was_kept():
     assert load(forged(json.dumps(metadata).encode())).uid is None
 
 
+def test_a_file_of_before_frames_were_told():
+    able = dataclasses.asdict(small().capabilities) | {"categories": ["PRESENT"]}
+    del able["frames"], able["page_mapcounts"]
+    made = load(forged({"capabilities": able})).capabilities
+    assert (made.frames, made.page_mapcounts) == (False, None)
+
+
+def test_what_is_unknown_of_the_kernel():
+    able = dataclasses.replace(small().capabilities, map_files=None, page_mapcounts=None)
+    assert load(content_of(small(capabilities=able))).capabilities == able
+
+
 @pytest.mark.parametrize(
     "changes",
     [

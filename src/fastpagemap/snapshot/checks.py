@@ -25,6 +25,7 @@ __all__ = [
 _PERMISSIONS = re.compile(r"[r-][w-][x-][sp]|\?{4}")
 # Characters of a name or a command line: `take` keeps 16 KiB of the latter.
 _MAX_TEXT = 1 << 14
+_MAY_BE_UNKNOWN = ("map_files", "page_mapcounts")
 _SHORT_ASCII = re.compile(r"[ -~]{0,256}")
 
 
@@ -47,7 +48,7 @@ def parse_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     need(metadata.keys() == _RULES.keys(), f"metadata {', '.join(map(repr, metadata))}"[:199])
     for name, good in _RULES.items():
         need(good(metadata[name]), f"{name} {metadata[name]!r}"[:99])
-    found = dict(metadata["capabilities"])
+    found = {"frames": False, "page_mapcounts": None} | metadata["capabilities"]  # of older files
     need(found.keys() == _CAPABILITIES, f"capabilities {', '.join(map(repr, found))}"[:199])
     names = found.pop("categories")
     known = isinstance(names, list) and all(
@@ -59,7 +60,7 @@ def parse_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
         categories |= Category[name]
     need(found.pop("page_size") == metadata["page_size"], "two page sizes")
     for name, value in found.items():
-        known = type(value) is bool or (value is None and name == "map_files")
+        known = type(value) is bool or (value is None and name in _MAY_BE_UNKNOWN)
         need(known, f"capabilities: {name} {value!r}"[:99])
     capabilities = Capabilities(page_size=metadata["page_size"], categories=categories, **found)
     return {**metadata, "time": float(metadata["time"]), "capabilities": capabilities}
