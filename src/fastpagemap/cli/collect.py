@@ -189,12 +189,12 @@ def _readable(
             any_read = True
             yield pid, outcome
         elif not isinstance(outcome, ProcessLookupError):
-            unreadable.append(Unreadable(pid, name_of(pid), _reason(outcome)))
+            unreadable.append(Unreadable(pid, name_of(pid), reason(outcome)))
     if unreadable and not any_read:
         raise OSError(summary(unreadable))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return in words why a process could not be read."""
     if os.environ.get("FASTPAGEMAP_TRACEBACK") and not isinstance(error, (OSError, MemoryError)):
         raise error

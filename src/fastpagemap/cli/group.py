@@ -9,6 +9,7 @@ import click
 #: In the order of ``--help``; each is the module of its name in ``cli/commands/``.
 COMMANDS = (
     "report",
+    "files",
     "map",
     "watch",
     "dump",
@@ -23,6 +24,7 @@ EXAMPLES = """
 Examples:
   fastpagemap 1234                          one row for each mapping of process 1234
   fastpagemap report --all --sort swapped   who is in swap, the most first
+  fastpagemap files model.bin               what of a file is in the page cache, and who maps it
   fastpagemap map postgres -o memory.png    the address space as a picture
   fastpagemap watch postgres                the same, live
   fastpagemap dump 1234 -o before.fpm       keep all of it in a file

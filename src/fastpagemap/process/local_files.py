@@ -11,7 +11,7 @@ from ..model.mapping import Mapping
 from .backing import Backings
 from .opening import Stat, is_tmpfs, pass_over, reopen_quietly
 
-__all__ = ["LocalFiles", "Opened"]
+__all__ = ["STACKED", "LocalFiles", "Opened"]
 
 # File systems of the kernel itself, whose files are opened without asking a server.
 _LOCAL = frozenset(
@@ -19,7 +19,7 @@ _LOCAL = frozenset(
     b"iso9660 udf ramfs".split()
 )
 # Their files show pages that the file systems below have.
-_STACKED = frozenset({0x794C7630, 0xF15F})  # overlayfs, ecryptfs
+STACKED = frozenset({0x794C7630, 0xF15F})  # overlayfs, ecryptfs
 
 
 class Opened(NamedTuple):
@@ -58,7 +58,7 @@ class LocalFiles:
                 pass_over(error)
                 continue
             # What was found is of the mapping's file system, unless maps shows a layer's.
-            if pagecache.file_system(opened.file.fd) not in _STACKED:
+            if pagecache.file_system(opened.file.fd) not in STACKED:
                 yield opened
         layer = self._files.layer(mapping, self._is_of_local)
         if layer is not None:

@@ -1,0 +1,103 @@
+"""``fastpagemap files``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import click
+
+from fastpagemap.cli import asking
+from fastpagemap.cli.collect import reason
+from fastpagemap.cli.options import timeout_option
+from fastpagemap.cli.processes import hides_others, name_of, processes
+from fastpagemap.cli.progress import counted
+from fastpagemap.engine.file_caches import FileCache, cache_of, mapped_by
+from fastpagemap.process.process import Process
+from fastpagemap.report import cached_files, unreadable
+from fastpagemap.report.cached_files import CachedFile, User
+from fastpagemap.report.report import Unreadable
+from fastpagemap.report.text import printable
+
+EXAMPLES = """
+\b
+Examples:
+  fastpagemap files model.safetensors
+  sudo fastpagemap files /var/lib/postgresql/16/main/base/5/*
+  fastpagemap files /dev/shm/* --json | jq '.files | map(.swapped) | add'
+  fastpagemap files /proc/1234/fd/5      a memfd of a process
+"""
+HIDDEN = "/proc hides the processes of other users (hidepid): who of them maps a file is not here"
+
+
+@click.command(
+    short_help="What of files is in the page cache, and which processes map them.", epilog=EXAMPLES
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, in bytes.")
+@timeout_option
+def files(paths: tuple[str, ...], as_json: bool, timeout: float) -> Iterable[str]:
+    """Show what of each file is in the page cache, and which processes map it.
+
+    \b
+    size        of the file
+    allocated   on its file system: less than the size, if it has holes
+    cached      in the page cache, mapped or not
+    dirty       of that: written, and not on the disk yet
+    writeback   of that: on its way to the disk
+    swapped     in swap: of a tmpfs, a memfd, shared memory
+    processes   that map it; below the table, how much of it is mapped and present in each
+
+    Files are opened, and neither read nor changed: access times stay, leases stay. A file that
+    a process holds a lease on is left out, and so is all that is no regular file: directories are
+    not walked. '-' is what the kernel does not tell: dirty and writeback before Linux 6.5 and on
+    overlayfs, all of it of another user's file that this user may not write. What a private mapping
+    has copied is not present of the file. A file that could not be asked is named on stderr; the
+    exit code is 1 if none could. So are processes that could not be read.
+    """
+    return _files(list(dict.fromkeys(paths)), as_json, timeout)
+
+
+def _files(paths: Sequence[str], as_json: bool, timeout: float) -> Iterator[str]:
+    """Ask, and draw, once `fastpagemap.cli.main` asks for the first line."""
+    caches: dict[str, FileCache] = {}
+    refused: dict[str, str] = {}
+    answers = asking.each(range(len(paths)), lambda number: cache_of(paths[number]), timeout)
+    for number, outcome in answers:
+        if isinstance(outcome, Exception):
+            refused[paths[number]] = reason(outcome)
+        else:
+            caches[paths[number]] = outcome
+    if not caches:
+        path, why = next(iter(refused.items()))
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise OSError(f"{path}: {why}{more}")
+    users, unread = _users(caches, timeout)
+    found = [
+        CachedFile(path, *cache[1:], processes=users.get(cache.file, []))
+        for path, cache in caches.items()
+    ]
+    if as_json:
+        yield from cached_files.json_lines(found, refused, unread)
+    else:
+        yield from cached_files.plain(found)
+    notes = [f"{printable(path)}: {why}" for path, why in refused.items()]
+    notes += unreadable.lines(unread)
+    for line in [*notes, *([HIDDEN] if hides_others() else [])]:
+        click.echo(f"fastpagemap: {line}", err=True)
+
+
+def _users(
+    caches: dict[str, FileCache], timeout: float
+) -> tuple[dict[tuple[int, int], list[User]], list[Unreadable]]:
+    """Return who maps each file, and the processes that could not be read."""
+    wanted = {cache.file for cache in caches.values()}
+    users: dict[tuple[int, int], list[User]] = {}
+    unread: list[Unreadable] = []
+    with counted("reading processes", processes()) as pids:
+        for pid, outcome in asking.each(pids, lambda pid: mapped_by(Process(pid), wanted), timeout):
+            if not isinstance(outcome, Exception):
+                for file, sizes in outcome.items():
+                    users.setdefault(file, []).append(User(pid, name_of(pid), *sizes))
+            elif not isinstance(outcome, ProcessLookupError):
+                unread.append(Unreadable(pid, name_of(pid), reason(outcome)))
+    return users, unread

@@ -1,0 +1,171 @@
+"""What of a file that a user names is in the page cache, and what of it a process maps."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from .._kernel import cached as kernel
+from .._kernel import pagecache
+from .._kernel.failures import IgnoringFileErrors, tells_of_file
+from ..model.entry import PAGE_SIZE
+from ..model.errors import UnsupportedError
+from ..process.given_files import open_given
+from ..process.local_files import STACKED, Opened
+from ..process.mappings import mappings, within
+from ..process.process import Process
+from .usage import usage
+
+__all__ = ["File", "FileCache", "cache_of", "mapped_by"]
+
+# A file: its device and inode, as maps shows them.
+File = tuple[int, int]
+
+_HUGETLBFS_MAGIC = 0x958458F6
+# Pages that are asked about by one mincore.
+_WINDOW_PAGES = 1 << 18
+# mincore looks at each page: of a larger file, only at those with data.
+_MAX_WHOLE_PAGES = 1 << 24
+
+
+class FileCache(NamedTuple):
+    """A file, and what of it is in the page cache, in bytes; None where it cannot be known."""
+
+    file: File
+    size: int
+    # What it takes on its file system: less than the size, if it has holes.
+    allocated: int
+    cached: int
+    dirty: int | None
+    writeback: int | None
+    # Of a tmpfs alone.
+    swapped: int | None
+
+
+def cache_of(path: str) -> FileCache:
+    """Return what of a file is in the page cache. This may wait for the server of its file system.
+
+    The cost grows with what is cached, not with the size (cachestat, Linux 6.5). Before, and on
+    overlayfs, mincore tells of each page; of a file of more than 16,777,216 pages (64 GiB if they
+    have 4 KiB), of those with data.
+
+    Raises
+    ------
+    UnsupportedError
+        The kernel does not tell, or not this user.
+    OSError
+        The file cannot be opened.
+    """
+    opened = open_given(path)
+    about = os.fstat(opened.file.fd)
+    magic = pagecache.file_system(opened.file.fd)
+    if magic == _HUGETLBFS_MAGIC:
+        raise UnsupportedError(errno.EOPNOTSUPP, "the kernel does not tell it of hugetlbfs", path)
+    pages, swapped = _by_cachestat(opened, path, magic), None
+    if pages is None:
+        pages = _by_mincore(opened, path), None, None
+    elif opened.tmpfs:
+        swapped = pagecache.evicted(opened.file.fd, path, 0, opened.pages) * PAGE_SIZE
+    sizes = [None if count is None else count * PAGE_SIZE for count in pages]
+    file = _as_in_maps(opened) or (about.st_dev, about.st_ino)
+    return FileCache(
+        file, about.st_size, about.st_blocks * 512, sizes[0] or 0, *sizes[1:], swapped
+    )
+
+
+def _by_cachestat(opened: Opened, path: str, magic: int) -> tuple[int, int, int] | None:
+    """Return the pages cached, dirty and under writeback; None if cachestat does not tell."""
+    if magic in STACKED:  # it would tell of pages that the file systems below have
+        return None
+    try:
+        return kernel.counts(opened.file.fd, path, 0, opened.pages)
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
+        return None
+
+
+def _by_mincore(opened: Opened, path: str) -> int:
+    if not opened.pages:
+        return 0
+    # mincore calls a swapped page with a copy in the swap cache cached. To map a file for it may
+    # change its access time.
+    if not opened.quiet or (opened.tmpfs and pagecache.swap_in_use()):
+        raise _hidden(path)
+    total = 0
+    mask = np.empty(min(opened.pages, _WINDOW_PAGES), np.uint8)
+    try:
+        for start, end in _parts(opened):
+            for page in range(start, end, _WINDOW_PAGES):
+                part = mask[: min(_WINDOW_PAGES, end - page)]
+                kernel.by_mincore(opened.file.fd, path, page, part, opened.pages)
+                total += int(np.count_nonzero(part))
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
+        raise _hidden(path) from None
+    return total
+
+
+def _hidden(path: str) -> UnsupportedError:
+    return UnsupportedError(
+        errno.EOPNOTSUPP,
+        "what of it is cached is told to the owner of the file, or who may write it, if no sandbox "
+        "forbids cachestat (Linux 6.5) and mincore",
+        path,
+    )
+
+
+def _parts(opened: Opened) -> Iterator[tuple[int, int]]:
+    """Yield the first and the end page of each part of a file that mincore is to look at."""
+    if opened.pages <= _MAX_WHOLE_PAGES:
+        yield 0, opened.pages
+        return
+    at = 0
+    while at < opened.pages:
+        try:
+            data = os.lseek(opened.file.fd, at * PAGE_SIZE, os.SEEK_DATA) // PAGE_SIZE
+            hole = os.lseek(opened.file.fd, data * PAGE_SIZE, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data up to the end
+                return
+            raise
+        at = min(-(-hole // PAGE_SIZE), opened.pages)
+        yield max(data, 0), at
+
+
+def _as_in_maps(opened: Opened) -> File | None:
+    """Return device and inode of a file as maps shows them: on overlayfs and btrfs, stat differs.
+
+    This process maps its first byte to see it. No access is allowed there, and nothing is read.
+    """
+    if not opened.pages or not opened.quiet:
+        return None
+    with IgnoringFileErrors(), mmap.mmap(opened.file.fd, 1, mmap.MAP_SHARED, 0) as memory:
+        address = np.frombuffer(memory, np.uint8).ctypes.data
+        for mapping in within(Process(), address, address + PAGE_SIZE):
+            return mapping.device, mapping.inode
+    return None
+
+
+def mapped_by(process: Process, files: Collection[File]) -> dict[File, tuple[int, int]]:
+    """Return how much of each file a process maps, and how much of that is present there.
+
+    In bytes, and only of those that it maps. What a private mapping has copied is not the file's.
+    """
+    rows = [m for m in mappings(process) if (m.device, m.inode) in files]
+    found: dict[File, tuple[int, int]] = {}
+    if not rows:
+        return found
+    table = usage(process, rows, ("size", "shared"))
+    sizes = zip(rows, table["size"].tolist(), table["shared"].tolist(), strict=True)
+    for mapping, size, present in sizes:
+        file = mapping.device, mapping.inode
+        before = found.get(file, (0, 0))
+        found[file] = before[0] + size, before[1] + present
+    return found
