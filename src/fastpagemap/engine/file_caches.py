@@ -66,16 +66,20 @@ def cache_of(path: str) -> FileCache:
     magic = pagecache.file_system(opened.file.fd)
     if magic == _HUGETLBFS_MAGIC:
         raise UnsupportedError(errno.EOPNOTSUPP, "the kernel does not tell it of hugetlbfs", path)
-    pages, swapped = _by_cachestat(opened, path, magic), None
+    pages: tuple[int, int | None, int | None] | None = _by_cachestat(opened, path, magic)
+    swapped = None
     if pages is None:
         pages = _by_mincore(opened, path), None, None
     elif opened.tmpfs:
-        swapped = pagecache.evicted(opened.file.fd, path, 0, opened.pages) * PAGE_SIZE
-    sizes = [None if count is None else count * PAGE_SIZE for count in pages]
+        swapped = pagecache.evicted(opened.file.fd, path, 0, opened.pages)
     file = _as_in_maps(opened) or (about.st_dev, about.st_ino)
-    return FileCache(
-        file, about.st_size, about.st_blocks * 512, sizes[0] or 0, *sizes[1:], swapped
-    )
+    cached, dirty, writeback, in_swap = map(_bytes, (*pages, swapped))
+    size, allocated = about.st_size, about.st_blocks * 512
+    return FileCache(file, size, allocated, cached or 0, dirty, writeback, in_swap)
+
+
+def _bytes(pages: int | None) -> int | None:
+    return None if pages is None else pages * PAGE_SIZE
 
 
 def _by_cachestat(opened: Opened, path: str, magic: int) -> tuple[int, int, int] | None:

@@ -16,7 +16,7 @@ from ..model.errors import UnsupportedError
 from .local_files import Opened
 from .opening import is_tmpfs, look, pass_over, reopen_quietly
 
-__all__ = ["open_given"]
+__all__ = ["leased", "open_given"]
 
 _LOCKS = "/proc/locks"
 # To open a file for reading breaks such a lease, which may end its holder. The device is not
@@ -45,7 +45,7 @@ def open_given(path: str) -> Opened:
     if not stat.S_ISREG(found.mode):
         what = _KINDS.get(stat.S_IFMT(found.mode), "no regular file")
         raise UnsupportedError(errno.EOPNOTSUPP, f"it is {what}", path)
-    if found.inode in _leased():
+    if found.inode in leased():
         why = "a process holds a lease on it, which would break if it were opened"
         raise UnsupportedError(errno.EOPNOTSUPP, why, path)
     try:
@@ -57,10 +57,11 @@ def open_given(path: str) -> Opened:
     return Opened(opened, quiet, is_tmpfs(file), -(-size // os.sysconf("SC_PAGESIZE")))
 
 
-def _leased() -> set[int]:
+def leased() -> set[int]:
     """Return the inodes of files that a process holds a lease for writing on."""
     try:
-        text = read_all(open_file(_LOCKS, os.O_RDONLY).fd, _LOCKS)
+        locks = open_file(_LOCKS, os.O_RDONLY)
+        text = read_all(locks.fd, _LOCKS)
     except OSError as error:
         pass_over(error)
         return set()

@@ -47,12 +47,12 @@ def files(paths: tuple[str, ...], as_json: bool, timeout: float) -> Iterable[str
     swapped     in swap: of a tmpfs, a memfd, shared memory
     processes   that map it; below the table, how much of it is mapped and present in each
 
-    Files are opened, and neither read nor changed: access times stay, leases stay. A file that
-    a process holds a lease on is left out, and so is all that is no regular file: directories are
-    not walked. '-' is what the kernel does not tell: dirty and writeback before Linux 6.5 and on
-    overlayfs, all of it of another user's file that this user may not write. What a private mapping
-    has copied is not present of the file. A file that could not be asked is named on stderr; the
-    exit code is 1 if none could. So are processes that could not be read.
+    Files are opened, and neither read nor changed: access times stay, leases stay. Only regular
+    files are asked: directories are not walked. A file that a process holds a lease on is left out,
+    and so is another user's that this user may not write. '-' is what the kernel does not tell:
+    dirty and writeback before Linux 6.5 and on overlayfs. What a private mapping has copied is not
+    present of the file. Files and processes that could not be asked are named on stderr. The exit
+    code is 1 if no file could.
     """
     return _files(list(dict.fromkeys(paths)), as_json, timeout)
 

@@ -107,7 +107,7 @@ def _manual(cli: click.Command) -> Iterator[str]:
 
 
 def _argument(argument: click.Argument) -> str:
-    name = (argument.name or "").upper()
+    name = argument.metavar or (argument.name or "").upper()
     return name if argument.required else f"[{name}]"
 
 
