@@ -15,7 +15,7 @@ from ..model.runs import Addresses, Spans
 from ..process.files import Files
 from ..process.opening import look
 
-__all__ = ["FileRuns"]
+__all__ = ["FileRuns", "search_runs"]
 
 # No file has more pages. A mapping that mremap moved or grew may reach beyond that.
 _MAX_PAGES = ((1 << 63) - 1) // PAGE_SIZE
@@ -60,7 +60,7 @@ class FileRuns:
         low, high, runs = known
         for part in ((first, low), (high, last)):
             if part[0] < part[1]:
-                more = _ask(file.fd, mapping.path, *part)
+                more = search_runs(file.fd, mapping.path, *part)
                 if more is None:
                     return None
                 before, after = (more, runs) if part[1] == low else (runs, more)
@@ -69,7 +69,7 @@ class FileRuns:
         return runs
 
 
-def _ask(fd: int, path: str, first: int, last: int) -> Spans | None:
+def search_runs(fd: int, path: str, first: int, last: int) -> Spans | None:
     """Return the runs of swapped pages of a part of a file; None if the kernel does not tell."""
     for exact in (True, False):
         try:

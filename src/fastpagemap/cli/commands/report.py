@@ -24,6 +24,7 @@ Examples:
   fastpagemap report 1234 --filter swapped_shared --filter 'size>=64M'
   fastpagemap report --all --group kind
   fastpagemap report --all --json | jq '.rows | max_by(.swapped) | .name'
+  sudo fastpagemap report --swap
   fastpagemap report before.fpm --csv > before.csv
   fastpagemap 1234 | awk '$6 != 0'
 """
@@ -35,6 +36,12 @@ HIDDEN = "/proc hides the processes of other users (hidepid): only those that it
 )
 @click.argument("target", shell_complete=complete_target, required=False)
 @click.option("--all", "everyone", is_flag=True, help="One row for each process that has memory.")
+@click.option(
+    "--swap",
+    is_flag=True,
+    help="Where the machine's swap is: in which processes, and in shared memory that none maps; "
+    "and how much is unexplained. Needs root.",
+)
 @click.option(
     "--sort",
     metavar="COLUMN",
@@ -91,6 +98,12 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
     huge            mapped as huge pages
     zero            present, and the zero page: never written
 
+    --swap has other columns: for each process its private memory in swap, the shared memory in swap
+    that it maps, pss, where each place counts by its share, and uss, what no other process has. The
+    last line has each place once. Shared memory that nobody maps is named below, as far as it is on
+    a tmpfs that is mounted here, held open by a process, or a SysV segment. What that does not
+    explain of the swap in use may be the swap cache, or a tmpfs mounted elsewhere.
+
     Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
     file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
     --all, memory that several processes share is in the row of each, and in the total as often.
@@ -98,6 +111,8 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
     user may not read. The exit code is 1 if none could be read. JSON, CSV and Parquet are in bytes,
     in the columns of PageMap.usage.
     """
+    if options["swap"]:
+        return _swap(target, options)
     if bool(target) == bool(options["everyone"]):
         raise click.UsageError("say which process: a process id, a name or a file, or --all")
     if options["form"] and options["parquet"]:
@@ -107,6 +122,18 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
         options["sort"],
     )  # fmt: skip
     return _report(target, wanted, options)
+
+
+def _swap(target: str | None, options: dict[str, Any]) -> Iterable[str]:
+    """Tell of the machine's swap; of the other options, only --json and --timeout go with it."""
+    others = ("everyone", "sort", "path", "filters", "least", "group", "parquet", "raw")
+    if target or any(options[name] for name in others) or options["form"] == "csv":
+        raise click.UsageError(
+            "--swap is about the whole machine: only --json and --timeout go with it"
+        )
+    from fastpagemap.cli import machine_swap
+
+    return machine_swap.lines(options["form"] == "json", options["timeout"])
 
 
 def _report(

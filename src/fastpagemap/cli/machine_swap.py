@@ -1,0 +1,87 @@
+"""Read where the machine's swap is, for ``fastpagemap report --swap``."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import click
+
+from fastpagemap.cli import asking
+from fastpagemap.cli.collect import reason
+from fastpagemap.cli.processes import hides_others, name_of, processes
+from fastpagemap.cli.progress import counted
+from fastpagemap.engine import machine_swap as engine
+from fastpagemap.model.entry import PAGE_SIZE
+from fastpagemap.process.capabilities import sees_pfns
+from fastpagemap.report import machine_swap as report
+from fastpagemap.report import unreadable
+from fastpagemap.report.report import Unreadable
+
+__all__ = ["lines"]
+
+#: Names on all tmpfs together that are looked at.
+MAX_NAMES = 200_000
+HIDDEN = "/proc hides the processes of other users (hidepid): what they have is unexplained"
+
+
+def lines(as_json: bool, timeout: float) -> Iterator[str]:
+    """Yield where the machine's swap is, as tables or JSON; say on stderr what was not read.
+
+    Raises
+    ------
+    PermissionError
+        This user may not see the places of swapped pages.
+    """
+    if not sees_pfns():
+        raise PermissionError(
+            errno.EPERM, "where swapped pages lie is shown to CAP_SYS_ADMIN alone"
+        )
+    answers, unread = _processes(timeout)
+    notes: list[str] = []
+    machine = engine.counted(answers, _tmpfs(timeout, notes))
+    now = engine.counters()
+    rows = [
+        report.Row(answer.pid, name_of(answer.pid), *sizes, answer.swapped.unknown * PAGE_SIZE)
+        for answer, sizes in zip(answers, machine.rows, strict=True)
+        if any(sizes) or answer.swapped.unknown
+    ]
+    found = report.MachineSwap(
+        rows,
+        [report.Unmapped(*file) for file in machine.unmapped],
+        machine.in_processes,
+        machine.in_unmapped,
+        now.total - now.free,
+        now.cached,
+        notes,
+    )
+    yield from report.json_lines(found, unread) if as_json else report.plain(found)
+    hidden = [HIDDEN] if hides_others() else []
+    for line in [*notes, *unreadable.lines(unread), *hidden]:
+        click.echo(f"fastpagemap: {line}", err=True)
+
+
+def _processes(timeout: float) -> tuple[list[engine.OfProcess], list[Unreadable]]:
+    """Return what each process has in swap, and the processes that could not be read."""
+    answers: list[engine.OfProcess] = []
+    unread: list[Unreadable] = []
+    with counted("reading processes", processes()) as pids:
+        for pid, outcome in asking.each(pids, engine.of_process, timeout):
+            if not isinstance(outcome, Exception):
+                answers.append(outcome)
+            elif not isinstance(outcome, ProcessLookupError):
+                unread.append(Unreadable(pid, name_of(pid), reason(outcome)))
+    return answers, unread
+
+
+def _tmpfs(timeout: float, notes: list[str]) -> list[engine.NamedFile]:
+    """Return the swapped files on each mounted tmpfs; note where not all were looked at."""
+    for _, outcome in asking.each([MAX_NAMES], engine.of_tmpfs, timeout):
+        if isinstance(outcome, Exception):
+            notes.append(f"the files on mounted tmpfs were not read: {reason(outcome)}")
+        else:
+            files, complete = outcome
+            if not complete:
+                notes.append(f"only {MAX_NAMES} files on mounted tmpfs were looked at")
+            return files
+    return []

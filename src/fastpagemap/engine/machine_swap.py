@@ -1,0 +1,165 @@
+"""Where the swap of the whole machine is: in processes, and in files that none maps."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .._kernel.failures import tells_of_file
+from ..model.entry import PAGE_SIZE
+from ..model.errors import UnsupportedError
+from ..model.runs import Spans as Ranges
+from ..process.family import swaps_anything
+from ..process.held_files import Found, deleted_files, segments, tmpfs_files
+from ..process.process import Process
+from .frames import locations
+from .shmem_runs import search_runs
+from .swap_places import File, Swapped, count_files, count_locations, swapped_of
+
+__all__ = ["Counters", "Machine", "NamedFile", "OfProcess", "Unmapped", "counted", "counters"]
+__all__ += ["of_process", "of_tmpfs"]
+
+_MEMINFO = "/proc/meminfo"
+
+
+class Counters(NamedTuple):
+    """What /proc/meminfo has of swap, in bytes. `cached`: of the copies in RAM (SwapCached)."""
+
+    total: int
+    free: int
+    cached: int
+
+
+class NamedFile(NamedTuple):
+    """A file of shared memory, and its swapped pages."""
+
+    file: File
+    path: str
+    ranges: Ranges
+
+
+class OfProcess(NamedTuple):
+    """What one process has in swap, and the files without a path that its descriptors hold."""
+
+    pid: int
+    swapped: Swapped
+    held: list[NamedFile]
+
+
+class Unmapped(NamedTuple):
+    """Swapped bytes of a file that no process maps there; `pid`: of who holds it open, or 0."""
+
+    path: str
+    swapped: int
+    pid: int
+
+
+class Machine(NamedTuple):
+    """Where the swap of the machine is, in bytes.
+
+    `rows` has for each process: its private memory, all that it maps of shared memory, its share
+    of both, and what no other process has.
+    """
+
+    rows: list[tuple[int, int, int, int]]
+    unmapped: list[Unmapped]
+    # Each place once: in processes, and in what none of them maps.
+    in_processes: int
+    in_unmapped: int
+
+
+def counters() -> Counters:
+    """Return what /proc/meminfo has of swap.
+
+    Raises
+    ------
+    UnsupportedError
+        This /proc has no meminfo.
+    """
+    try:
+        with open(_MEMINFO, "rb") as file:
+            sizes = dict(line.split(b":", 1) for line in file if line.startswith(b"Swap"))
+        names = (b"SwapTotal", b"SwapFree", b"SwapCached")
+        return Counters(*(int(sizes[name].split()[0]) * 1024 for name in names))
+    except (FileNotFoundError, PermissionError, KeyError):
+        raise UnsupportedError(
+            errno.EOPNOTSUPP, "how much swap is used is in meminfo, which this /proc lacks"
+        ) from None
+
+
+def of_process(pid: int) -> OfProcess:
+    """Return what a process has in swap; its page tables are read only where some of it may be."""
+    process = Process(pid)
+    own = np.empty(0, np.uint64)
+    if swaps_anything(pid):
+        own = np.unique(locations(process))
+    swapped = swapped_of(process, own)
+    held = {named.file: named for named in map(_named, deleted_files(process)) if named}
+    return OfProcess(pid, swapped, list(held.values()))
+
+
+def of_tmpfs(most: int) -> tuple[list[NamedFile], bool]:
+    """Return the swapped files on each mounted tmpfs; False if there are more than `most` names."""
+    files: list[NamedFile] = []
+    for found in tmpfs_files(most):
+        if found is None:
+            return files, False
+        named = _named(found)
+        if named is not None:
+            files.append(named)
+    return files, True
+
+
+def _named(found: Found) -> NamedFile | None:
+    """Return the swapped pages of a file; None if it has none, or the kernel does not tell."""
+    try:
+        ranges = search_runs(found.file.fd, found.path, 0, -(-found.about.size // PAGE_SIZE))
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
+        return None
+    if ranges is None or not len(ranges[0]):
+        return None
+    return NamedFile((found.about.device, found.about.inode), found.path, ranges)
+
+
+def counted(found: Sequence[OfProcess], tmpfs: Iterable[NamedFile]) -> Machine:
+    """Count each place once, over all processes and the files on each tmpfs."""
+    private = [each.swapped.locations for each in found]
+    files = [each.swapped.files for each in found]
+    one, places, _ = count_locations(private, [])
+    other, pages, _ = count_files(files, [])
+    rows = []
+    for a, b in zip(one, other, strict=True):
+        sizes = (a.all, b.all, a.share + b.share, a.own + b.own)
+        all_own, mapped, share, alone = (int(size * PAGE_SIZE) for size in sizes)
+        rows.append((all_own, mapped, share, alone))
+    named = {each.file: (each, 0) for each in tmpfs}
+    for process in found:
+        for each in process.held:
+            named.setdefault(each.file, (each, process.pid))
+    unmapped = []
+    for each, pid in named.values():
+        size = _outside(each, [pages for pages in files if each.file in pages])
+        if size:
+            unmapped.append(Unmapped(each.path, size, pid))
+    unmapped += [
+        Unmapped(f"SysV segment {segment.number}", segment.swapped, 0)
+        for segment in segments()
+        if segment.swapped and not segment.attached
+    ]
+    return Machine(
+        rows, unmapped, (places + pages) * PAGE_SIZE, sum(each.swapped for each in unmapped)
+    )
+
+
+def _outside(named: NamedFile, files: list[dict[File, list[Ranges]]]) -> int:
+    """Return the swapped bytes of a file that none of some processes maps there."""
+    mapped = [{named.file: pages[named.file]} for pages in files]
+    whole = {named.file: [named.ranges]}
+    _, inside, _ = count_files(mapped, [])
+    _, distinct, _ = count_files([*mapped, whole], [])
+    return (distinct - inside) * PAGE_SIZE

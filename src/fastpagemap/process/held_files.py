@@ -1,0 +1,141 @@
+"""Files of shared memory that no mapping need show: held by descriptors, or on a mounted tmpfs."""
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .._kernel import descriptor
+from .._kernel.descriptor import Descriptor, open_file, open_resolved
+from .._kernel.lines import Lines, read_all
+from .given_files import leased
+from .mounts import parse_mounts
+from .opening import Stat, is_tmpfs, look, pass_over, reopen
+from .process import Process
+
+__all__ = ["Found", "Segment", "deleted_files", "segments", "tmpfs_files"]
+
+# More descriptors of one process are not looked at.
+_MAX_DESCRIPTORS = 1 << 16
+_OWN_TABLE = "/proc/self/mountinfo"
+_SEGMENTS = "/proc/sysvipc/shm"
+_INSIDE = descriptor.RESOLVE_NO_XDEV | descriptor.RESOLVE_NO_SYMLINKS
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
+
+
+class Found(NamedTuple):
+    """A file of shared memory, opened for reading."""
+
+    path: str
+    file: Descriptor
+    about: Stat
+
+
+class Segment(NamedTuple):
+    """A SysV segment: its id, how many have attached it, and its swapped bytes."""
+
+    number: int
+    attached: int
+    swapped: int
+
+
+def deleted_files(process: Process) -> Iterator[Found]:
+    """Yield the files of shared memory without a path that descriptors of a process hold.
+
+    A memfd has none from the first. What has a path is found on its tmpfs.
+    """
+    directory = process.open("fd", os.O_RDONLY | os.O_DIRECTORY)
+    avoided = leased()
+    with os.scandir(directory.fd) as entries:
+        names = [entry.name for entry in itertools.islice(entries, _MAX_DESCRIPTORS)]
+    for name in names:
+        try:
+            path = process.readlink(f"fd/{name}")
+            if path.endswith(b" (deleted)"):
+                yield from _opened(
+                    os.fsdecode(path), process.open(f"fd/{name}", os.O_PATH), avoided
+                )
+        except OSError as error:  # closed meanwhile
+            pass_over(error)
+
+
+def tmpfs_files(most: int) -> Iterator[Found | None]:
+    """Yield the files on each tmpfs that this process sees mounted; None after `most` names."""
+    avoided = leased()
+    table = parse_mounts(Lines(open_file(_OWN_TABLE, os.O_RDONLY), _OWN_TABLE))
+    names = 0
+    for device, mounts in table.items():
+        if mounts[0].kind not in (b"tmpfs", b"devtmpfs"):
+            continue
+        for mount in mounts:
+            top = _top(mount.point, device)
+            if mount.root != b"/" or top is None:
+                continue
+            for found in _below(top, mount.point, avoided):
+                names += 1
+                if names > most:
+                    yield None
+                    return
+                yield from found
+            break
+
+
+def _top(point: bytes, device: int) -> Descriptor | None:
+    """Open a mount point; None if another file system is mounted over it, or it is hidden."""
+    try:
+        found = open_file(point, os.O_PATH | os.O_DIRECTORY)
+        return found if look(found).device == device else None
+    except OSError as error:
+        pass_over(error)
+        return None
+
+
+def _below(top: Descriptor, point: bytes, avoided: set[int]) -> Iterator[list[Found]]:
+    """Yield, for each name below a directory and on its mount, the file that it is, if it is."""
+    waiting = [b"."]
+    while waiting:
+        where = waiting.pop()
+        for entry in _listed(top, where):
+            name = os.path.join(where, os.fsencode(entry.name))
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            found = []
+            if entry.is_file(follow_symlinks=False):
+                path = os.fsdecode(os.path.join(point, name.removeprefix(b"./")))
+                try:
+                    found = _opened(path, open_resolved(name, os.O_PATH, _INSIDE, top.fd), avoided)
+                except OSError as error:  # removed meanwhile, or something is mounted over it
+                    pass_over(error)
+            yield found
+
+
+def _listed(top: Descriptor, where: bytes) -> list[os.DirEntry[str]]:
+    for flags in (_DIRECTORY | os.O_NOATIME, _DIRECTORY):  # the first for its owner alone
+        try:
+            directory = open_resolved(where, flags, _INSIDE, top.fd)
+            with os.scandir(directory.fd) as entries:
+                return list(entries)
+        except OSError as error:
+            pass_over(error)
+    return []
+
+
+def _opened(path: str, file: Descriptor, avoided: set[int]) -> list[Found]:
+    """Return a file, opened for reading, if it is one of shared memory without a lease on it."""
+    about = look(file)
+    if not stat.S_ISREG(about.mode) or about.inode in avoided or not is_tmpfs(file):
+        return []
+    return [Found(path, reopen(file), about)]
+
+
+def segments() -> list[Segment]:
+    """Return the SysV segments of this ipc namespace."""
+    try:
+        file = open_file(_SEGMENTS, os.O_RDONLY)
+        head, *lines = read_all(file.fd, _SEGMENTS).splitlines()
+    except OSError as error:
+        pass_over(error)
+        return []
+    rows = [dict(zip(head.split(), map(int, line.split()), strict=False)) for line in lines]
+    return [Segment(row[b"shmid"], row[b"nattch"], row.get(b"swap", 0)) for row in rows]

@@ -1,0 +1,110 @@
+"""Where the machine's swap is, as tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+from fastpagemap.report.aligned import aligned
+from fastpagemap.report.formats import FORMAT
+from fastpagemap.report.report import Unreadable
+from fastpagemap.report.text import human
+
+__all__ = ["MachineSwap", "Row", "Unmapped", "json_lines", "plain"]
+
+_COLUMNS = ("private", "shared", "pss", "uss")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a process has in swap, in bytes; `unknown`: what may be there or not."""
+
+    pid: int
+    name: str
+    private: int
+    shared: int
+    pss: int
+    uss: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Unmapped:
+    """Swapped bytes of shared memory that no process maps; `pid` holds it open, or 0."""
+
+    path: str
+    swapped: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class MachineSwap:
+    """Where the swap of a machine is, in bytes, each place once; `used` is what meminfo says."""
+
+    rows: list[Row]
+    unmapped: list[Unmapped]
+    in_processes: int
+    in_unmapped: int
+    used: int
+    cached: int
+    # Notes on what could not be looked at.
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def unexplained(self) -> int:
+        """What meminfo counts and was not found; below 0, if more was found than it counts."""
+        return self.used - self.in_processes - self.in_unmapped
+
+
+def plain(found: MachineSwap) -> Iterator[str]:
+    """Yield a line for each process, one for each file that none maps, and the sums."""
+    rows = sorted(found.rows, key=lambda row: (-row.pss, row.pid))
+    cells = [
+        [str(row.pid), *(human(getattr(row, name)) for name in _COLUMNS), row.name] for row in rows
+    ]
+    cells.append(["total", "-", "-", human(found.in_processes), "-", _counted(rows)])
+    yield from aligned(("pid", *_COLUMNS, "name"), cells)
+    if found.unmapped:
+        files = sorted(found.unmapped, key=lambda file: (-file.swapped, file.path))
+        yield ""
+        yield "shared memory that no process maps"
+        yield from aligned(
+            ("held_by", "swapped", "path"),
+            [[str(file.pid or "-"), human(file.swapped), file.path] for file in files],
+        )
+    yield ""
+    yield from _sums(found)
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    return f"{len(rows)} process{'' if len(rows) == 1 else 'es'}, each place once"
+
+
+def _sums(found: MachineSwap) -> Iterator[str]:
+    left = found.unexplained
+    sums = [
+        [human(found.used), "used (SwapTotal - SwapFree of /proc/meminfo)"],
+        [human(found.in_processes), "in processes"],
+        [human(found.in_unmapped), "in shared memory that no process maps"],
+        [("-" if left < 0 else "") + human(abs(left)), "unexplained"],
+        [human(found.cached), "in RAM as well (SwapCached): it may explain as much"],
+    ]
+    width = max(len(size) for size, _ in sums)
+    for size, what in sums:
+        yield f"{size.rjust(width)}  {what}"
+    unknown = sum(row.unknown for row in found.rows)
+    if unknown:
+        yield f"{human(unknown).rjust(width)}  of shared memory may be in swap or not"
+
+
+def json_lines(found: MachineSwap, unreadable: Sequence[Unreadable]) -> Iterator[str]:
+    """Yield the lines of one JSON object, in bytes."""
+    whole = {
+        "format": FORMAT,
+        "rows_are": "process",
+        **asdict(found),
+        "unexplained": found.unexplained,
+        "unreadable": [one._asdict() for one in unreadable],
+    }
+    yield from json.dumps(whole, indent=2).splitlines()

@@ -1,0 +1,182 @@
+"""fastpagemap report --swap: where the machine's swap is, each place once (root)."""
+
+import contextlib
+import io
+import json
+import mmap
+import os
+import signal
+
+import pytest
+
+import backed
+import fastpagemap as fpm
+import linux
+import runas
+import swap
+from commandline import run
+from memory import PRIVATE, Memory
+from needs import Absent, need
+
+pytest.importorskip("click")
+
+PAGE = fpm.PAGE_SIZE
+# Some process of the machine may not answer: it is given up soon.
+SOON = ("--timeout", "2")
+SOME_MIB = 16 << 20
+
+
+def asked():
+    said = run("report", "--swap", "--json", *SOON)
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+def row_of(found, pid):
+    (row,) = [row for row in found["rows"] if row["pid"] == pid]
+    return row
+
+
+def places(pid):
+    """The places of all swapped private pages of a process: the slow twin."""
+    found = set()
+    with fpm.PageMap(pid) as pagemap:
+        for mapping in pagemap.mappings():
+            if mapping.start < 1 << 63:
+                pages = pagemap.read(mapping.start, mapping.end)
+                swapped = pages.swapped & (pages.swap_type < 24)
+                found |= set(
+                    zip(
+                        pages.swap_type[swapped].tolist(),
+                        pages.swap_offset[swapped].tolist(),
+                        strict=True,
+                    )
+                )
+    return found
+
+
+@contextlib.contextmanager
+def forked():
+    """A child that waits, with a copy of this process's memory."""
+    pid = os.fork()
+    if pid == 0:
+        linux.die_with_parent()
+        while True:
+            signal.pause()
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def swapped_out(memory):
+    swap.pageout(memory.start, memory.end)
+    with fpm.PageMap() as pagemap:
+        assert pagemap.swapped(memory.start, memory.end).all()
+    return memory
+
+
+@pytest.mark.root
+def test_what_a_fork_shares_counts_once(any_swap):
+    memory = swapped_out(Memory(512, PRIVATE).write())
+    with forked() as pid:
+        found = asked()
+        mine, theirs = places(None), places(pid)
+    memory.close()
+    one, other = row_of(found, os.getpid()), row_of(found, pid)
+    assert len(mine & theirs) >= 512
+    assert one["private"] == len(mine) * PAGE
+    assert other["private"] == len(theirs) * PAGE
+    assert abs(one["pss"] + other["pss"] - len(mine | theirs) * PAGE) <= 2
+    assert one["uss"] == len(mine - theirs) * PAGE
+    assert 512 * PAGE <= found["in_processes"] < one["private"] + other["private"] + SOME_MIB
+
+
+@pytest.mark.root
+def test_shared_memory_counts_once_and_what_nobody_maps_is_named(any_swap):
+    need(fpm.capabilities().cachestat, "cachestat", Absent)
+    whole = swapped_out(backed.memfd(64))
+    half = Memory(32, mmap.MAP_SHARED, fd=os.dup(whole.fd))
+    held = os.dup(whole.fd)
+    whole.close()
+    with forked() as pid:
+        found = asked()
+    half.close()
+    after = asked()
+    os.close(held)
+    for each in (os.getpid(), pid):
+        assert row_of(found, each)["shared"] == 32 * PAGE
+    assert sum(row_of(found, each)["pss"] for each in (os.getpid(), pid)) >= 32 * PAGE
+    (rest,) = [file for file in found["unmapped"] if "fastpagemap (deleted)" in file["path"]]
+    assert rest["swapped"] == 32 * PAGE
+    assert rest["pid"] in (os.getpid(), pid)
+    (rest,) = [file for file in after["unmapped"] if "fastpagemap (deleted)" in file["path"]]
+    assert (rest["swapped"], rest["pid"]) == (64 * PAGE, os.getpid())
+
+
+@pytest.mark.root
+def test_a_file_of_a_tmpfs_that_nobody_maps_is_named(any_swap):
+    need(fpm.capabilities().cachestat, "cachestat", Absent)
+    with backed.mounted("tmpfs") as directory:
+        os.mkdir(f"{directory}/deep")
+        path = f"{directory}/deep/file"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.ftruncate(fd, 48 * PAGE)
+        swapped_out(Memory(48, mmap.MAP_SHARED, fd=fd).write()).close()
+        found = asked()
+    assert {"path": path, "swapped": 48 * PAGE, "pid": 0} in found["unmapped"]
+    assert found["in_unmapped"] >= 48 * PAGE
+
+
+@pytest.mark.root
+def test_a_segment_that_nobody_has_attached_is_named(any_swap):
+    need(os.path.exists("/proc/sysvipc/shm"), "/proc/sysvipc", Absent)
+    number = linux.call("shmget", 0, 24 * PAGE, 0o1600)
+    try:
+        memory = Memory(24)
+        linux.call("shmat", number, memory.start, 0o40000)
+        swapped_out(memory.write()).close()
+        found = asked()
+    finally:
+        linux.call("shmctl", number, 0, linux.ctypes.c_void_p())
+    assert {"path": f"SysV segment {number}", "swapped": 24 * PAGE, "pid": 0} in found["unmapped"]
+
+
+@pytest.mark.root
+def test_little_is_left_unexplained(any_swap):
+    memory = swapped_out(Memory(SOME_MIB * 2 // PAGE, PRIVATE).write())
+    found = asked()
+    said = run("report", "--swap", *SOON)
+    memory.close()
+    sums = found["in_processes"] + found["in_unmapped"]
+    assert found["unexplained"] == found["used"] - sums
+    # The machine goes on meanwhile, and what is cached keeps its place.
+    assert abs(found["unexplained"]) <= found["cached"] + SOME_MIB
+    text = said.stdout.decode()
+    assert str(os.getpid()) in text
+    assert "used (SwapTotal - SwapFree of /proc/meminfo)" in text
+    assert "unexplained" in text
+
+
+def test_only_the_whole_machine_is_asked():
+    for arguments in (["--swap", "1"], ["--swap", "--all"], ["--swap", "--csv"]):
+        said = run("report", *arguments)
+        assert said.returncode == 2
+        assert b"--swap is about the whole machine" in said.stderr
+
+
+@pytest.mark.root
+def test_without_privilege_it_fails_in_one_line():
+    def failed():
+        from fastpagemap.cli import main
+
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            code = main(["report", "--swap"])
+        return code, said.getvalue()
+
+    code, said = runas.as_nobody(failed)
+    assert code == 1
+    assert said.count("\n") == 1
+    assert "CAP_SYS_ADMIN" in said
