@@ -85,7 +85,7 @@ def lay_out(
     page_size: int,
     columns: int,
     max_rows: int,
-    soft_dirty: bool = False,
+    scheme: palette.Scheme | None = None,
 ) -> Layout:
     """Choose the size of a cell so that all mappings fit, and place them.
 
@@ -94,8 +94,9 @@ def lay_out(
     in place of which a mark stands.
     """
     spans = spans_of(mappings)
-    shown = palette.display(runs["state"], soft_dirty=soft_dirty)
-    touched = runs[(shown != palette.UNTOUCHED) & (runs["start"] < np.uint64(KERNEL_HALF))]
+    scheme = scheme or palette.by_state()
+    shown = scheme.display(runs["state"])
+    touched = runs[(shown != scheme.untouched) & (runs["start"] < np.uint64(KERNEL_HALF))]
     bounds = np.array([(span.start, span.end) for span in spans], np.uint64).reshape(-1, 2)
     holes = holes_of(bounds, touched)
     if len(spans) <= MAX_SEPARATE_SPANS:  # each span begins a new cell
@@ -110,8 +111,9 @@ def lay_out(
         cell *= 2
     placed = flow.placed(touched)
     count = max(flow.cells, 1)
-    table = palette.amounts(placed, 0, count * cell, count, soft_dirty=soft_dirty)
-    return Layout(cell, columns, flow.rows, flow.blocks, flow.parts, table, palette.chosen(table))
+    table = palette.amounts(placed, 0, count * cell, count, scheme=scheme)
+    shown = palette.chosen(table, scheme)
+    return Layout(cell, columns, flow.rows, flow.blocks, flow.parts, table, shown)
 
 
 def _estimate(bounds: npt.NDArray[np.uint64], holes: Holes, row: int) -> float:

@@ -34,7 +34,7 @@ def labels(
     layout: Layout,
     tops: npt.NDArray[np.float64],
     runs: npt.NDArray[np.void],
-    soft_dirty: bool,
+    scheme: palette.Scheme,
 ) -> None:
     """Write the address left of each block, and its names and states right of it."""
     letters = int((RIGHT - 24) / 5.2)
@@ -44,7 +44,7 @@ def labels(
         axes.text(
             -1, y, start, ha="right", va="center", color=PALE, fontsize=TINY, family="monospace"
         )
-        lines = [_names(block, letters), *_details(block, runs, soft_dirty, letters)]
+        lines = [_names(block, letters), *_details(block, runs, scheme, letters)]
         for number, text in enumerate(lines[: block.rows]):
             axes.text(
                 layout.columns + 1.5,
@@ -87,20 +87,20 @@ def _fitted(name: str, rest: str, letters: int) -> str:
 
 
 def _details(
-    block: Block, runs: npt.NDArray[np.void], soft_dirty: bool, letters: int
+    block: Block, runs: npt.NDArray[np.void], scheme: palette.Scheme, letters: int
 ) -> Iterator[str]:
     """Yield lines with the bytes of each state in a block."""
     if block.rows < 2:
         return
     low, high = np.uint64(block.spans[0].start), np.uint64(block.spans[-1].end)
     mine = runs[slice(*np.searchsorted(runs["start"], (low, high)))]
-    shown = palette.display(mine["state"], soft_dirty=soft_dirty)
+    shown = scheme.display(mine["state"])
     lengths = mine["end"] - mine["start"]
     said = ""
     for index in np.unique(shown).tolist():
-        if index == palette.UNTOUCHED:
+        if index == scheme.untouched:
             continue
-        text = f"{palette.STATES[index].label} {human(int(lengths[shown == index].sum()))}"
+        text = f"{scheme.states[index].label} {human(int(lengths[shown == index].sum()))}"
         longer = f"{said} · {text}" if said else text
         if len(longer) > letters * 1.12:
             yield said
@@ -139,11 +139,13 @@ def title(
         figure.text(left, y, line, fontsize=SMALL, color=PALE, **options)
 
 
-def legend(figure: Figure, sums: dict[int, int], width: int, height: float) -> None:
+def legend(
+    figure: Figure, sums: dict[int, int], scheme: palette.Scheme, width: int, height: float
+) -> None:
     """Draw the states that occur, with the bytes of each."""
     x, y = float(LEFT), 34.0
     for index, size in sums.items():
-        state = palette.STATES[index]
+        state = scheme.states[index]
         text = f"{state.label}  {human(size)}"
         needed = 18 + 6.1 * len(text) + 14
         if x + needed > width - 10 and x > LEFT:

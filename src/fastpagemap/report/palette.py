@@ -5,6 +5,7 @@ Only this module decides which state a page, or a cell of many pages, is shown i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from fastpagemap.model.runs import State, has_any
 
-__all__ = ["KEYS", "STATES", "UNTOUCHED", "DisplayState", "amounts", "cells", "chosen", "display"]
+__all__ = ["KEYS", "STATES", "UNTOUCHED", "DisplayState", "Scheme", "amounts", "by_state", "cells"]
+__all__ += ["chosen", "display"]
 
 Cells = npt.NDArray[np.uint8]
 Runs = npt.NDArray[np.void]
@@ -61,6 +63,33 @@ _PROMINENT = ("soft_dirty", "swapped", "swapped_shared", "unknown")
 _PROMINENT_DIVISOR = 8
 
 
+class Scheme(NamedTuple):
+    """What colours mean: the states, and which of them a word of a run is shown in.
+
+    The last state is that of what has no colour. `strongest_last` and `prominent` are for `chosen`.
+    """
+
+    states: tuple[DisplayState, ...]
+    display: Callable[[npt.ArrayLike], Cells]
+    strongest_last: tuple[int, ...]
+    prominent: tuple[int, ...] = ()
+
+    @property
+    def untouched(self) -> int:
+        """The index of the last state."""
+        return len(self.states) - 1
+
+
+def by_state(*, soft_dirty: bool = False) -> Scheme:
+    """Return the scheme of words of `State`; `soft_dirty` as for `display`."""
+
+    def shown(states: npt.ArrayLike) -> Cells:
+        return display(states, soft_dirty=soft_dirty)
+
+    strongest_last = tuple(KEYS.index(key) for key, _ in _PRECEDENCE)
+    return Scheme(STATES, shown, strongest_last, tuple(map(KEYS.index, _PROMINENT)))
+
+
 def display(states: npt.ArrayLike, *, soft_dirty: bool = False) -> Cells:
     """Return the display state of words of `fastpagemap.State`.
 
@@ -91,7 +120,13 @@ def display(states: npt.ArrayLike, *, soft_dirty: bool = False) -> Cells:
 
 
 def amounts(
-    runs: Runs, start: int, end: int, count: int, *, soft_dirty: bool = False
+    runs: Runs,
+    start: int,
+    end: int,
+    count: int,
+    *,
+    soft_dirty: bool = False,
+    scheme: Scheme | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return how much of each display state is in each of `count` equal cells of a span.
 
@@ -105,6 +140,8 @@ def amounts(
         Number of cells, at least one. They have equal bytes, whether or not they end at pages.
     soft_dirty : bool, optional
         As for `display`.
+    scheme : Scheme, optional
+        Another one than that of states.
 
     Returns
     -------
@@ -112,11 +149,13 @@ def amounts(
         Bytes; each row sums up to the size of a cell. The cost grows with the runs and the cells,
         not with the pages.
     """
+    scheme = scheme or by_state(soft_dirty=soft_dirty)
+    untouched = scheme.untouched
     low, high = np.uint64(start), np.uint64(end)
     borders = np.linspace(0.0, end - start, count + 1)
     near = runs[(runs["end"] > low) & (runs["start"] < high)]
-    shown = display(near["state"], soft_dirty=soft_dirty)
-    table = np.zeros((count, len(STATES)))
+    shown = scheme.display(near["state"])
+    table = np.zeros((count, len(scheme.states)))
     for index in np.unique(shown):
         mine = near[shown == index]
         # bytes of this state below an address: constant between runs, rising within them
@@ -126,12 +165,12 @@ def amounts(
         upto = np.cumsum(sizes)
         levels = np.stack((upto - sizes, upto), axis=1)
         table[:, index] = np.diff(np.interp(borders, edges.ravel(), levels.ravel()))
-    table[:, UNTOUCHED] = 0
-    table[:, UNTOUCHED] = np.maximum((end - start) / count - table.sum(axis=1), 0)
+    table[:, untouched] = 0
+    table[:, untouched] = np.maximum((end - start) / count - table.sum(axis=1), 0)
     return table
 
 
-def chosen(table: npt.NDArray[np.float64]) -> Cells:
+def chosen(table: npt.NDArray[np.float64], scheme: Scheme | None = None) -> Cells:
     """Return which display state each cell shows, given the `amounts` in it.
 
     A cell shows the state with the most touched bytes, or untouched if it has none. There are two
@@ -144,20 +183,32 @@ def chosen(table: npt.NDArray[np.float64]) -> Cells:
     ndarray of uint8
         Indices into `STATES`.
     """
-    touched = np.delete(table, UNTOUCHED, axis=1)  # UNTOUCHED is last: indices stay
+    scheme = scheme or by_state()
+    touched = table[:, : scheme.untouched]
+    if not touched.shape[1]:
+        return np.full(len(table), scheme.untouched, np.uint8)
     shown: Cells = touched.argmax(axis=1).astype(np.uint8)
     whole = touched.sum(axis=1)
-    shown[whole == 0] = UNTOUCHED
-    prominent = [KEYS.index(key) for key in _PROMINENT]
+    shown[whole == 0] = scheme.untouched
+    if scheme.prominent:
+        _show_prominent(shown, touched, whole, list(scheme.prominent))
+    for index in scheme.strongest_last:  # as it may take a cell from a weaker one
+        if len(table) and touched[:, index].any() and not (shown == index).any():
+            shown[touched[:, index].argmax()] = index
+    return shown
+
+
+def _show_prominent(
+    shown: Cells,
+    touched: npt.NDArray[np.float64],
+    whole: npt.NDArray[np.float64],
+    prominent: list[int],
+) -> None:
+    """Have cells show what is seen even as the smaller part of them."""
     most = touched[:, prominent].argmax(axis=1)
     strong = np.take_along_axis(touched[:, prominent], most[:, None], axis=1)[:, 0]
     wins = (strong > 0) & (strong * _PROMINENT_DIVISOR >= whole)
     shown[wins] = np.array(prominent, np.uint8)[most[wins]]
-    for key, _ in _PRECEDENCE:  # the strongest last, as it may take a cell from a weaker one
-        index = KEYS.index(key)
-        if len(table) and touched[:, index].any() and not (shown == index).any():
-            shown[touched[:, index].argmax()] = index
-    return shown
 
 
 def cells(runs: Runs, start: int, end: int, count: int, *, soft_dirty: bool = False) -> Cells:

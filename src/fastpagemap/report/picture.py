@@ -32,6 +32,9 @@ CELL = (6.0, 11.0)  # width and height in pixels
 BLOCK_GAP = 0.5  # in rows
 MAX_ROWS = 64
 
+#: Runs whose ``state`` is a word that the scheme knows.
+Coloured = tuple[npt.NDArray[np.void], palette.Scheme]
+
 
 class Picture(Figure):
     """A figure that a notebook shows. It is not registered with pyplot."""
@@ -48,8 +51,11 @@ def draw(
     *,
     width: int = WIDTH,
     soft_dirty: bool = False,
+    coloured: Coloured | None = None,
 ) -> Picture:
     """Draw a snapshot, or some of its mappings, `width` pixels wide.
+
+    Coloured by the states of its pages, or by other runs.
 
     Returns
     -------
@@ -59,27 +65,28 @@ def draw(
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about caches and fonts
     chosen = snapshot.mappings if mappings is None else sorted(mappings)
     width = max(width, MIN_WIDTH)
-    runs = _within(snapshot.states, chosen)
+    runs, scheme = coloured or (snapshot.states, palette.by_state(soft_dirty=soft_dirty))
+    runs = _within(runs, chosen)
     layout = lay_out(
         chosen,
         runs,
         page_size=snapshot.page_size,
         columns=int((width - LEFT - RIGHT) / CELL[0]),
         max_rows=MAX_ROWS,
-        soft_dirty=soft_dirty,
+        scheme=scheme,
     )
     tops = _tops(layout)
     inside = (max(tops[-1] + 1, 3) if len(tops) else 3) * CELL[1]
-    legend = _sums(chosen, runs, soft_dirty)
+    legend = _sums(chosen, runs, scheme)
     height = TOP + inside + BOTTOM
     figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     box = (LEFT / width, BOTTOM / height, layout.columns * CELL[0] / width, inside / height)
     axes = _axes(figure, box, layout.columns, inside / CELL[1])
-    _cells(axes, layout, tops)
-    lettering.labels(axes, layout, tops, runs, soft_dirty)
+    _cells(axes, layout, tops, scheme)
+    lettering.labels(axes, layout, tops, runs, scheme)
     lettering.title(figure, snapshot, chosen, layout, legend, height)
-    lettering.legend(figure, legend, width, height)
+    lettering.legend(figure, legend, scheme, width, height)
     return figure
 
 
@@ -120,16 +127,16 @@ def _within(runs: npt.NDArray[np.void], mappings: Sequence[Mapping]) -> npt.NDAr
 
 
 def _sums(
-    mappings: Sequence[Mapping], runs: npt.NDArray[np.void], soft_dirty: bool
+    mappings: Sequence[Mapping], runs: npt.NDArray[np.void], scheme: palette.Scheme
 ) -> dict[int, int]:
     """Return the bytes of each display state that occurs."""
-    shown = palette.display(runs["state"], soft_dirty=soft_dirty)
+    shown = scheme.display(runs["state"])
     lengths = runs["end"] - runs["start"]
     sums = {int(index): int(lengths[shown == index].sum()) for index in np.unique(shown)}
-    sums.pop(palette.UNTOUCHED, None)
+    sums.pop(scheme.untouched, None)
     whole = sum(mapping.end - mapping.start for mapping in mappings if mapping.start < KERNEL_HALF)
     if whole > sum(sums.values()):
-        sums[palette.UNTOUCHED] = whole - sum(sums.values())
+        sums[scheme.untouched] = whole - sum(sums.values())
     return dict(sorted(sums.items()))
 
 
@@ -144,7 +151,9 @@ def _tops(layout: Layout) -> npt.NDArray[np.float64]:
 # ---- cells -------------------------------------------------------------------------------------
 
 
-def _cells(axes: Axes, layout: Layout, tops: npt.NDArray[np.float64]) -> None:
+def _cells(
+    axes: Axes, layout: Layout, tops: npt.NDArray[np.float64], scheme: palette.Scheme
+) -> None:
     """Draw every cell: its touched part in colour from the bottom up, the rest pale."""
     parts = [part for part in layout.parts if not part.cut]
     widths = [part.width for part in parts]
@@ -154,16 +163,16 @@ def _cells(axes: Axes, layout: Layout, tops: npt.NDArray[np.float64]) -> None:
     x = inner + np.repeat(np.array([part.column for part in parts], np.intp), widths)
     y = tops[np.repeat(np.array([part.row for part in parts], np.intp), widths)]
     shown = layout.shown[index]
-    filled = 1 - layout.table[index, palette.UNTOUCHED] / layout.cell
+    filled = 1 - layout.table[index, scheme.untouched] / layout.cell
     share = np.ceil(np.clip(filled, 0.01, 1) * 4 - 0.01) / 4  # in quarters, at least one
-    for number, state in enumerate(palette.STATES):
+    for number, state in enumerate(scheme.states):
         mine = shown == number
-        if number == palette.UNTOUCHED:
+        if number == scheme.untouched:
             mine = mine | (share < 1)
             _rectangles(axes, x[mine], y[mine], np.ones(mine.sum()), state.colour)
-    for number, state in enumerate(palette.STATES):
+    for number, state in enumerate(scheme.states):
         mine = shown == number
-        if number != palette.UNTOUCHED:
+        if number != scheme.untouched:
             _rectangles(axes, x[mine], y[mine], share[mine], state.colour)
     for part in layout.parts:
         if part.cut:

@@ -8,18 +8,21 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from fastpagemap.cli import targets
+from fastpagemap.cli import asking, targets
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.options import address, parsed, raw_options, timeout_option
+from fastpagemap.cli.progress import waiting
 from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import selection
+from fastpagemap.report.schemes import CHOICES
 
 EXAMPLES = """
 \b
 Examples:
   fastpagemap map 1234 -o memory.png
   fastpagemap map postgres -o buffers.svg --path /dev/zero
+  sudo fastpagemap map postgres -o folios.png --by order
   fastpagemap map before.fpm -o before.png --width 2000
   fastpagemap map 1234 -o heap.png --mapping 55d0c0de1000
   sudo dd if=/proc/1234/pagemap of=entries bs=8 skip=$((0x7f0000000)) count=65536
@@ -59,6 +62,12 @@ def _suffix(ctx: click.Context, parameter: click.Parameter, path: str) -> str:
     is_flag=True,
     help="Colour the pages that were written since someone cleared the soft-dirty bits.",
 )
+@click.option(
+    "--by",
+    type=click.Choice(CHOICES),
+    help="Colour present pages by the NUMA node they lie on, by how often they are mapped, by "
+    "whomever, or by the order of the folio they are part of. The last two need root.",
+)
 @raw_options
 @timeout_option
 def map(
@@ -68,6 +77,7 @@ def map(
     addresses: tuple[str, ...],
     width: int,
     soft_dirty: bool,
+    by: str | None,
     raw: bool,
     start: int,
     timeout: float,
@@ -82,7 +92,38 @@ def map(
     touched: '·· 6.2Gi ··' stands in their place. Needs matplotlib.
     """
     wanted = [parsed(address)(None, None, text) for text in addresses]
+    if by:
+        if raw or soft_dirty:
+            raise click.UsageError("--by asks a process: neither --raw nor --soft-dirty go with it")
+        return _map_by(by, target, output, path, wanted, width, timeout)
     return _map(target, output, path, wanted, width, soft_dirty, raw, start, timeout)
+
+
+def _map_by(
+    by: str,
+    target: str,
+    output: str,
+    path: str | None,
+    addresses: list[int],
+    width: int,
+    timeout: float,
+) -> Iterator[str]:
+    """Draw the picture in the colours of something else than states; yield no lines."""
+    with _another_directory():
+        from fastpagemap.cli import colouring
+        from fastpagemap.report import picture
+    from fastpagemap.report.schemes import painted
+
+    pid = targets.process(target)
+    with waiting(f"reading process {pid}"):
+        snapshot, runs = asking.about(pid, lambda pid: colouring.read(pid, by), timeout)
+    mappings = _chosen(snapshot.mappings, path, addresses)
+    if not mappings:
+        raise OSError(f"there is nothing to draw: {_nothing(path, addresses)}")
+    coloured = painted(by, runs, snapshot.page_size)
+    figure = picture.draw(snapshot, mappings, width=width, coloured=coloured)
+    picture.save(figure, output, snapshot.uid)
+    yield from ()
 
 
 def _map(

@@ -1,0 +1,129 @@
+"""fastpagemap map --by: pictures coloured by node, by count and by order (root)."""
+
+import contextlib
+import io
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import fastpagemap as fpm
+import linux
+import memory
+import runas
+from commandline import run
+
+pytest.importorskip("click")
+image = pytest.importorskip("matplotlib.image")
+
+from fastpagemap.report import picture, schemes  # noqa: E402
+
+PAGE = fpm.PAGE_SIZE
+ONCE, TWICE, SOME, MANY = 0x0072B2, 0xF6BD4A, 0xD55E00, 0x56B4E9
+
+
+def colours(path):
+    """How many cells of a picture of one mapping have each colour: by their middles."""
+    pixels = (image.imread(path)[:, :, :3] * 255).round().astype(int)
+    (left, top), (wide, high) = (picture.LEFT, picture.TOP), picture.CELL
+    rows = np.arange(top + high / 2, len(pixels) - picture.BOTTOM, high).astype(int)
+    columns = np.arange(left + wide / 2, pixels.shape[1] - picture.RIGHT, wide).astype(int)
+    codes = pixels[np.ix_(rows, columns)] @ [1 << 16, 1 << 8, 1]
+    return dict(zip(*np.unique(codes, return_counts=True), strict=True))
+
+
+def drawn(made, by, path):
+    said = run("map", os.getpid(), "-o", path, "--by", by, "--mapping", f"{made.start:x}")
+    assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
+    return colours(path)
+
+
+@contextlib.contextmanager
+def forked(times):
+    """Children that wait, with copies of this process's memory."""
+    pids = []
+    try:
+        for _ in range(times):
+            pid = os.fork()
+            if pid == 0:
+                linux.die_with_parent()
+                while True:
+                    signal.pause()
+            pids.append(pid)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("children", "colour"), [(0, ONCE), (1, TWICE), (4, SOME), (9, MANY)])
+def test_by_mapcount(children, colour, tmp_path):
+    made = memory.Memory(256).write()
+    with forked(children):
+        made.write(step=2)  # these are copied: mapped once
+        found = drawn(made, "mapcount", tmp_path / "a.png")
+    made.close()
+    if colour == ONCE:
+        assert found[ONCE] == 256
+    else:
+        assert (found[ONCE], found[colour]) == (128, 128)
+
+
+@pytest.mark.root
+def test_by_order(tmp_path):
+    made = memory.huge(512)
+    with fpm.PageMap() as pagemap:
+        orders = set(pagemap.folios(made.start, made.end)["order"].tolist())
+    found = drawn(made, "order", tmp_path / "a.png")
+    made.close()
+    assert len(orders) == 1
+    known = {colour for colour in found if f"#{colour:06x}" in schemes._COLOURS}
+    assert len(known) == 1
+    assert found[known.pop()] == 512
+
+
+@pytest.mark.root
+def test_by_node(tmp_path):
+    made = memory.Memory(256).write(step=4)
+    found = drawn(made, "node", tmp_path / "a.png")
+    with fpm.PageMap() as pagemap:
+        nodes = pagemap.nodes(made.start, made.end)
+    made.close()
+    present = sum(found.get(int(colour[1:], 16), 0) for colour in schemes._COLOURS)
+    assert present == np.count_nonzero(nodes >= 0) == 64
+
+
+def test_equal_neighbours_join_within_a_mapping():
+    starts = np.arange(0, 6, dtype=np.uint64) * np.uint64(PAGE)
+    values = np.array([0, 0, 0, -1, 2, 2])
+    edges = np.array([2 * PAGE], np.uint64)
+    runs = schemes.joined(starts, starts + np.uint64(PAGE), values, edges)
+    assert (runs["start"] // PAGE).tolist() == [0, 2, 4]
+    assert (runs["end"] // PAGE).tolist() == [2, 3, 6]
+    assert runs["state"].tolist() == [0, 0, 2]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("by", ["mapcount", "order"])
+def test_without_privilege_it_fails_in_one_line(by):
+    def failed():
+        from fastpagemap.cli import main
+
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            code = main(["map", str(os.getpid()), "-o", "/tmp/none.png", "--by", by])
+        return code, said.getvalue()
+
+    code, said = runas.as_nobody(failed)
+    assert code == 1, said
+    assert said.count("\n") == 1
+    assert "CAP_SYS_ADMIN" in said
+
+
+def test_only_a_process_can_be_asked(tmp_path):
+    said = run("map", "x", "-o", tmp_path / "a.png", "--by", "node", "--raw")
+    assert said.returncode == 2
+    assert b"--by asks a process" in said.stderr
