@@ -59,7 +59,9 @@ def forked(times):
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("children", "colour"), [(0, ONCE), (1, TWICE), (4, SOME), (9, MANY)])
+@pytest.mark.parametrize(
+    ("children", "colour"), [(0, ONCE), (1, TWICE), (2, SOME), (7, SOME), (8, MANY)]
+)
 def test_by_mapcount(children, colour, tmp_path):
     made = memory.Memory(256).write()
     with forked(children):
