@@ -38,6 +38,15 @@ that the kernel cannot fill is absent. Beside them it has, by what rows are:
 `usage`; `before` says what was compared with, `same_process` whether both are of one process,
 `mapped` and `unmapped` the bytes that are newly mapped, and not any more.
 
+`report --swap --json` has `rows`, for each process `pid`, `name`, `private`, `shared`, `pss`, `uss`
+and `unknown`; `unmapped`, for each file that no process maps `path`, `swapped` and `pid` (of a process
+that holds it open, or 0); the sums `in_processes`, `in_unmapped`, `used`, `unexplained` and `cached`;
+`notes` on what was not looked at, and `unreadable`.
+
+`files --json` has `files`, for each `path`, `size`, `allocated`, `cached`, `dirty`, `writeback` and
+`swapped` (null where the kernel does not tell), and `processes`: `pid`, `name`, `mapped`, `present`;
+`refused`, the `path` of each file that could not be asked, and the `reason`; and `unreadable`.
+
 Parquet has the same columns, typed (uint64, and string), and what JSON has above `rows` as JSON in
 the metadata of the schema, under `fastpagemap`. CSV has them with a header.
 
@@ -59,6 +68,7 @@ A failure is one line on stderr, which says what to do where that is known.
 
 `report --all` ends with 0 although some processes could not be read: how many, and which, is on
 stderr and in `unreadable`. It ends with 1 if none could be read.
+`files` ends with 0 if any file could be asked.
 
 ## Processes that do not answer
 
