@@ -28,12 +28,20 @@ from fastpagemap.report.report import (
 from fastpagemap.report.unreadable import summary
 
 Answer = TypeVar("Answer")
+# The columns of PageMap.usage to fill; None for those that cost little.
+Fields = tuple[str, ...] | None
 
 #: Bytes that the paths of all mappings in a report may have together: a process chooses its own.
 MAX_PATHS_SIZE = 1 << 28
 
 
-def collect(pid: int, *, owner: bool = False, timeout: float | None = None) -> Report:
+def collect(
+    pid: int,
+    *,
+    owner: bool = False,
+    timeout: float | None = None,
+    fields: Fields = None,
+) -> Report:
     """Read the mappings of a process and their usage.
 
     Parameters
@@ -45,18 +53,20 @@ def collect(pid: int, *, owner: bool = False, timeout: float | None = None) -> R
     timeout : float, optional
         The seconds that the process may keep its reader waiting. Without it, it is read in this
         process, and may keep it for ever.
+    fields : tuple of str, optional
+        The columns of ``PageMap.usage``; by default all that cost little.
     """
 
     def read(pid: int) -> Report:
-        return _read(pid, owner)
+        return _read(pid, owner, fields)
 
     return asking.about(pid, read, timeout)
 
 
-def _read(pid: int, owner: bool) -> Report:
+def _read(pid: int, owner: bool, fields: Fields) -> Report:
     with PageMap(pid) as pagemap:
         mappings = pagemap.mappings()
-        usage = pagemap.usage(mappings)
+        usage = pagemap.usage(mappings, fields=fields)
         about = About.now(pid, name_of(pid), pagemap.uid if owner else None)
         return of_mappings(about, mappings, usage, _is_shmem_of(pagemap))
 
@@ -73,6 +83,7 @@ def collect_all(
     *,
     owner: bool = False,
     timeout: float | None = None,
+    fields: Fields = None,
 ) -> Report:
     """Read processes, one after the other. One that cannot be read keeps no other from it.
 
@@ -88,6 +99,8 @@ def collect_all(
         Also read whose processes they are.
     timeout : float, optional
         As for `collect`, for each process.
+    fields : tuple of str, optional
+        As for `collect`.
 
     Raises
     ------
@@ -95,8 +108,13 @@ def collect_all(
         None could be read.
     """
     if group is None:
-        return _by_process(pids, owner, timeout)
-    return _by_group(pids, group, choose, owner, timeout)
+        return _by_process(pids, owner, timeout, fields)
+
+    def read(pid: int) -> Report:
+        one = _read(pid, owner, fields)
+        return grouped(choose(one) if choose else one, group)
+
+    return _by_group(asking.each(pids, read, timeout), group)
 
 
 class _Sums(NamedTuple):
@@ -109,9 +127,9 @@ class _Sums(NamedTuple):
     sizes: list[int]
 
 
-def _sums(pid: int, owner: bool) -> _Sums:
+def _sums(pid: int, owner: bool, fields: Fields) -> _Sums:
     with PageMap(pid) as pagemap:
-        usage = pagemap.usage()
+        usage = pagemap.usage(fields=fields)
         names = usage.dtype.names or ()
         # all its columns are uint64
         sizes = usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0)
@@ -119,13 +137,13 @@ def _sums(pid: int, owner: bool) -> _Sums:
         return _Sums(name_of(pid), uid, len(usage), names, sizes.tolist())
 
 
-def _by_process(pids: Iterable[int], owner: bool, timeout: float | None) -> Report:
+def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields: Fields) -> Report:
     """Return a report with a row for each process."""
     unreadable: list[Unreadable] = []
     labels: Labels = {label: [] for label in LABELS["process"]}
     found: list[_Sums] = []
-    for pid, sums in _readable(
-        asking.each(pids, lambda pid: _sums(pid, owner), timeout), unreadable
+    for pid, sums in readable(
+        asking.each(pids, lambda pid: _sums(pid, owner, fields), timeout), unreadable
     ):
         found.append(sums)
         for label, value in (("pid", pid), ("mappings", sums.mappings), ("name", sums.name)):
@@ -134,29 +152,18 @@ def _by_process(pids: Iterable[int], owner: bool, timeout: float | None) -> Repo
     usage = np.zeros(len(found), [(name, np.uint64) for name in names])
     for index, name in enumerate(names):
         usage[name] = [sums.sizes[index] for sums in found]
-    about = About.now(None, "", _only({sums.uid for sums in found}))
+    about = About.now(None, "", only({sums.uid for sums in found}))
     return Report(about, "process", labels, sizes_of(usage), unreadable)
 
 
-def _by_group(
-    pids: Iterable[int],
-    group: str,
-    choose: Callable[[Report], Report] | None,
-    owner: bool,
-    timeout: float | None,
-) -> Report:
+def _by_group(answers: Iterator[tuple[int, Report | Exception]], group: str) -> Report:
     """Return the sums, over all processes, of the mappings that have the same path or kind."""
-
-    def read(pid: int) -> Report:
-        one = _read(pid, owner)
-        return grouped(choose(one) if choose else one, group)
-
     unreadable: list[Unreadable] = []
     owners: set[int | None] = set()
     labels: Labels = {label: [] for label in LABELS[group]}
     usages: list[Usage] = [np.zeros(0, [(name, np.uint64) for name in SIZES])]
     size = 0
-    for pid, one in _readable(asking.each(pids, read, timeout), unreadable):
+    for pid, one in readable(answers, unreadable):
         size += sum(map(len, one.labels[group]))
         if size > MAX_PATHS_SIZE:
             size -= sum(map(len, one.labels[group]))
@@ -167,16 +174,16 @@ def _by_group(
             labels[label] += one.labels[label]
         usages.append(one.usage)
     usage = np.concatenate(usages[1:] or usages)
-    about = About.now(None, "", _only(owners))
+    about = About.now(None, "", only(owners))
     return grouped(Report(about, group, labels, usage, unreadable), group)
 
 
-def _only(owners: set[int | None]) -> int | None:
+def only(owners: set[int | None]) -> int | None:
     """Return the one user that all processes belong to; None if there are several."""
     return next(iter(owners)) if len(owners) == 1 else None
 
 
-def _readable(
+def readable(
     outcomes: Iterator[tuple[int, Answer | Exception]], unreadable: list[Unreadable]
 ) -> Iterator[tuple[int, Answer]]:
     """Yield the answers. Note why a process could not be read.

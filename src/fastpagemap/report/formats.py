@@ -49,6 +49,7 @@ def header(report: Report) -> dict[str, Any]:
         **more,
         "rows_are": report.by,
         "totals": {name: report.total(name) for name in report.columns},
+        **({} if report.together is None else {"together": report.together}),
         "unreadable": [entry._asdict() for entry in report.unreadable],
     }
 

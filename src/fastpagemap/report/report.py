@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastpagemap.engine.cached import CACHE_COLUMNS
+from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.engine.usage import COLUMNS
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import Mapping
@@ -28,12 +30,16 @@ Labels = dict[str, list[Any]]
 
 #: All columns of sizes, in bytes. A kernel may lack soft_dirty, huge and zero.
 SIZES = tuple(name for name in COLUMNS if name not in ("start", "end"))
+#: Columns that are dearer, so that they are filled only where they are asked for.
+MORE_SIZES = (*SHARE_COLUMNS, *CACHE_COLUMNS)
 #: The columns of a row that are not sizes, by what a row is.
 LABELS = {
     "mapping": ("start", "end", "permissions", "offset", "device", "inode", "kind", "path"),
     "process": ("pid", "mappings", "name"),
     "path": ("mappings", "path"),
     "kind": ("mappings", "kind"),
+    "member": ("pid", "name"),
+    "sharer": ("pid", "name"),
 }
 
 
@@ -85,7 +91,8 @@ class Report:
     about : About
         The process, or the machine.
     by : str
-        What a row is: a ``mapping``, a ``process``, or all mappings of a ``path`` or ``kind``.
+        What a row is: a ``mapping``, a ``process``, all mappings of a ``path`` or ``kind``, a
+        ``member`` of a group of processes, or a ``sharer`` of one's memory.
     labels : dict of str to list
         The columns of ``LABELS[by]``.
     usage : ndarray
@@ -94,6 +101,8 @@ class Report:
         The processes that have memory but could not be read.
     more : dict
         Of a comparison: what was compared, and how much was mapped and unmapped.
+    together : dict of str to int, optional
+        The sizes of all rows together, where these are no sums: memory of several counts once.
     """
 
     about: About
@@ -102,6 +111,7 @@ class Report:
     usage: Usage
     unreadable: list[Unreadable] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
+    together: dict[str, int] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -191,9 +201,13 @@ def sizes_of(usage: Usage) -> Usage:
 
 
 def rows(report: Report, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield the named columns of each row, sizes as ints."""
+    """Yield the named columns of each row, sizes as ints; None where rows have no such column."""
     columns = [
-        report.labels[name] if name in report.labels else report.usage[name].tolist()
+        report.labels[name]
+        if name in report.labels
+        else report.usage[name].tolist()
+        if name in report.columns
+        else [None] * len(report)
         for name in names
     ]
     return zip(*columns, strict=True)

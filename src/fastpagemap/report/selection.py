@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import fnmatch
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from fastpagemap.model.errors import UnsupportedError
-from fastpagemap.report.report import SIZES, Report, grouped
+from fastpagemap.report.members import MEMBER_SIZES, SHARER_SIZES
+from fastpagemap.report.report import MORE_SIZES, SIZES, Report, grouped
+
+#: All columns that rows may have: of mappings, of groups, of sharers.
+COLUMNS = tuple(dict.fromkeys((*SIZES, *MORE_SIZES, *MEMBER_SIZES, *SHARER_SIZES)))
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtpe]?)i?b?", re.IGNORECASE)
 _FILTER = re.compile(r"([a-z_-]+)\s*(?:(>=|<=|=|>|<)\s*(.+))?")
@@ -46,6 +51,31 @@ class Selection(NamedTuple):
     filters: tuple[Filter, ...] = ()
     least: int = 0
     sort: str | None = None
+    #: The columns that are shown; by default all there are.
+    columns: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The columns that must be there."""
+        names = [*self.columns, *(condition.column for condition in self.filters), self.sort]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def fields(self) -> tuple[str, ...] | None:
+        """The columns to fill; None for those that cost little."""
+        if not self.columns:
+            return None
+        least = ("size",) if self.least and not self.sort else ()
+        return tuple(dict.fromkeys((*self.needed, *least)))
+
+    def check(self, by: str) -> None:
+        """Raise a ValueError if rows of this kind never have a column that is needed."""
+        known = {"member": MEMBER_SIZES, "sharer": SHARER_SIZES}.get(by, SIZES + MORE_SIZES)
+        for name in self.needed:
+            if name not in known:
+                raise ValueError(f"there is no column '{name}' here; there are {', '.join(known)}")
+            if known[: len(SIZES)] == SIZES and name in MORE_SIZES and name not in self.columns:
+                raise ValueError(f"{name} is filled only where --columns names it, too")
 
 
 def parse_size(text: str) -> int:
@@ -76,12 +106,27 @@ def parse_filter(text: str) -> Filter:
     """
     match = _FILTER.fullmatch(text.strip().lower())
     column = match[1].replace("-", "_") if match else ""
-    if match is None or column not in SIZES:
+    if match is None or column not in COLUMNS:
         raise ValueError(
             f"'{text}' is no filter: write a column, or a column, a comparison and a size "
-            f"(swapped, size>=10M); the columns are {', '.join(SIZES)}"
+            f"(swapped, size>=10M); the columns are {', '.join(COLUMNS)}"
         )
     return Filter(column, match[2] or ">", parse_size(match[3]) if match[3] else 0)
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Return the columns of ``present,pss``.
+
+    Raises
+    ------
+    ValueError
+        One of them does not exist.
+    """
+    names = [name.strip().lower().replace("-", "_") for name in text.split(",")]
+    for name in names:
+        if name not in COLUMNS:
+            raise ValueError(f"there is no column '{name}'; the columns are {', '.join(COLUMNS)}")
+    return tuple(dict.fromkeys(names))
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -117,12 +162,17 @@ def of_path(report: Report, pattern: str | None) -> Report:
     return report.take(np.array([matches(pattern, text) for text in report.labels[label]], bool))
 
 
+def _main_column(report: Report) -> str:
+    return {"member": "rss", "sharer": "overlap"}.get(report.by, "size")
+
+
 def select(report: Report, wanted: Selection) -> Report:
     """Return the rows wanted, in the order wanted.
 
     The steps, in this order: choose the rows whose path (of processes: name) matches; sum them by
     group; keep those that pass all filters; keep those with at least `least` bytes in the column
-    `sort`, or in ``size`` if there is no `sort`; sort by that column, the largest first.
+    `sort`, or in ``size`` if there is no `sort` (of groups: ``rss``; of sharers: ``overlap``); sort
+    by that column, the largest first.
     """
     report = of_path(report, wanted.path)
     if wanted.group and report.by != wanted.group:
@@ -131,10 +181,22 @@ def select(report: Report, wanted: Selection) -> Report:
     for condition in wanted.filters:
         keep &= condition.rows(report)
     if wanted.least:
-        keep &= column_of(report, wanted.sort or "size") >= np.uint64(wanted.least)
+        keep &= column_of(report, wanted.sort or _main_column(report)) >= np.uint64(wanted.least)
     if not keep.all():
         report = report.take(keep)
     if wanted.sort:
         order = np.argsort(~column_of(report, wanted.sort), kind="stable")
         report = report.take(order)
-    return report
+    return _shown(report, wanted.columns)
+
+
+def _shown(report: Report, columns: tuple[str, ...]) -> Report:
+    """Return a report with some columns alone, if any are named."""
+    if not columns:
+        return report
+    for name in columns:
+        column_of(report, name)
+    usage = np.zeros(len(report), [(name, np.uint64) for name in columns])
+    for name in columns:
+        usage[name] = report.usage[name]
+    return replace(report, usage=usage)

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastpagemap.report.members import last_sizes, table_columns, total_of
 from fastpagemap.report.report import LABELS, About, Report, rows
 from fastpagemap.report.text import ending, human, printable
 
@@ -30,7 +31,11 @@ BEFORE = {
     "process": ("pid", "mappings"),
     "path": ("mappings",),
     "kind": ("mappings",),
+    "member": ("pid",),
+    "sharer": ("pid",),
 }
+# The first cell of the last line.
+LAST_LINE = {"member": "group", "sharer": "any"}
 # The columns that are left out where not all fit, the first of them first; and the last to go.
 DROPPED_FIRST = (
     "zero",
@@ -42,7 +47,10 @@ DROPPED_FIRST = (
     "unknown",
     "size",
 )
-DROPPED_LAST = ("swapped", "present", "faulted_in", "swapped_out")
+DROPPED_LAST = (
+    *("swapped", "present", "faulted_in", "swapped_out"),
+    *("swapped_union", "unique", "union", "rss", "overlap"),
+)
 STYLES = {"swapped": "yellow", "swapped_shared": "yellow", "unknown": "magenta"}
 UNKNOWN = (
     "unknown: shared memory that is not present, of which it could not be learnt whether it is "
@@ -56,7 +64,7 @@ def plain(report: Report) -> Iterator[str]:
     Only the last cell may hold a space, so that awk can split a line.
     """
     before, last = BEFORE[report.by], LABELS[report.by][-1]
-    columns = report.columns
+    columns = table_columns(report)
     least = [
         16 if name in ("start", "end") else max(len(PLAIN.get(name, name)), 5) for name in before
     ]
@@ -69,8 +77,13 @@ def plain(report: Report) -> Iterator[str]:
     yield line(*(PLAIN.get(name, name) for name in before), *columns, last)
     for row in rows(report, (*before, *columns, last)):
         first = map(_label, before, row)
-        yield line(*first, *map(human, row[len(before) : -1]), printable(row[-1]))
-    yield line("total", *["-"] * (len(before) - 1), *_totals(report, columns), counted(report))
+        yield line(*first, *map(_size, row[len(before) : -1]), printable(row[-1]))
+    labels = [LAST_LINE.get(report.by, "total"), *["-"] * (len(before) - 1)]
+    yield line(*labels, *map(_size, last_sizes(report, columns)), counted(report))
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else human(size)
 
 
 def _label(name: str, value: Any) -> str:
@@ -110,9 +123,9 @@ def for_terminal(report: Report) -> Iterator[str]:
         sizes = row[count:-1]
         cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
         styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
-        yield line([*cells, *map(human, sizes), row[-1]], styles)
-    first = ["total", *[""] * (count - 1)] if count else []
-    yield bold(first, _totals(report, shape.columns), counted(report))
+        yield line([*cells, *map(_size, sizes), row[-1]], styles)
+    first = [LAST_LINE.get(report.by, "total"), *[""] * (count - 1)] if count else []
+    yield bold(first, [*map(_size, last_sizes(report, shape.columns))], counted(report))
     for note in notes:
         for part in textwrap.wrap(note, console.width):
             yield paint(part, "italic")
@@ -121,10 +134,14 @@ def for_terminal(report: Report) -> Iterator[str]:
 def title(report: Report) -> str:
     """Return the title of a report: whose memory it shows, and as of when."""
     about = report.about
+    if report.by == "member":
+        return f"processes counted together, Linux {about.kernel}"
     if about.pid is None:
         return f"all processes, Linux {about.kernel}"
     name = printable(about.name)
     whose = f"process {about.pid} {name}".rstrip() if about.pid else "entries of a process"
+    if report.by == "sharer":
+        return f"who maps memory of {whose}, which maps {human(report.more['mapped'])}"
     if not about.snapshot:
         return whose
     at = _clock(about)
@@ -141,7 +158,7 @@ def _clock(about: About) -> str:
 
 def _changes(report: Report) -> Iterator[str]:
     """Yield what a comparison found that is in no column."""
-    if not report.more:
+    if "unmapped" not in report.more:
         return
     mapped, unmapped = report.more["mapped"], report.more["unmapped"]
     if mapped or unmapped:
@@ -170,7 +187,7 @@ def _painter(console: Console) -> Callable[[str, str], str]:
     return paint
 
 
-def _style(column: str, size: int) -> str:
+def _style(column: str, size: int | None) -> str:
     return STYLES.get(column, "") if size else "dim"
 
 
@@ -179,15 +196,12 @@ def _middle(address: str, dots: str) -> str:
     return address if len(address) <= ADDRESS_WIDTH else address[:4] + dots + address[-keep:]
 
 
-def _totals(report: Report, columns: Sequence[str]) -> list[str]:
-    return [human(report.total(name)) for name in columns]
-
-
 def counted(report: Report) -> str:
     """Return how many rows there are, in words."""
     count = len(report)
-    plural = "es" if report.by == "process" else "s"
-    return f"{count} {report.by}{'' if count == 1 else plural}"
+    what = "process" if report.by in LAST_LINE else report.by
+    plural = "es" if what == "process" else "s"
+    return f"{count} {what}{'' if count == 1 else plural}"
 
 
 class _Shape(NamedTuple):
@@ -216,13 +230,14 @@ def _shape(report: Report, columns: Sequence[str], width: int, fewer: int) -> _S
 
 def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
     """Return the columns that fit on a terminal, and notes on what is left out."""
-    columns = list(report.columns)
+    columns = list(table_columns(report))
     last = report.labels[LABELS[report.by][-1]]
     most = min(MIN_PATH_WIDTH, max(width // 4, 4))
     longest = max((len(printable(text[-most:])) for text in last), default=0)
     need = min(max(longest, len(counted(report))), most)
     notes = list(_changes(report))
-    if "unknown" in columns and report.total("unknown"):
+    zero = {name for name in columns if not total_of(report, name)}
+    if "unknown" in columns and "unknown" not in zero:
         notes.append(UNKNOWN)
     fewer = 0
 
@@ -241,7 +256,7 @@ def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
 
     order = [name for name in DROPPED_FIRST if name in columns]
     order += [name for name in reversed(columns) if name not in order]
-    leave_out([name for name in order if not report.total(name)], "Left out, 0 everywhere")
+    leave_out([name for name in order if name in zero], "Left out, 0 everywhere")
     order = [name for name in order if name in columns and name not in DROPPED_LAST]
     leave_out(order, "No room here, but in a pipe, for")
     while not fits() and fewer < len(_shape(report, columns, width, 0).before):

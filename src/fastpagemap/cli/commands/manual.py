@@ -15,24 +15,30 @@ FORMATS = """
 | key | type | what |
 | --- | --- | --- |
 | `format` | int | 1; it grows when a reader of the old one would stumble |
-| `pid`, `name` | int, string | the process; null with `--all`, or where it is not known |
+| `pid`, `name` | int, string | the process; null with `--all` and of several, or where it is not known |
 | `time` | string | when, ISO 8601, UTC |
 | `kernel`, `page_size` | string, int | where |
 | `snapshot` | bool | whether it is from a file |
-| `rows_are` | string | `mapping`, `process`, `path` or `kind` |
+| `rows_are` | string | `mapping`, `process`, `path` or `kind`; of several processes counted together `member`, with `--who` `sharer` |
 | `totals` | object | the sum of each column of sizes, over the rows that are shown |
-| `unreadable` | array | with `--all`: `pid`, `name` and `reason` of each process that could not be read |
+| `together` | object | of several processes: what they have together, as `Group.total` says, whichever rows are shown; with `--who`: `overlap`, what of the process any other maps |
+| `ended` | array | of several processes: the pids of those that are left out, as they have ended or have no memory |
+| `mapped` | int | with `--who`: what the process maps, each page once |
+| `unreadable` | array | with `--all`, and of several processes: `pid`, `name` and `reason` of each process that could not be read |
 | `rows` | array | an object a row |
 
 A row has the columns of `PageMap.usage`, unsigned 64-bit numbers in bytes: `size`, `present`,
-`swapped`, `swapped_shared`, `unknown`, `shared`, `exclusive`, `soft_dirty`, `huge`, `zero`. A column
-that the kernel cannot fill is absent. Beside them it has, by what rows are:
+`swapped`, `swapped_shared`, `unknown`, `shared`, `exclusive`, `soft_dirty`, `huge`, `zero`; with
+`--columns` the named ones alone. A `member` has those of `Group.usage`; a `sharer` has `overlap`,
+what both processes map, and `mapped`, what it maps, each page once. A column that the kernel cannot
+fill, or that this user may not see, is absent. Beside them it has, by what rows are:
 
 | `rows_are` | columns |
 | --- | --- |
 | `mapping` | `start`, `end` (addresses), `permissions`, `offset`, `device` (as `st_dev`), `inode`, `kind`, `path` |
 | `process` | `pid`, `mappings` (how many), `name` |
 | `path`, `kind` | `mappings` (how many), and `path` or `kind` |
+| `member`, `sharer` | `pid`, `name` |
 
 `diff --json` has the same, and in the rows the bytes of each change in place of the columns of
 `usage`; `before` says what was compared with, `same_process` whether both are of one process,
@@ -66,8 +72,8 @@ escaped is as it was only in JSON and Parquet.
 0, or 1 for a failure, 2 for misuse, 130 after Ctrl-C, 141 when the reader of the output went away.
 A failure is one line on stderr, which says what to do where that is known.
 
-`report --all` ends with 0 although some processes could not be read: how many, and which, is on
-stderr and in `unreadable`. It ends with 1 if none could be read.
+`report --all`, and `report` of several processes, end with 0 although some could not be read: how
+many, and which, is on stderr and in `unreadable`. They end with 1 if none could be read.
 `files` ends with 0 if any file could be asked.
 
 ## Processes that do not answer
@@ -75,7 +81,9 @@ stderr and in `unreadable`. It ends with 1 if none could be read.
 A process can keep its memory locked, for as long as it wants: whoever looks at it then waits in the
 kernel. So each command reads a process from a child of its own. After `--timeout` seconds in which
 the child did nothing but wait, the process is given up: `report --all` goes on with the next one,
-the other commands fail, and say so. Work is not waiting: reading a terabyte may take longer than
+and so does `report` of several processes; the other commands fail, and say so. Where memory of a
+group is in swap, that is looked for in all other processes: one of them that does not answer, and
+has something in swap, keeps the group from being counted, and is named. Work is not waiting: reading a terabyte may take longer than
 that, but no more than 24 times as long. If several processes do not answer, those after the first
 four are given a twentieth of the time.
 
@@ -118,6 +126,8 @@ def _manual(cli: click.Command) -> Iterator[str]:
 
 def _argument(argument: click.Argument) -> str:
     name = argument.metavar or (argument.name or "").upper()
+    if argument.nargs == -1:
+        return name
     return name if argument.required else f"[{name}]"
 
 

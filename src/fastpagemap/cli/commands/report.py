@@ -13,8 +13,8 @@ from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.options import parsed, raw_options, timeout_option
 from fastpagemap.cli.processes import hides_others, processes
-from fastpagemap.report import selection, unreadable
-from fastpagemap.report.report import SIZES, Report, of_snapshot
+from fastpagemap.report import members, selection, unreadable
+from fastpagemap.report.report import Report, of_snapshot
 
 EXAMPLES = """
 \b
@@ -23,6 +23,10 @@ Examples:
   fastpagemap report postgres --path '/usr/lib/*' --group path
   fastpagemap report 1234 --filter swapped_shared --filter 'size>=64M'
   fastpagemap report --all --group kind
+  fastpagemap report 1234 --columns present,pss,uss --sort uss
+  fastpagemap report --tree postgres          a server and its workers, counted together
+  fastpagemap report --cgroup /system.slice/nginx.service
+  fastpagemap report --who 1234               who shares memory with it, and how much
   fastpagemap report --all --json | jq '.rows | max_by(.swapped) | .name'
   sudo fastpagemap report --swap
   fastpagemap report before.fpm --csv > before.csv
@@ -34,7 +38,20 @@ HIDDEN = "/proc hides the processes of other users (hidepid): only those that it
 @click.command(
     short_help="Bytes present, swapped, shared ... by mapping or process.", epilog=EXAMPLES
 )
-@click.argument("target", shell_complete=complete_target, required=False)
+@click.argument("targets", metavar="[TARGET]...", shell_complete=complete_target, nargs=-1)
+@click.option("--tree", is_flag=True, help="Count TARGET and all its descendants together.")
+@click.option(
+    "--cgroup",
+    metavar="PATH",
+    help="Count the processes in a cgroup, and in those below it, together: its directory, or its "
+    "name as in /proc/PID/cgroup.",
+)
+@click.option(
+    "--who",
+    is_flag=True,
+    help="Which other processes map memory that TARGET maps, and how much; with --tree or "
+    "--cgroup, which of these.",
+)
 @click.option("--all", "everyone", is_flag=True, help="One row for each process that has memory.")
 @click.option(
     "--swap",
@@ -45,8 +62,16 @@ HIDDEN = "/proc hides the processes of other users (hidepid): only those that it
 @click.option(
     "--sort",
     metavar="COLUMN",
-    type=click.Choice(SIZES),
+    type=click.Choice(selection.COLUMNS),
     help="Largest first; by address, if not given.",
+)
+@click.option(
+    "--columns",
+    metavar="NAME,...",
+    default="",
+    callback=parsed(lambda text: selection.parse_columns(text) if text else ()),
+    help="Only these columns, in this order; pss, uss, cached, cache_dirty and cache_writeback of "
+    "mappings are there only where they are named.",
 )
 @click.option(
     "--path",
@@ -81,10 +106,12 @@ HIDDEN = "/proc hides the processes of other users (hidepid): only those that it
 @click.option("--parquet", metavar="FILE", help="Write a Parquet file (needs pyarrow).")
 @raw_options
 @timeout_option
-def report(target: str | None, **options: Any) -> Iterable[str]:
+def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Show what is in memory: one row for each mapping of TARGET, and the totals.
 
-    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
+    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote. Of
+    several processes, or with --tree or --cgroup, there is one row for each of them, and they are
+    counted together: what several of them map counts once in union, unique and swapped_union.
 
     \b
     size            of the mapping
@@ -97,6 +124,16 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
     soft_dirty      written since someone cleared the bits
     huge            mapped as huge pages
     zero            present, and the zero page: never written
+    pss, uss        present: by its share, and what no other process maps (see --columns)
+    cached          pages of its file that are in the page cache (see --columns)
+
+    \b
+    Of several processes:
+    rss             mapped, as in /proc/PID/status, but with hugetlb pages
+    union           distinct memory that any of them maps
+    unique          of that: what no process outside maps, freed if all of them end
+    swapped_pss, swapped_uss        of what is swapped: by its share, and what is its alone
+    swapped_union, swapped_unique   of what is swapped: each page once, and what is theirs alone
 
     --swap has other columns: for each process its private memory in swap, the shared memory in swap
     that it maps, pss, where each place counts by its share, and uss, what no other process has. The
@@ -107,27 +144,58 @@ def report(target: str | None, **options: Any) -> Iterable[str]:
     Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
     file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
     --all, memory that several processes share is in the row of each, and in the total as often.
-    Processes that could not be read are counted on stderr, and named there, but for those that this
-    user may not read. The exit code is 1 if none could be read. JSON, CSV and Parquet are in bytes,
-    in the columns of PageMap.usage.
+    The line of a group is about all of its processes, whichever rows are shown; union, unique and
+    swapped_union need CAP_SYS_ADMIN. Processes that could not be read are counted on stderr, and
+    named there, but for those that this user may not read. The exit code is 1 if none could be
+    read. JSON, CSV and Parquet are in bytes, in the columns of PageMap.usage and Group.usage.
     """
     if options["swap"]:
-        return _swap(target, options)
-    if bool(target) == bool(options["everyone"]):
+        return _swap(targets, options)
+    wanted = selection.Selection(
+        options["group"], options["path"], options["filters"], options["least"] or 0,
+        options["sort"], options["columns"],
+    )  # fmt: skip
+    _check(targets, wanted, options)
+    return _report(targets, wanted, options)
+
+
+def _check(texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]) -> None:
+    """Raise an error for options that do not go together."""
+    by = _by(texts, options)
+    if bool(texts or (options["cgroup"] and by == "member")) == options["everyone"]:
         raise click.UsageError("say which process: a process id, a name or a file, or --all")
     if options["form"] and options["parquet"]:
         raise click.UsageError("--json, --csv or --parquet: one of them")
-    wanted = selection.Selection(
-        options["group"], options["path"], options["filters"], options["least"] or 0,
-        options["sort"],
-    )  # fmt: skip
-    return _report(target, wanted, options)
+    if by is not None:
+        for name in ("group", "raw", "start", "everyone"):
+            if options[name]:
+                option = "all" if name == "everyone" else name
+                raise click.UsageError(f"--{option} is not for processes that are counted together")
+        if options["tree"] and options["cgroup"]:
+            raise click.UsageError("--tree or --cgroup: one of them")
+        if len(texts) > 1 and (options["who"] or options["tree"]):
+            raise click.UsageError("--who and --tree are about one process")
+        if texts and options["cgroup"] and not options["who"]:
+            raise click.UsageError("a TARGET or --cgroup: one of them")
+    try:
+        wanted.check(by or "mapping")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
-def _swap(target: str | None, options: dict[str, Any]) -> Iterable[str]:
+def _by(texts: tuple[str, ...], options: dict[str, Any]) -> str | None:
+    """Return what a row is where several processes are looked at together; else None."""
+    if options["who"]:
+        return "sharer"
+    together = len(texts) > 1 or options["tree"] or options["cgroup"] is not None
+    return "member" if together else None
+
+
+def _swap(targets: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
     """Tell of the machine's swap; of the other options, only --json and --timeout go with it."""
     others = ("everyone", "sort", "path", "filters", "least", "group", "parquet", "raw")
-    if target or any(options[name] for name in others) or options["form"] == "csv":
+    others += ("columns", "tree", "cgroup", "who")
+    if targets or any(options[name] for name in others) or options["form"] == "csv":
         raise click.UsageError(
             "--swap is about the whole machine: only --json and --timeout go with it"
         )
@@ -137,34 +205,63 @@ def _swap(target: str | None, options: dict[str, Any]) -> Iterable[str]:
 
 
 def _report(
-    target: str | None, wanted: selection.Selection, options: dict[str, Any]
+    texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]
 ) -> Iterator[str]:
     """Read and draw, once `fastpagemap.cli.main` asks for the first line."""
-    found = selection.select(_collected(target, wanted, options), wanted)
+    found = selection.select(_collected(texts, wanted, options), wanted)
     if options["parquet"]:
         from fastpagemap.report.formats import write_parquet
 
         write_parquet(found, options["parquet"])
     else:
         yield from drawing.lines(found, options["form"])
-    if target is None:
-        for line in unreadable.lines(found.unreadable):
-            click.echo(f"fastpagemap: {line}", err=True)
-        if hides_others():
-            click.echo(f"fastpagemap: {HIDDEN}", err=True)
+    said = [*members.notes(found), *unreadable.lines(found.unreadable)]
+    if (options["everyone"] or options["who"]) and hides_others():
+        said.append(HIDDEN)
+    for line in said:
+        click.echo(f"fastpagemap: {line}", err=True)
 
 
-def _collected(target: str | None, wanted: selection.Selection, options: dict[str, Any]) -> Report:
+def _collected(
+    texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]
+) -> Report:
     from fastpagemap.cli.progress import counted, waiting
 
     owner = bool(options["parquet"])  # it decides who may read the file
     timeout: float = options["timeout"]
-    if target is None:
+    if _by(texts, options):
+        return _together(texts, options, owner=owner, timeout=timeout)
+    if options["everyone"]:
         choose = partial(selection.of_path, pattern=wanted.path) if wanted.group else None
         with counted("reading processes", processes()) as pids:
-            return collect_all(pids, wanted.group, choose, owner=owner, timeout=timeout)
-    whose = targets.resolve(target, options["raw"], options["start"])
+            return collect_all(
+                pids, wanted.group, choose, owner=owner, timeout=timeout, fields=wanted.fields
+            )
+    whose = targets.resolve(texts[0], options["raw"], options["start"])
     if not isinstance(whose, int):
         return of_snapshot(whose)
     with waiting(f"reading process {whose}"):
-        return collect(whose, owner=owner, timeout=timeout)
+        return collect(whose, owner=owner, timeout=timeout, fields=wanted.fields)
+
+
+def _together(
+    texts: tuple[str, ...], options: dict[str, Any], *, owner: bool, timeout: float
+) -> Report:
+    """Read several processes, counted together, or who shares memory with one."""
+    from fastpagemap.cli import together
+    from fastpagemap.cli.progress import counted, waiting
+
+    named = [targets.process(text) for text in texts]
+    group = named
+    with waiting("looking for processes"):
+        if options["tree"]:
+            group = together.of_tree(named[0], timeout)
+        elif options["cgroup"] is not None:
+            group = together.of_cgroup(options["cgroup"], timeout)
+        elif options["who"]:
+            group = processes()
+    if options["who"]:
+        with counted("reading processes", group) as pids:
+            return together.collect_sharers(named[0], pids, owner=owner, timeout=timeout)
+    with waiting("counting processes together"):
+        return together.collect_group(group, owner=owner, timeout=timeout)
