@@ -15,6 +15,8 @@ from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.report.members import MEMBER_SIZES, SHARER_SIZES
 from fastpagemap.report.report import MORE_SIZES, SIZES, Report, grouped
 
+# The columns of rows that are not sums of mappings, by what a row is.
+_SIZES_OF = {"member": MEMBER_SIZES, "sharer": SHARER_SIZES}
 #: All columns that rows may have: of mappings, of groups, of sharers.
 COLUMNS = tuple(dict.fromkeys((*SIZES, *MORE_SIZES, *MEMBER_SIZES, *SHARER_SIZES)))
 
@@ -70,11 +72,11 @@ class Selection(NamedTuple):
 
     def check(self, by: str) -> None:
         """Raise a ValueError if rows of this kind never have a column that is needed."""
-        known = {"member": MEMBER_SIZES, "sharer": SHARER_SIZES}.get(by, SIZES + MORE_SIZES)
+        known = _SIZES_OF.get(by, SIZES + MORE_SIZES)
         for name in self.needed:
             if name not in known:
                 raise ValueError(f"there is no column '{name}' here; there are {', '.join(known)}")
-            if known[: len(SIZES)] == SIZES and name in MORE_SIZES and name not in self.columns:
+            if by not in _SIZES_OF and name in MORE_SIZES and not self.columns:
                 raise ValueError(f"{name} is filled only where --columns names it, too")
 
 
@@ -163,7 +165,7 @@ def of_path(report: Report, pattern: str | None) -> Report:
 
 
 def _main_column(report: Report) -> str:
-    return {"member": "rss", "sharer": "overlap"}.get(report.by, "size")
+    return _SIZES_OF.get(report.by, ("size",))[0]
 
 
 def select(report: Report, wanted: Selection) -> Report:

@@ -208,14 +208,15 @@ def _report(
     texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]
 ) -> Iterator[str]:
     """Read and draw, once `fastpagemap.cli.main` asks for the first line."""
-    found = selection.select(_collected(texts, wanted, options), wanted)
+    whole = _collected(texts, wanted, options)
+    found = selection.select(whole, wanted)
     if options["parquet"]:
         from fastpagemap.report.formats import write_parquet
 
         write_parquet(found, options["parquet"])
     else:
         yield from drawing.lines(found, options["form"])
-    said = [*members.notes(found), *unreadable.lines(found.unreadable)]
+    said = [*members.notes(whole), *unreadable.lines(found.unreadable)]
     if (options["everyone"] or options["who"]) and hides_others():
         said.append(HIDDEN)
     for line in said:
