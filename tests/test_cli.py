@@ -148,7 +148,7 @@ def test_totals_are_those_of_usage(victim):
         ["0"],
         ["-1"],
         ["1_0"],
-        ["1", "2"],
+        ["map", "1", "2"],
         ["report"],
         ["report", "-1"],
         ["report", ""],
