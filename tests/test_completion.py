@@ -289,4 +289,6 @@ def test_every_command_completes_its_target(command):
 
 def test_commands_and_options():
     assert completed("bash", "rep") == "plain,report\n"
-    assert completed("bash", "report", "--sort", "sw") == "plain,swapped\nplain,swapped_shared\n"
+    assert completed("bash", "report", "--sort", "s") == "".join(
+        f"plain,{name}\n" for name in selection.COLUMNS if name.startswith("s")
+    )
