@@ -121,6 +121,9 @@ def test_last_line_of_a_table(family):
 def test_the_line_of_a_group_is_about_all_whichever_rows_are_shown(family):
     whole = as_json(*family.pids)
     found = as_json(*family.pids, "--sort", "uss", "--columns", "uss,rss", "--filter", "uss>=2M")
+    said = run("report", *family.pids, "--columns", "uss,rss").stderr.decode()
+    # What is not shown is not missing.
+    assert "swapped_pss" not in said or "swapped_pss" not in whole["totals"]
     assert found["together"]["union"] == whole["together"]["union"]
     assert [sorted(row) for row in found["rows"]] == [["name", "pid", "rss", "uss"]] * 2
     assert {row["pid"] for row in found["rows"]} == set(family.pids[1:])

@@ -23,6 +23,7 @@ import pytest
 
 import commandline
 import linux
+from fastpagemap.report import selection
 from needs import need
 
 pytest.importorskip("click")
