@@ -97,6 +97,8 @@ class Group:
         self._held: list[Process] | None = held
         self._ended = dict.fromkeys(ended)
         self._counts = None
+        # Processes outside that are not asked what they have in swap: they would not answer.
+        self._skipped: frozenset[int] = frozenset()
         try:
             if sees_pfns():
                 self._counts = open_frames(MAPCOUNTS)
@@ -215,7 +217,9 @@ class Group:
             return sums.tolist(), swapped_of(process, found.locations)
 
         answers = self._ask(ask)
-        counted = count_swapped([swap for _, (_, swap) in answers], [p for p, _ in answers])
+        counted = count_swapped(
+            [swap for _, (_, swap) in answers], [p for p, _ in answers], self._skipped
+        )
         rows = [
             (process.pid, *sums, *swap)
             for (process, (sums, _)), swap in zip(answers, counted.rows, strict=True)
@@ -253,7 +257,9 @@ class Group:
         table.read(self._counts.fd, COUNTS_PATH)
         frames, pages, unique, changed, share = table.totals()
         alone = sum(found for _, (found, _) in answers)
-        swap = count_swapped([found for _, (_, found) in answers], [p for p, _ in answers])
+        swap = count_swapped(
+            [found for _, (_, found) in answers], [p for p, _ in answers], self._skipped
+        )
         row = (
             (pages + alone) * PAGE_SIZE,
             share + alone * PAGE_SIZE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from fastpagemap.cli import asking
@@ -17,7 +18,6 @@ from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.worker import NoAnswer, WorkerEnded, started
 from fastpagemap.group import Group
 from fastpagemap.pagemap import PageMap
-from fastpagemap.process.family import swaps_anything
 from fastpagemap.report.members import Sharer, of_group, of_sharers
 from fastpagemap.report.report import About, Report, Unreadable, Usage
 
@@ -77,8 +77,11 @@ def collect_group(pids: Iterable[int], *, owner: bool = False, timeout: float | 
     try:
         found: _Counted = _ask(_count, list(owners), timeout, "the group")
     except NoAnswer:
-        _blame(owners, timeout)
-        raise
+        # What is in swap is looked for in all processes. One of them may lock its memory.
+        silent = _silent(set(processes()) - set(owners), timeout)
+        if not silent:
+            raise
+        found = _ask(partial(_count, skipped=silent), list(owners), timeout, "the group")
     answered = set(owners) - set(found.ended)
     missed = answered | {one.pid for one in unreadable}
     ended = [pid for pid in wanted if pid not in missed]
@@ -93,8 +96,11 @@ def _probe(pid: int) -> int | None:
         return pagemap.uid
 
 
-def _count(pids: list[int]) -> _Counted:
-    """Count processes together, without those that have ended meanwhile."""
+def _count(pids: list[int], skipped: frozenset[int] = frozenset()) -> _Counted:
+    """Count processes together, without those that have ended meanwhile.
+
+    Swap of the skipped ones, which are others, is not looked at.
+    """
     ended: list[int] = []
     while True:
         try:
@@ -108,6 +114,7 @@ def _count(pids: list[int]) -> _Counted:
                 raise
             pids, ended = [pid for pid in pids if pid not in gone], ended + gone
     with group:
+        group._skipped = skipped
         total = group.total()
         usage = group.usage()
         sizes = dict(zip(total.dtype.names or (), total.tolist(), strict=True))
@@ -134,20 +141,10 @@ def _ask(function: Callable[[Any], Any], question: Any, seconds: float | None, w
         worker.give_up()
 
 
-def _blame(group: Iterable[int], timeout: float | None) -> None:
-    """Raise an error that names who keeps a group from being counted: swap is looked for in all."""
-    others = (pid for pid in processes() if pid in group or _may_swap(pid))
-    for pid, outcome in asking.each(others, _probe, timeout):
-        if isinstance(outcome, NoAnswer):
-            text = f"the group: process {pid} ({name_of(pid)}) gives {outcome.strerror}"
-            raise NoAnswer(outcome.errno, text)
-
-
-def _may_swap(pid: int) -> bool:
-    try:
-        return swaps_anything(pid)
-    except OSError:
-        return False
+def _silent(pids: Iterable[int], timeout: float | None) -> frozenset[int]:
+    """Return which processes do not answer."""
+    outcomes = asking.each(pids, _probe, timeout)
+    return frozenset(pid for pid, outcome in outcomes if isinstance(outcome, NoAnswer))
 
 
 def collect_sharers(

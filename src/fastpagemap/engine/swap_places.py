@@ -6,7 +6,7 @@ has a place in its file, which the page tables of those that map it do not show.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,12 +67,14 @@ def swapped_of(process: Process, locations: npt.NDArray[np.uint64]) -> Swapped:
     return Swapped(locations, *swapped_files(process))
 
 
-def count_swapped(found: list[Swapped], group: list[Process]) -> Counted:
-    """Count each place once; look for it in all other processes."""
+def count_swapped(
+    found: list[Swapped], group: list[Process], skipped: Collection[int] = ()
+) -> Counted:
+    """Count each place once; look for it in all other processes but those that are skipped."""
     private = [each.locations for each in found]
     files = [each.files for each in found]
     wanted = {file for pages in files for file in pages}
-    found_outside, complete = _others(group, any(map(len, private)), wanted)
+    found_outside, complete = _others(group, any(map(len, private)), wanted, skipped)
     one, places, alone = count_locations(private, [own for own, _ in found_outside])
     other, pages, own = count_files(files, [mapped for _, mapped in found_outside])
     rows = []
@@ -84,7 +86,7 @@ def count_swapped(found: list[Swapped], group: list[Process]) -> Counted:
 
 
 def _others(
-    group: list[Process], private: bool, wanted: set[File]
+    group: list[Process], private: bool, wanted: set[File], skipped: Collection[int]
 ) -> tuple[list[tuple[npt.NDArray[np.uint64], FilePages]], bool]:
     """Return what processes outside of the group have in swap, or map of the wanted files.
 
@@ -92,6 +94,9 @@ def _others(
     """
     found, complete = [], True
     for pid in others(group) if private or wanted else ():
+        if pid in skipped:
+            complete = False
+            continue
         try:
             swaps = private and swaps_anything(pid)
             if swaps or wanted:

@@ -82,8 +82,8 @@ A process can keep its memory locked, for as long as it wants: whoever looks at 
 kernel. So each command reads a process from a child of its own. After `--timeout` seconds in which
 the child did nothing but wait, the process is given up: `report --all` goes on with the next one,
 and so does `report` of several processes; the other commands fail, and say so. Where memory of a
-group is in swap, that is looked for in all other processes: one of them that does not answer, and
-has something in swap, keeps the group from being counted, and is named. Work is not waiting: reading a terabyte may take longer than
+group is in swap, that is looked for in all other processes: if one of them does not answer, there
+is no `swapped_unique`, nor `swapped_pss` and `swapped_uss`. Work is not waiting: reading a terabyte may take longer than
 that, but no more than 24 times as long. If several processes do not answer, those after the first
 four are given a twentieth of the time.
 
