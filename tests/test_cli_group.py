@@ -280,3 +280,19 @@ def test_what_is_swapped_counts_once():
     together = found["together"]
     assert together["swapped"] == sum(row["swapped"] for row in found["rows"])
     assert together["swapped_union"] <= together["swapped"] - size
+
+
+@pytest.mark.usefixtures("any_swap")
+@pytest.mark.root
+def test_an_outsider_that_is_locked_keeps_no_group_from_being_counted():
+    with backed.memfd(64) as made, Locked() as outside, Sharer({}) as sharer:
+        made.write()
+        swap.pageout(made.start, made.end)
+        outside.lock()
+        said = run("report", sharer.pid, sharer.pid, "--timeout", 0.5, "--json", timeout=120)
+    assert said.returncode == 0, said.stderr
+    assert b"another process cannot be read" in said.stderr
+    found = json.loads(said.stdout)
+    assert [row["pid"] for row in found["rows"]] == [sharer.pid]
+    assert found["together"]["swapped_union"] >= 64 * PAGE
+    assert "swapped_unique" not in found["together"]
