@@ -191,11 +191,13 @@ def _by(texts: tuple[str, ...], options: dict[str, Any]) -> str | None:
     return "member" if together else None
 
 
-def _swap(targets: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
+def _swap(texts: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
     """Tell of the machine's swap; of the other options, only --json and --timeout go with it."""
-    others = ("everyone", "sort", "path", "filters", "least", "group", "parquet", "raw")
-    others += ("columns", "tree", "cgroup", "who")
-    if targets or any(options[name] for name in others) or options["form"] == "csv":
+    others = [
+        *("everyone", "sort", "path", "filters", "least", "group", "parquet", "raw"),
+        *("columns", "tree", "cgroup", "who"),
+    ]
+    if texts or any(options[name] for name in others) or options["form"] == "csv":
         raise click.UsageError(
             "--swap is about the whole machine: only --json and --timeout go with it"
         )
