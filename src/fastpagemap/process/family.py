@@ -17,6 +17,9 @@ from .process import Process, open_process
 __all__ = ["members", "open_all", "others", "swaps_anything", "tree"]
 
 _PROCS = "cgroup.procs"
+# It was removed meanwhile, or it has threads alone: their processes are listed further up.
+_NOT_LISTED = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
+_OF_THREADS = "a cgroup of single threads, which names no processes: give the one above it"
 # What follows the name, which may hold anything: state, parent, and as the 20th field the start.
 _STAT = re.compile(rb".*\) \S (-?\d+)(?: \S+){17} (\d+)", re.DOTALL)
 
@@ -47,13 +50,20 @@ def tree(process: object) -> tuple[list[Process], list[int]]:
         pid = waiting.pop(0)
         waiting += families.get(pid, ())
         held, gone = open_all([pid])
-        # Its pid may have been given to another process meanwhile.
-        if held and _parse(held[0].read("stat"))[1] != started[pid]:
+        if held and not _began_at(held[0], started[pid]):
             held, gone = [], [pid]
         chosen += held
         ended += gone
     root.check_alive()
     return chosen, ended
+
+
+def _began_at(process: Process, time: int) -> bool:
+    """Return whether a process still runs, and its pid was not given to it since it was seen."""
+    try:
+        return _parse(process.read("stat"))[1] == time
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _parse(text: bytes) -> tuple[int, int]:
@@ -105,8 +115,11 @@ def _listed(top: str) -> list[int]:
         try:
             with open(os.path.join(directory, _PROCS), "rb") as file:
                 found.update(map(int, file.read().split()))
-        except FileNotFoundError:  # it was removed meanwhile
-            continue
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP and directory == top:
+                raise UnsupportedError(error.errno, _OF_THREADS, top) from None
+            if error.errno not in _NOT_LISTED:
+                raise
     if 0 in found:
         raise UnsupportedError(
             errno.EOPNOTSUPP,
