@@ -27,8 +27,9 @@ from .survey import RESOLVED
 
 __all__ = ["Swapped", "count_swapped", "swapped_of"]
 
-# A file: its device and inode.
-File = tuple[int, int]
+# A file: its device and inode, and the path of SysV memory. Its inode is its id, which another
+# file on the kernel's own tmpfs may have.
+File = tuple[int, int, str]
 FilePages = dict[File, list[Ranges]]
 
 
@@ -129,10 +130,16 @@ def swapped_files(process: Process) -> tuple[FilePages, int]:
     owners = np.searchsorted(starts, runs["start"], "right") - 1
     for number in np.unique(owners).tolist():
         mapping, own = chosen[number], runs[owners == number]
-        found.setdefault((mapping.device, mapping.inode), []).append(
+        found.setdefault(_file(mapping), []).append(
             (_page(mapping, own["start"]), _page(mapping, own["end"]))
         )
     return found, int((unsure["end"] - unsure["start"]).sum()) // PAGE_SIZE
+
+
+def _file(mapping: Mapping) -> File:
+    """Return which file is behind a mapping."""
+    path = mapping.path if mapping.path.startswith("/SYSV") else ""
+    return mapping.device, mapping.inode, path
 
 
 def _page(mapping: Mapping, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -145,7 +152,7 @@ def mapped_files(process: Process, wanted: Iterable[File]) -> FilePages:
     """Return which pages of some files a process maps, swapped or not."""
     found: FilePages = {file: [] for file in wanted}
     for mapping in mappings(process):
-        ranges = found.get((mapping.device, mapping.inode))
+        ranges = found.get(_file(mapping))
         if ranges is not None:
             ends = np.array([mapping.start, mapping.end], np.uint64)
             first, end = _page(mapping, ends)
