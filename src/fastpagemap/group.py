@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.recfunctions import repack_fields
 
+from ._kernel.descriptor import Descriptor
 from ._kernel.frame_table import FrameTable
 from .engine.frames import (
     COUNTS_PATH,
@@ -18,7 +19,7 @@ from .engine.frames import (
     mapped_sets,
     overlaps,
     sharers,
-    shares,
+    sums_of,
 )
 from .engine.physical import hidden
 from .engine.shares import sums_of_smaps
@@ -96,7 +97,7 @@ class Group:
     def _start(self, held: list[Process], ended: list[int]) -> None:
         self._held: list[Process] | None = held
         self._ended = dict.fromkeys(ended)
-        self._counts = None
+        self._counts: Descriptor | None = None
         # Processes outside that are not asked what they have in swap: they would not answer.
         self._skipped: frozenset[int] = frozenset()
         try:
@@ -165,7 +166,7 @@ class Group:
 
     def close(self) -> None:
         """Let go of the processes; calls under way in other threads still finish."""
-        self._held = None
+        self._held = self._counts = None
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -207,14 +208,13 @@ class Group:
             Without frame numbers (see above), or if another process has something in swap and
             cannot be read, there are no ``swapped_pss`` and ``swapped_uss``.
         """
-        if self._counts is None:
+        counts = self._counts
+        if counts is None:
             return _table(_SMAPS_ROW, [row for _, row in self._ask(_without_frames)])
-        counts = self._counts.fd
 
-        def ask(process: Process) -> tuple[list[int], Swapped]:
+        def ask(process: Process) -> tuple[tuple[int, int, int], Swapped]:
             found = gather(process, swapped=True)
-            sums = shares(process, counts, found=found).sum(axis=0)
-            return sums.tolist(), swapped_of(process, found.locations)
+            return sums_of(found, counts.fd), swapped_of(process, found.locations)
 
         answers = self._ask(ask)
         counted = count_swapped(
@@ -241,7 +241,8 @@ class Group:
             that shows. Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``;
             if another process cannot be read, there may be no ``swapped_unique``.
         """
-        if self._counts is None:
+        counts = self._counts
+        if counts is None:
             rows = [row for _, row in self._ask(_without_frames)]
             sums = _table(_SMAPS_ROW, rows)
             return _total(_SMAPS_TOTAL, tuple(int(sums[name].sum()) for name in _SMAPS_TOTAL))
@@ -254,7 +255,7 @@ class Group:
             return int(found.alone.sum()), swap
 
         answers = self._ask(ask)
-        table.read(self._counts.fd, COUNTS_PATH)
+        table.read(counts.fd, COUNTS_PATH)
         frames, pages, unique, changed, share = table.totals()
         alone = sum(found for _, (found, _) in answers)
         swap = count_swapped(
@@ -302,7 +303,8 @@ class Group:
         asked = [each for each, _ in answers if each.pid == pid]
         if not asked:
             raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
-        return sharers(asked[0], start, end, mapped_sets([found for _, found in answers], counts))
+        sets = mapped_sets([found for _, found in answers], counts.fd)
+        return sharers(asked[0], start, end, sets)
 
     def overlap(self) -> npt.NDArray[np.uint64]:
         """Return how much memory each two processes map both, in bytes.
@@ -320,15 +322,16 @@ class Group:
         """
         counts = self._need_frames()
         gathered = [found for _, found in self._ask(gather)]
-        return overlaps(gathered, mapped_sets(gathered, counts))
+        return overlaps(gathered, mapped_sets(gathered, counts.fd))
 
-    def _need_frames(self) -> int:
+    def _need_frames(self) -> Descriptor:
         """Return the open /proc/kpagecount; raise if this user may not see frames."""
         processes = self._processes()
-        if self._counts is None:
+        counts = self._counts
+        if counts is None:
             open_frames(MAPCOUNTS)
             raise hidden(processes[0])
-        return self._counts.fd
+        return counts
 
 
 def _opened(processes: Iterable[Any]) -> list[Process]:

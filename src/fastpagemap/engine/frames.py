@@ -34,6 +34,7 @@ __all__ = [
     "overlaps",
     "sharers",
     "shares",
+    "sums_of",
 ]
 
 COUNTS_PATH = "/proc/kpagecount"
@@ -96,15 +97,14 @@ def gather(process: Process, spans: Spans | None = None, *, swapped: bool = Fals
     # The page table alone answers, so no mapping is asked about again.
     (answer,) = ask(process, spans, frozenset(questions), put)
     result: Gathered = answer.result
-    if not result.frames.all():
+    # Who maps physical memory itself (/dev/mem) may see frame 0, but no one sees it alone.
+    if len(result.frames) and not result.frames.any():
         raise hidden(process)
     return result
 
 
-def shares(
-    process: Process, counts: int, spans: Spans | None = None, found: Gathered | None = None
-) -> Numbers:
-    """Return rss, pss and uss of some mappings, all by default, in bytes: a row for each.
+def shares(process: Process, counts: int, spans: Spans | None = None) -> Numbers:
+    """Return pss and uss of some mappings, all by default, in bytes: a row for each.
 
     A frame that is mapped several times counts in uss by a share in each mapping.
 
@@ -114,19 +114,26 @@ def shares(
     counts : int
         An open /proc/kpagecount.
     spans : sequence of Mapping, optional
-    found : Gathered, optional
-        The frames of all mappings, if they have just been gathered.
     """
-    found = found or gather(process, spans)
+    found = gather(process, spans)
     table = FrameTable()
     # The rest of the process may map the same frames.
     table.add(found.frames if spans is None else gather(process).frames)
     table.read(counts, COUNTS_PATH)
     sums = np.zeros((len(found.alone), 3), np.uint64)
     table.sums(found.frames, found.lengths, sums)
-    sums[:, 0] *= np.uint64(PAGE_SIZE)
     sums += (found.alone * np.uint64(PAGE_SIZE))[:, np.newaxis]
-    return sums
+    return sums[:, 1:]
+
+
+def sums_of(found: Gathered, counts: int) -> tuple[int, int, int]:
+    """Return rss, pss and uss of a process, in bytes, given the frames of all its mappings."""
+    table = FrameTable()
+    table.add(found.frames)
+    table.read(counts, COUNTS_PATH)
+    _, pages, unique, _, share = table.totals()
+    alone = int(found.alone.sum()) * PAGE_SIZE
+    return pages * PAGE_SIZE + alone, share + alone, unique * PAGE_SIZE + alone
 
 
 def locations(process: Process) -> Numbers:
