@@ -147,6 +147,40 @@ def _step(number, name, first, last):
     steps.carry_out(_memories[number], name, first, last)
 
 
+def _part():
+    """Make a copy of each page of the program and its libraries: nobody else maps any any more.
+
+    What is written by force into private memory that cannot be written is a copy.
+    """
+    import oracle
+
+    with open("/proc/self/mem", "r+b", buffering=0) as content:
+        for line in oracle.maps():
+            if line.permissions[3] != "p" or line.path.startswith((b"[vvar", b"[vsys")):
+                continue
+            for address in range(line.start, line.end, linux.PAGE):
+                with contextlib.suppress(OSError):  # beyond the end of the file, or not readable
+                    content.seek(address)
+                    byte = content.read(1)
+                    content.seek(address)
+                    content.write(byte)
+
+
+def _again(number, times):
+    """Map a file that is mapped already some more times, and write all pages there."""
+    _again_untouched(number, times)
+    for made in _memories[-times:]:
+        made.write()
+
+
+def _again_untouched(number, times):
+    import backed
+
+    made = _memories[number]
+    for _ in range(times):
+        _memories.append(backed.mapped(os.dup(made.fd), made.pages))
+
+
 def _pageout(number):
     import swap
 
@@ -175,6 +209,9 @@ _COMMANDS = {
     "become": _become,
     "make": _make,
     "call": _call,
+    "part": _part,
+    "again": _again,
+    "again_untouched": _again_untouched,
     "pageout": _pageout,
     "step": _step,
     "stripe": _stripe,
