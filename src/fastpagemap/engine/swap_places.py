@@ -192,11 +192,13 @@ def count_files(
     distinct = unique = 0
     for file in {file: None for pages in group for file in pages}:
         mine = [pages.get(file, []) for pages in group]
-        edges = edges_of(*(edge for ranges in mine for span in ranges for edge in span))
+        theirs = [pages.get(file, []) for pages in others]
+        # Those of others, too: they may map a part of what is swapped here.
+        edges = edges_of(*(edge for each in (*mine, *theirs) for span in each for edge in span))
         sizes = np.diff(edges).astype(np.int64)
         has = np.array([_covers(edges, ranges) for ranges in mine])
         outside = sum(
-            (_covers(edges, pages.get(file, [])).astype(np.int64) for pages in others),
+            (_covers(edges, ranges).astype(np.int64) for ranges in theirs),
             np.zeros(len(sizes), np.int64),
         )
         holders = has.sum(axis=0) + outside
