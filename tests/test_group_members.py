@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -128,7 +129,8 @@ def test_counted_while_children_come_and_go():
                 with fpm.Group.tree(os.getpid()) as group:
                     total = group.total()
                     assert 100 * PAGE <= total["unique"] <= total["union"] <= total["rss"]
-                    assert (group.usage()["uss"] <= group.usage()["rss"]).all()
+                    rows = group.usage()
+                    assert (rows["uss"] <= rows["rss"]).all()
                     assert (group.sharers(os.getpid(), made.start, made.end) <= len(group)).all()
         finally:
             root.send_signal(signal.SIGKILL)
@@ -143,6 +145,37 @@ def _mount(version):
         if kind == version and (kind == "cgroup2" or "memory" in options):
             return fields[4]
     raise Absent(f"{version} mounted")
+
+
+def test_reserved_address_space():
+    """Terabytes that nobody touched cost nothing."""
+    flags = memory.PRIVATE | linux.MAP_NORESERVE
+    places = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                places.append(linux.call("mmap", 0, 1 << 42, memory.NONE, flags, -1, 0))
+        need(len(places) > 8, "40 TiB of address space")
+        with fpm.Group([os.getpid()]) as group:
+            began = time.process_time()
+            group.total()
+            group.usage()
+            assert time.process_time() - began < 10
+    finally:
+        for place in places:
+            linux.call("munmap", place, 1 << 42)
+
+
+@pytest.mark.usefixtures("_nothing_stays_open")
+def test_no_descriptor_stays_open(victim):
+    """Neither after all is well nor after an error."""
+    for _ in range(5):
+        with fpm.Group.tree(os.getpid()) as group:
+            group.usage()
+        with fpm.Group([victim]) as group:
+            group.total()
+        with pytest.raises(ProcessLookupError):
+            fpm.Group([victim, 2**22 + 1])
 
 
 @contextlib.contextmanager

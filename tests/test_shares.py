@@ -1,0 +1,113 @@
+"""pss and uss of mappings, against the counts of their frames and against smaps."""
+
+import os
+
+import pytest
+
+import fastpagemap as fpm
+import memory
+import oracle
+import oracle_frames
+import runas
+from linux import PAGE
+from victim import Victim
+
+KINDS = [
+    *("touched", "zero", "huge", "huge_zero", "file_copied", "shared_anonymous", "memfd_private"),
+    *("hugetlb", "hugetlb_shared"),
+]
+
+
+def twin(pid, start, end, times=1):
+    """pss, and uss, of a span that is mapped `times` times by this process, frame by frame."""
+    pfns = [pfn for pfn in oracle_frames.pfns(start, end, pid) if pfn]
+    counts = [count for count in oracle_frames.values("kpagecount", pfns) if count]
+    alone = sum(count <= times for count in counts)
+    return sum(PAGE / count for count in counts), alone * PAGE / times
+
+
+def shares(pid, start, end):
+    with fpm.PageMap(pid) as pm:
+        rows = [m for m in pm.mappings() if m.start < end and start < m.end]
+        table = pm.usage(rows, fields=["pss", "uss"])
+    return int(table["pss"].sum()), int(table["uss"].sum())
+
+
+def agree(found, wanted, pages):
+    """Each share may be rounded down by less than 1/65536 of a byte, and each row's sum."""
+    for one, other in zip(found, wanted, strict=True):
+        assert other - pages / 65536 - 64 <= one <= other
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", KINDS)
+def test_forked(victim, kind):
+    made = victim.make(kind, 2 * memory.huge_page_pages())
+    pids = victim.pid, victim.fork(), victim.fork()
+    if "hugetlb" not in kind:
+        made.do("write", 5, 600, 7)
+        made.do("drop", 100, 120)
+    pages = (made.end - made.start) // PAGE
+    for pid in pids:
+        span = pid, made.start, made.end
+        agree(shares(*span), twin(*span), pages)
+
+
+@pytest.mark.root
+def test_huge_pages_shared_in_part(victim):
+    """What the parent writes after fork is its own; the child keeps the huge page."""
+    each = memory.huge_page_pages()
+    made = victim.make("huge", 2 * each)
+    child = victim.fork()
+    written = range(3, 2 * each, 5)
+    made.do("write", written.start, written.stop, written.step)
+    for pid in victim.pid, child:
+        _, uss = shares(pid, made.start, made.end)
+        assert uss >= len(written) * PAGE
+        span = pid, made.start, made.end
+        agree(shares(*span), twin(*span), 2 * each)
+
+
+@pytest.mark.root
+def test_mapped_three_times(victim):
+    """Each mapping has a third of the pages, together they are the process's own."""
+    made = victim.make("memfd", 300)
+    victim.ask("again", made.number, 2)
+    span = victim.pid, made.start, made.end
+    agree(shares(*span), (100 * PAGE, 100 * PAGE), 300)
+    agree(shares(*span), twin(*span, 3), 300)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["touched", "file_copied", "memfd", "memfd_private", "zero"])
+def test_smaps(victim, kind):
+    """The kernel rounds each share down to 1/4096 of a byte, and the sum to a KiB."""
+    made = victim.make(kind, 400)
+    child = victim.fork()
+    made.do("write", 0, 90)
+    for pid in victim.pid, child:
+        fields = oracle.smaps(pid)[made.start, made.end]
+        pss, uss = shares(pid, made.start, made.end)
+        assert abs(pss - fields["Pss"]) <= 1024 + 1
+        assert uss == fields["Private_Clean"] + fields["Private_Dirty"]
+
+
+def test_ordinary_user():
+    """The sums of smaps; of a part of a mapping there are none."""
+    root = os.geteuid() == 0
+    with Victim(runas.NOBODY if root else None) as victim:
+        made = victim.make("touched", 400)
+        fields = oracle.smaps(victim.pid)[made.start, made.end]
+
+        def ask():
+            with fpm.PageMap(victim.pid) as pm:
+                (row,) = [m for m in pm.mappings() if m.start == made.start]
+                found = pm.usage([row], fields=["pss", "uss"])
+                part = row._replace(end=row.end - PAGE)
+                with pytest.raises(fpm.UnsupportedError, match="which is no mapping as a whole"):
+                    pm.usage([part], fields=["pss"])
+                return found
+
+        found = runas.as_nobody(ask)
+    assert found["pss"][0] == fields["Pss"]
+    assert found["uss"][0] == fields["Private_Clean"] + fields["Private_Dirty"]
