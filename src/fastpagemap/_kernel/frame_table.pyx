@@ -16,7 +16,7 @@ from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
 from .failures import failure
 
 cdef enum:
-    BLOCK_FRAMES = 64
+    BLOCK_FRAMES = 8
     FIRST_BLOCKS = 256
     # Reading the counts of so many frames in between costs less than another read.
     MAX_GAP_FRAMES = 8

@@ -103,8 +103,8 @@ def gather(process: Process, spans: Spans | None = None, *, swapped: bool = Fals
     return result
 
 
-def shares(process: Process, counts: int, spans: Spans | None = None) -> Numbers:
-    """Return pss and uss of some mappings, all by default, in bytes: a row for each.
+def shares(process: Process, counts: int, spans: Spans, are_all: bool) -> Numbers:
+    """Return pss and uss of some mappings, in bytes: a row for each.
 
     A frame that is mapped several times counts in uss by a share in each mapping.
 
@@ -113,12 +113,14 @@ def shares(process: Process, counts: int, spans: Spans | None = None) -> Numbers
     process : Process
     counts : int
         An open /proc/kpagecount.
-    spans : sequence of Mapping, optional
+    spans : sequence of Mapping
+    are_all : bool
+        Whether these are all mappings. If not, the others are looked at as well.
     """
     found = gather(process, spans)
     table = FrameTable()
     # The rest of the process may map the same frames.
-    table.add(found.frames if spans is None else gather(process).frames)
+    table.add(found.frames if are_all else gather(process).frames)
     table.read(counts, COUNTS_PATH)
     sums = np.zeros((len(found.alone), 3), np.uint64)
     table.sums(found.frames, found.lengths, sums)

@@ -37,7 +37,7 @@ def count_shares(process: Process, rows: list[Mapping], fresh: bool) -> npt.NDAr
         counts = open_frames(MAPCOUNTS)
     except (PermissionError, UnsupportedError):
         return _by_smaps(process, rows)
-    return shares(process, counts.fd, rows)
+    return shares(process, counts.fd, rows, fresh)
 
 
 def _by_smaps(process: Process, rows: list[Mapping]) -> npt.NDArray[np.uint64]:
