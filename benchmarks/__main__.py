@@ -36,7 +36,7 @@ from page_types import page_types
 sys.path.append(str(HERE.parent / "tests"))
 
 #: one module each: bench_<question>.py
-WITHOUT_SWAP = ("swapless", "soft_dirty", "frames")
+WITHOUT_SWAP = ("swapless", "soft_dirty", "frames", "group")
 WITH_SWAP = (
     "goals",
     "layouts",

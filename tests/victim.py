@@ -156,7 +156,12 @@ def _part():
 
     with open("/proc/self/mem", "r+b", buffering=0) as content:
         for line in oracle.maps():
-            if line.permissions[3] != "p" or line.path.startswith((b"[vvar", b"[vsys")):
+            if line.permissions[3] != "p" or (not line.inode and line.path != b"[vdso]"):
+                continue
+            if "w" in line.permissions:
+                size = line.end - line.start
+                with contextlib.suppress(OSError):  # before Linux 5.14
+                    linux.call("madvise", line.start, size, linux.MADV_POPULATE_WRITE)
                 continue
             for address in range(line.start, line.end, linux.PAGE):
                 with contextlib.suppress(OSError):  # beyond the end of the file, or not readable
@@ -177,8 +182,7 @@ def _again_untouched(number, times):
     import backed
 
     made = _memories[number]
-    for _ in range(times):
-        _memories.append(backed.mapped(os.dup(made.fd), made.pages))
+    _memories.extend(backed.mapped(os.dup(made.fd), made.pages) for _ in range(times))
 
 
 def _pageout(number):

@@ -16,7 +16,7 @@ from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
 from .failures import failure
 
 cdef enum:
-    BLOCK_FRAMES = 8
+    BLOCK_FRAMES = 4
     FIRST_BLOCKS = 256
     # Reading the counts of so many frames in between costs less than another read.
     MAX_GAP_FRAMES = 8
@@ -63,26 +63,38 @@ cdef void insert(table_t *table, size_t index) noexcept nogil:
     table.slots[slot] = index + 1
 
 
-cdef int grow(table_t *table) noexcept nogil:
-    """Make room for twice as many blocks."""
-    cdef size_t capacity = max(2 * table.capacity, <size_t> FIRST_BLOCKS), index
-    cdef void *blocks
+cdef int grow_slots(table_t *table, size_t capacity) noexcept nogil:
+    """Make room in the hash table for as many blocks, with a third of it to spare."""
+    cdef size_t size = table.slots_mask + 1, index
     cdef uint32_t *slots
+    if table.slots is not NULL and size >= capacity + capacity // 2:
+        return 0
+    while size < capacity + capacity // 2:
+        size *= 2
+    slots = <uint32_t *> calloc(size, sizeof(uint32_t))
+    if slots is NULL:
+        return -ENOMEM
+    free(table.slots)
+    table.slots = slots
+    table.slots_mask = size - 1
+    for index in range(table.count):
+        insert(table, index)
+    return 0
+
+
+cdef int grow(table_t *table) noexcept nogil:
+    """Make room for more blocks: few, because memory is what is short if there are many."""
+    cdef size_t capacity = table.capacity + table.capacity // 4 + FIRST_BLOCKS
+    cdef void *blocks
     if capacity >> 31:
         return -ENOMEM
     blocks = realloc(table.blocks, capacity * sizeof(block_t))
     if blocks is NULL:
         return -ENOMEM
     table.blocks = <block_t *> blocks
-    slots = <uint32_t *> calloc(2 * capacity, sizeof(uint32_t))
-    if slots is NULL:
+    if grow_slots(table, capacity) < 0:
         return -ENOMEM
-    free(table.slots)
-    table.slots = slots
-    table.slots_mask = 2 * capacity - 1
     table.capacity = capacity
-    for index in range(table.count):
-        insert(table, index)
     return 0
 
 
@@ -116,7 +128,12 @@ cdef int add(table_t *table, const uint64_t *frames, size_t count) noexcept nogi
     for i in range(count):
         number = frames[i] // BLOCK_FRAMES
         if block is NULL or block.number != number:
-            block = find_or_add(table, number)
+            # Processes that share memory mostly map its frames in the same order.
+            if block is not NULL and block + 1 < table.blocks + table.count \
+                    and block[1].number == number:
+                block += 1
+            else:
+                block = find_or_add(table, number)
             if block is NULL:
                 return -ENOMEM
         block.own[frames[i] % BLOCK_FRAMES] += 1
