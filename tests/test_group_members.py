@@ -45,6 +45,10 @@ def test_closed(victim):
     group.total()
     group.close()
     group.close()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of this very listing
+            link = os.readlink(f"/proc/self/fd/{name}")
+            assert not link.startswith(("/proc/kpage", f"/proc/{victim.pid}/"))
     assert repr(group) == "<Group: closed>"
     for ask in (
         *(group.usage, group.total, group.overlap, group.__enter__, lambda: group.pids),
