@@ -123,7 +123,7 @@ def _named(found: Found) -> NamedFile | None:
         return None
     if ranges is None or not len(ranges[0]):
         return None
-    return NamedFile((found.about.device, found.about.inode), found.path, ranges)
+    return NamedFile((found.about.device, found.about.inode, ""), found.path, ranges)
 
 
 def counted(found: Sequence[OfProcess], tmpfs: Iterable[NamedFile]) -> Machine:
