@@ -99,8 +99,8 @@ class Capabilities:
     pfn: bool
     map_files: bool | None
     userfaultfd_wp_async: bool
-    frames: bool
-    page_mapcounts: bool | None
+    frames: bool = False
+    page_mapcounts: bool | None = None
 
     def __str__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

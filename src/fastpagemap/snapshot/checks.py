@@ -25,6 +25,8 @@ __all__ = [
 _PERMISSIONS = re.compile(r"[r-][w-][x-][sp]|\?{4}")
 # Characters of a name or a command line: `take` keeps 16 KiB of the latter.
 _MAX_TEXT = 1 << 14
+# What older files do not have.
+_SINCE = {"frames": False, "page_mapcounts": None}
 _MAY_BE_UNKNOWN = ("map_files", "page_mapcounts")
 _SHORT_ASCII = re.compile(r"[ -~]{0,256}")
 
@@ -48,7 +50,7 @@ def parse_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     need(metadata.keys() == _RULES.keys(), f"metadata {', '.join(map(repr, metadata))}"[:199])
     for name, good in _RULES.items():
         need(good(metadata[name]), f"{name} {metadata[name]!r}"[:99])
-    found = {"frames": False, "page_mapcounts": None} | metadata["capabilities"]  # of older files
+    found = _SINCE | metadata["capabilities"]
     need(found.keys() == _CAPABILITIES, f"capabilities {', '.join(map(repr, found))}"[:199])
     names = found.pop("categories")
     known = isinstance(names, list) and all(
