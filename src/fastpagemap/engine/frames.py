@@ -18,6 +18,7 @@ from .._kernel.frame_table import FrameTable
 from ..model.entry import PAGE_SIZE
 from ..model.questions import mask
 from ..process.capabilities import categories, one_entry_tells
+from ..process.limits import affordable
 from ..process.probes import asks_again
 from ..process.process import Process
 from .masks import read
@@ -60,12 +61,16 @@ class Gathered(NamedTuple):
         The frame numbers of all other present pages, zero pages among them.
     locations : ndarray of uint64
         The swap type and offset of each swapped page of private memory.
+    rows : ndarray of int64
+        The number of the span that each of these mappings is a part of: a span may be unmapped by
+        now, or several mappings.
     """
 
     alone: Numbers
     lengths: npt.NDArray[np.int64]
     frames: Numbers
     locations: Numbers
+    rows: npt.NDArray[np.int64]
 
 
 @functools.cache
@@ -92,6 +97,7 @@ def gather(process: Process, spans: Spans | None = None, *, swapped: bool = Fals
             (present - alone).astype(np.int64),
             np.frombuffer(sink.taken_frames(), np.uint64),
             np.frombuffer(sink.taken_locations(), np.uint64),
+            segments.rows,
         )
 
     # The page table alone answers, so no mapping is asked about again.
@@ -125,7 +131,9 @@ def shares(process: Process, counts: int, spans: Spans, are_all: bool) -> Number
     sums = np.zeros((len(found.alone), 3), np.uint64)
     table.sums(found.frames, found.lengths, sums)
     sums += (found.alone * np.uint64(PAGE_SIZE))[:, np.newaxis]
-    return sums[:, 1:]
+    rows = np.zeros((len(spans), 3), np.uint64)
+    np.add.at(rows, found.rows, sums)
+    return rows[:, 1:]
 
 
 def sums_of(found: Gathered, counts: int) -> tuple[int, int, int]:
@@ -189,6 +197,8 @@ def sharers(
     table = FrameTable()
     for frames in sets:
         table.add(frames)
+    # Entries, a mask, and the result.
+    affordable((end - start) // PAGE_SIZE, 8 + 1 + 2)
     entries = np.empty((end - start) // PAGE_SIZE, np.uint64)
     read(process, start, entries)
     there = mask(entries, "present")
