@@ -7,16 +7,20 @@ import os
 import re
 from collections.abc import Iterable
 
+from .._kernel import pagecache
 from .._kernel.descriptor import open_file
+from .._kernel.failures import IgnoringFileErrors, exists
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 from .cgroups import mount_points
-from .namespaces import directory_of, pids
+from .namespaces import directory_of, is_foreign, pids
 from .process import Process, open_process
 
 __all__ = ["members", "open_all", "others", "swaps_anything", "tree"]
 
 _PROCS = "cgroup.procs"
+# CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC.
+_CGROUP_SYSTEMS = (0x63677270, 0x0027E0EB)
 # It was removed meanwhile, or it has threads alone: their processes are listed further up.
 _NOT_LISTED = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
 _OF_THREADS = "a cgroup of single threads, which names no processes: give the one above it"
@@ -37,6 +41,12 @@ def open_all(found: Iterable[int]) -> tuple[list[Process], list[int]]:
 
 def tree(process: object) -> tuple[list[Process], list[int]]:
     """Open a process and all its descendants; return them, and the pids of those that ended."""
+    if is_foreign():
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            "/proc shows another pid namespace, in which parents have other numbers: name the "
+            "processes, or mount the /proc of this one, as unshare --mount-proc does",
+        )
     root = open_process(process)
     families: dict[int, list[int]] = {}
     started = {}
@@ -45,10 +55,11 @@ def tree(process: object) -> tuple[list[Process], list[int]]:
         if found is not None:
             parent, started[pid] = found
             families.setdefault(parent, []).append(pid)
-    chosen, ended, waiting = [root], [], list(families.get(root.pid, ()))
+    chosen, ended, waiting = [root], [], families.pop(root.pid, [])
     while waiting:
         pid = waiting.pop(0)
-        waiting += families.get(pid, ())
+        # None twice, though a pid may have been given to another process meanwhile.
+        waiting += families.pop(pid, ())
         held, gone = open_all([pid])
         if held and not _began_at(held[0], started[pid]):
             held, gone = [], [pid]
@@ -78,7 +89,7 @@ def _stat(pid: int) -> tuple[int, int] | None:
     try:
         file = open_file(f"{directory_of(pid)}/stat", os.O_RDONLY)
         return _parse(read_all(file.fd, "stat"))
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # hidepid
         return None
 
 
@@ -95,11 +106,11 @@ def members(path: str) -> tuple[list[Process], list[int]]:
 
 def _directory(path: str) -> str:
     """Return the directory of a cgroup, given as that or by its name in /proc/PID/cgroup."""
-    if os.path.exists(os.path.join(path, _PROCS)):
+    if _is_cgroup(path):
         return path
     for point in mount_points():
         directory = os.path.join(point, path.lstrip("/"))
-        if os.path.exists(os.path.join(directory, _PROCS)):
+        if _is_cgroup(directory):
             return directory
     raise FileNotFoundError(
         errno.ENOENT,
@@ -108,10 +119,24 @@ def _directory(path: str) -> str:
     )
 
 
+def _is_cgroup(path: str) -> bool:
+    """Return whether a path is a cgroup: any directory may have a file of that name."""
+    with IgnoringFileErrors():
+        held = open_file(path, os.O_PATH | os.O_DIRECTORY)
+        return pagecache.file_system(held.fd) in _CGROUP_SYSTEMS and exists(f"{path}/{_PROCS}")
+    return False
+
+
+def _refuse(error: OSError) -> None:
+    """Raise what keeps a cgroup from being listed: what is not seen would be missing silently."""
+    if error.errno not in _NOT_LISTED:
+        raise error
+
+
 def _listed(top: str) -> list[int]:
     """Return the pids in a cgroup and below, sorted."""
     found: set[int] = set()
-    for directory, _, _ in os.walk(top):
+    for directory, _, _ in os.walk(top, onerror=_refuse):
         try:
             with open(os.path.join(directory, _PROCS), "rb") as file:
                 found.update(map(int, file.read().split()))
