@@ -13,10 +13,11 @@ from .opening import Stat, is_tmpfs, pass_over, reopen_quietly
 
 __all__ = ["STACKED", "LocalFiles", "Opened"]
 
-# File systems of the kernel itself, whose files are opened without asking a server.
+# File systems of the kernel itself, whose files are opened without asking a server, and that only
+# root can mount: no stranger can have the device of one given to another file system.
 _LOCAL = frozenset(
     b"ext2 ext3 ext4 xfs btrfs f2fs bcachefs jfs nilfs2 vfat msdos exfat ntfs3 erofs squashfs "
-    b"iso9660 udf ramfs".split()
+    b"iso9660 udf".split()
 )
 # Their files show pages that the file systems below have.
 STACKED = frozenset({0x794C7630, 0xF15F})  # overlayfs, ecryptfs
