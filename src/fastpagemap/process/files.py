@@ -13,11 +13,10 @@ import stat
 from collections.abc import Callable, Iterator
 
 from .._kernel import descriptor
-from .._kernel.descriptor import Descriptor, open_file, open_resolved
-from .._kernel.lines import Lines
+from .._kernel.descriptor import Descriptor, open_resolved
 from ..model.mapping import Mapping
 from .descriptors import Descriptors
-from .mounts import Mounts, parse_mounts
+from .mounts import Mounts, own_mounts, parse_mounts
 from .opening import Stat, is_tmpfs, look, pass_over, reopen
 from .overlay import Layers
 from .process import Process
@@ -25,7 +24,6 @@ from .process import Process
 __all__ = ["Files"]
 
 _IN_MEMORY = descriptor.RESOLVE_IN_ROOT | descriptor.RESOLVE_NO_SYMLINKS | descriptor.RESOLVE_CACHED
-_OWN_TABLE = "/proc/self/mountinfo"
 
 
 class Files:
@@ -40,28 +38,37 @@ class Files:
         self._kernel_tmpfs = kernel_tmpfs
         self._descriptors = Descriptors(process)
         self._modes: dict[tuple[int, int, str], int] = {}
-        self._tmpfs = {kernel_tmpfs: True}
+
+    @functools.cached_property
+    def mounts(self) -> Mounts:
+        """The mounts of the process that is read, and of this one, when it was first asked."""
+        return self.own_mounts | self._their_mounts()
+
+    def mounts_now(self) -> Mounts:
+        """Return the mounts of both processes as they are now."""
+        return self._own_mounts() | self._their_mounts()
 
     @functools.cached_property
     def own_mounts(self) -> Mounts:
-        """The mounts that this process sees."""
+        """The mounts that this process sees, when it was first asked."""
+        return self._own_mounts()
+
+    @staticmethod
+    def _own_mounts() -> Mounts:
         try:
-            return parse_mounts(Lines(open_file(_OWN_TABLE, os.O_RDONLY), _OWN_TABLE))
+            return own_mounts()
         except OSError as error:
             pass_over(error)
             return {}
 
-    @functools.cached_property
-    def mounts(self) -> Mounts:
-        """The mounts of the process that is read, and of this one."""
-        theirs: Mounts = {}
+    def _their_mounts(self) -> Mounts:
         try:
-            theirs = parse_mounts(self.process.lines("mountinfo"))
+            return parse_mounts(self.process.lines("mountinfo"))
         except OSError as error:
             pass_over(error)
         except MemoryError:  # mount points whose paths come to many MiB
             pass
-        return self.own_mounts | theirs
+        return {}
 
     @functools.cached_property
     def _layers(self) -> Layers:
@@ -86,11 +93,11 @@ class Files:
         return any(self._is_tmpfs(file, found) for file, found in self.found(mapping))
 
     def _is_tmpfs(self, file: Descriptor, found: Stat) -> bool:
-        """Return whether a file is on a tmpfs; asked once for each device."""
-        known = self._tmpfs.get(found.device)
-        if known is None:
-            known = self._tmpfs[found.device] = is_tmpfs(file)
-        return known
+        """Return whether a file is on a tmpfs.
+
+        Each is asked: another file system may get the device of one that was unmounted.
+        """
+        return found.device == self._kernel_tmpfs or is_tmpfs(file)
 
     # ---- ways to it ----
 

@@ -9,12 +9,12 @@ from .._kernel import pagecache
 from .._kernel.descriptor import Descriptor
 from ..model.mapping import Mapping
 from .backing import Backings
-from .opening import Stat, is_tmpfs, pass_over, reopen_quietly
+from .mounts import Mounts
+from .opening import Stat, is_btrfs, is_tmpfs, pass_over, reopen_quietly
 
 __all__ = ["STACKED", "LocalFiles", "Opened"]
 
-# File systems of the kernel itself, whose files are opened without asking a server, and that only
-# root can mount: no stranger can have the device of one given to another file system.
+# File systems of the kernel itself, whose files are opened without asking a server.
 _LOCAL = frozenset(
     b"ext2 ext3 ext4 xfs btrfs f2fs bcachefs jfs nilfs2 vfat msdos exfat ntfs3 erofs squashfs "
     b"iso9660 udf".split()
@@ -38,11 +38,14 @@ class LocalFiles:
     def __init__(self, backings: Backings) -> None:
         self._backings = backings
         self._files = backings.files
+        # By the device of a file: whether it is of a file system of the kernel's own.
+        self._local: dict[int, bool] = {}
+        # Files of those that are. As long as one is held, no other file system has its device.
+        self._held: list[Descriptor] = []
 
     def kind(self, mapping: Mapping) -> bytes:
         """Return the type of a mapping's file system as in mountinfo; empty if it is not known."""
-        mounts = self._files.mounts.get(mapping.device, [])
-        return mounts[0].kind if mounts else b""
+        return _kind(self._files.mounts, mapping.device)
 
     def is_local(self, mapping: Mapping) -> bool:
         """Return whether a mapping's file system is one of the kernel's own, or a tmpfs."""
@@ -61,7 +64,7 @@ class LocalFiles:
             # What was found is of the mapping's file system, unless maps shows a layer's.
             if pagecache.file_system(opened.file.fd) not in STACKED:
                 yield opened
-        layer = self._files.layer(mapping, self._is_of_local)
+        layer = self._files.layer(mapping, self._is_sure)
         if layer is not None:
             size = os.fstat(layer.fd).st_size
             yield Opened(layer, False, is_tmpfs(layer), _pages(size))
@@ -69,18 +72,35 @@ class LocalFiles:
     def _may_be_opened(self, file: Descriptor, found: Stat, mapping: Mapping) -> bool:
         if not stat.S_ISREG(found.mode):
             return False
-        local = self.kind(mapping) in _LOCAL or is_tmpfs(file)
-        return local and not self._files.is_leased(mapping, own=True)
+        return self._is_sure(file, found) and not self._files.is_leased(mapping, own=True)
 
-    def _is_of_local(self, file: Descriptor, found: Stat) -> bool:
-        """Return whether a file in an overlay's layer may be opened."""
-        mounts = self._files.own_mounts.get(found.device, [])
-        return is_tmpfs(file) or any(mount.kind in _LOCAL for mount in mounts[:1])
+    def _is_sure(self, file: Descriptor, found: Stat) -> bool:
+        """Return whether a file that is held is on a file system of the kernel's own, or a tmpfs.
+
+        The table of mounts that said so of its device was read before the file was found. Since
+        then its process may have unmounted that, and had the device given to a file system with a
+        server. So the table is read again. btrfs shows devices that are in no table.
+        """
+        if is_tmpfs(file) or is_btrfs(file):
+            return True
+        device = found.device
+        if device not in self._local:
+            self._local[device] = _kind(self._files.mounts, device) in _LOCAL and (
+                _kind(self._files.mounts_now(), device) in _LOCAL
+            )
+            if self._local[device]:
+                self._held.append(file)
+        return self._local[device]
 
     @staticmethod
     def _open(file: Descriptor, size: int) -> Opened:
         opened, quiet = reopen_quietly(file)
         return Opened(opened, quiet, is_tmpfs(file), _pages(size))
+
+
+def _kind(mounts: Mounts, device: int) -> bytes:
+    """Return the type of a device's file system in a table of mounts; empty if it has none."""
+    return mounts[device][0].kind if device in mounts else b""
 
 
 def _pages(size: int) -> int:

@@ -5,7 +5,12 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Mount", "Mounts", "parse_mounts", "unescape"]
+from .._kernel.descriptor import open_file
+from .._kernel.lines import Lines
+
+__all__ = ["Mount", "Mounts", "own_mounts", "parse_mounts", "unescape"]
+
+_OWN_TABLE = "/proc/self/mountinfo"
 
 # The first " - " ends the optional fields: no field before it can have a blank in it.
 _MOUNT = re.compile(
@@ -34,6 +39,11 @@ Mounts = dict[int, list[Mount]]
 def unescape(text: bytes) -> bytes:
     """Decode mountinfo's octal escapes of blanks and backslashes."""
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
+
+
+def own_mounts() -> Mounts:
+    """Return the mounts that this process sees."""
+    return parse_mounts(Lines(open_file(_OWN_TABLE, os.O_RDONLY), _OWN_TABLE))
 
 
 def parse_mounts(texts: Iterable[bytes]) -> Mounts:

@@ -7,10 +7,12 @@ from .._kernel import lookup, pagecache
 from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import tells_of_file
 
-__all__ = ["Stat", "is_tmpfs", "look", "pass_over", "reopen", "reopen_quietly"]
+__all__ = ["Stat", "is_btrfs", "is_tmpfs", "look", "pass_over", "reopen", "reopen_quietly"]
 
 # mm/shmem.c, shmem_encode_fh: inode and generation. No other file system's are so long.
 _TMPFS_HANDLE = (1, 12)
+# fs/btrfs/export.c, FILEID_BTRFS_WITHOUT_PARENT: no other file system has that number.
+_BTRFS_HANDLE = (0x4D, 20)
 
 
 class Stat(NamedTuple):
@@ -43,6 +45,15 @@ def is_tmpfs(file: Descriptor) -> bool:
         return lookup.handle(file.fd) == _TMPFS_HANDLE and (
             pagecache.file_system(file.fd) == pagecache.TMPFS_MAGIC
         )
+    except OSError as error:
+        pass_over(error)
+        return False
+
+
+def is_btrfs(file: Descriptor) -> bool:
+    """Return whether a file is on btrfs for sure: by its handle, which is made in memory."""
+    try:
+        return lookup.handle(file.fd) == _BTRFS_HANDLE
     except OSError as error:
         pass_over(error)
         return False
