@@ -18,6 +18,7 @@ from ..model.errors import UnsupportedError
 from ..process.given_files import open_given
 from ..process.local_files import STACKED, Opened
 from ..process.mappings import mappings, within
+from ..process.leases import Leases
 from ..process.process import Process
 from .usage import usage
 
@@ -47,12 +48,12 @@ class FileCache(NamedTuple):
     swapped: int | None
 
 
-def cache_of(path: str) -> FileCache:
+def cache_of(path: str, leases: Leases | None = None) -> FileCache:
     """Return what of a file is in the page cache. This may wait for the server of its file system.
 
     The cost grows with what is cached, not with the size (cachestat, Linux 6.5). Before, and on
     overlayfs, mincore tells of each page; of a file of more than 16,777,216 pages (64 GiB if they
-    have 4 KiB), of those with data.
+    have 4 KiB), of those with data. `leases` are those of the machine, if they were read before.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def cache_of(path: str) -> FileCache:
     OSError
         The file cannot be opened.
     """
-    opened = open_given(path)
+    opened = open_given(path, leases or Leases())
     about = os.fstat(opened.file.fd)
     magic = pagecache.file_system(opened.file.fd)
     if magic == _HUGETLBFS_MAGIC:

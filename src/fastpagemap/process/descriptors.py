@@ -44,17 +44,17 @@ class Descriptors:
         names = self._group(mapping.path).names
         return names.get(mapping.inode) or names.get(None)
 
-    def is_leased(self, mapping: Mapping, *, own: bool = False) -> bool:
-        """Return whether to open a mapping's file might break a lease of this process.
+    def is_leased(self, path: str, inode: int, *, own: bool = False) -> bool:
+        """Return whether to open a file that this process has open might break a lease of it.
 
         The kernel gives such a lease only on a file that nobody else has open. So its descriptor
-        has the path of the mapping. Not seen is a lease of another process, nor, because to look
+        has the path of its mappings. Not seen is a lease of another process, nor, because to look
         costs more than to answer, one of the process that asks, if `own` does not say so.
         """
         if self._process.pid == os.getpid() and not own:
             return False
-        leased = self._group(mapping.path).leased
-        return mapping.inode in leased or None in leased or len(self._all) >= _MAX_DESCRIPTORS
+        leased = self._group(path).leased
+        return inode in leased or None in leased or len(self.all) >= _MAX_DESCRIPTORS
 
     def _group(self, path: str) -> _Group:
         group = self._groups.get(path)
@@ -65,7 +65,8 @@ class Descriptors:
         return group
 
     @functools.cached_property
-    def _all(self) -> list[str]:
+    def all(self) -> list[str]:
+        """The names of the descriptors, of the first 65,536."""
         directory = self._process.open("fd", os.O_RDONLY | os.O_DIRECTORY)
         with os.scandir(directory.fd) as entries:
             return [entry.name for entry in itertools.islice(entries, _MAX_DESCRIPTORS)]
@@ -74,7 +75,7 @@ class Descriptors:
     def _names(self) -> dict[int, list[str]]:
         """The names of the descriptors, by the hash of the path that each leads to."""
         found: dict[int, list[str]] = {}
-        for name in self._all:
+        for name in self.all:
             try:
                 path = self._process.readlink(f"fd/{name}")
             except OSError as error:  # closed meanwhile, or a path of more than a page

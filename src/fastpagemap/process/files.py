@@ -135,7 +135,7 @@ class Files:
         """Return whether to open a mapping's file might break a lease; see `Descriptors`."""
         # Of the kernel's own tmpfs, only memfds have descriptors, which are needed for a lease.
         leasable = mapping.device != self._kernel_tmpfs or mapping.path.startswith("/memfd:")
-        return leasable and self._descriptors.is_leased(mapping, own=own)
+        return leasable and self._descriptors.is_leased(mapping.path, mapping.inode, own=own)
 
     def layer(
         self, mapping: Mapping, usable: Callable[[Descriptor, Stat], bool]

@@ -8,17 +8,15 @@ from typing import NamedTuple
 
 from .._kernel import descriptor
 from .._kernel.descriptor import Descriptor, open_file, open_resolved
-from .._kernel.lines import Lines, read_all
-from .given_files import leased
-from .mounts import parse_mounts
+from .._kernel.lines import read_all
+from .descriptors import Descriptors
+from .leases import Leases
+from .mounts import own_mounts
 from .opening import Stat, is_tmpfs, look, pass_over, reopen
 from .process import Process
 
 __all__ = ["Found", "Segment", "deleted_files", "segments", "tmpfs_files"]
 
-# More descriptors of one process are not looked at.
-_MAX_DESCRIPTORS = 1 << 16
-_OWN_TABLE = "/proc/self/mountinfo"
 _SEGMENTS = "/proc/sysvipc/shm"
 _INSIDE = descriptor.RESOLVE_NO_XDEV | descriptor.RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
@@ -43,27 +41,32 @@ class Segment(NamedTuple):
 def deleted_files(process: Process) -> Iterator[Found]:
     """Yield the files of shared memory without a path that descriptors of a process hold.
 
-    A memfd has none from the first. What has a path is found on its tmpfs.
+    A memfd has none from the first. What has a path is found on its tmpfs. Each file is yielded
+    once, but those that the process holds a lease on.
     """
-    directory = process.open("fd", os.O_RDONLY | os.O_DIRECTORY)
-    avoided = leased()
-    with os.scandir(directory.fd) as entries:
-        names = [entry.name for entry in itertools.islice(entries, _MAX_DESCRIPTORS)]
-    for name in names:
+    descriptors = Descriptors(process)
+    seen: set[tuple[int, int]] = set()
+    for name in descriptors.all:
         try:
-            path = process.readlink(f"fd/{name}")
-            if path.endswith(b" (deleted)"):
-                yield from _opened(
-                    os.fsdecode(path), process.open(f"fd/{name}", os.O_PATH), avoided
-                )
+            path = os.fsdecode(process.readlink(f"fd/{name}"))
+            if not path.endswith(" (deleted)"):
+                continue
+            file = process.open(f"fd/{name}", os.O_PATH)
+            about = look(file)
+            key = about.device, about.inode
+            if key in seen or not _is_shared_memory(file, about):
+                continue
+            seen.add(key)
+            if not descriptors.is_leased(path, about.inode, own=True):
+                yield Found(path, reopen(file), about)
         except OSError as error:  # closed meanwhile
             pass_over(error)
 
 
 def tmpfs_files(most: int) -> Iterator[Found | None]:
     """Yield the files on each tmpfs that this process sees mounted; None after `most` names."""
-    avoided = leased()
-    table = parse_mounts(Lines(open_file(_OWN_TABLE, os.O_RDONLY), _OWN_TABLE))
+    leases = Leases()
+    table = own_mounts()
     names = 0
     for device, mounts in table.items():
         if mounts[0].kind not in (b"tmpfs", b"devtmpfs"):
@@ -72,7 +75,7 @@ def tmpfs_files(most: int) -> Iterator[Found | None]:
             top = _top(mount.point, device)
             if mount.root != b"/" or top is None:
                 continue
-            for found in _below(top, mount.point, avoided):
+            for found in _below(top, mount.point, leases, most - names):
                 names += 1
                 if names > most:
                     yield None
@@ -91,12 +94,15 @@ def _top(point: bytes, device: int) -> Descriptor | None:
         return None
 
 
-def _below(top: Descriptor, point: bytes, avoided: set[int]) -> Iterator[list[Found]]:
-    """Yield, for each name below a directory and on its mount, the file that it is, if it is."""
+def _below(top: Descriptor, point: bytes, leases: Leases, most: int) -> Iterator[list[Found]]:
+    """Yield, for each name below a directory and on its mount, the file that it is, if it is.
+
+    Of more than `most` names, one more is yielded.
+    """
     waiting = [b"."]
     while waiting:
         where = waiting.pop()
-        for entry in _listed(top, where):
+        for entry in _listed(top, where, most + 1):
             name = os.path.join(where, os.fsencode(entry.name))
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
@@ -104,29 +110,33 @@ def _below(top: Descriptor, point: bytes, avoided: set[int]) -> Iterator[list[Fo
             if entry.is_file(follow_symlinks=False):
                 path = os.fsdecode(os.path.join(point, name.removeprefix(b"./")))
                 try:
-                    found = _opened(path, open_resolved(name, os.O_PATH, _INSIDE, top.fd), avoided)
+                    found = _opened(path, open_resolved(name, os.O_PATH, _INSIDE, top.fd), leases)
                 except OSError as error:  # removed meanwhile, or something is mounted over it
                     pass_over(error)
             yield found
 
 
-def _listed(top: Descriptor, where: bytes) -> list[os.DirEntry[str]]:
+def _listed(top: Descriptor, where: bytes, most: int) -> list[os.DirEntry[str]]:
     for flags in (_DIRECTORY | os.O_NOATIME, _DIRECTORY):  # the first for its owner alone
         try:
             directory = open_resolved(where, flags, _INSIDE, top.fd)
             with os.scandir(directory.fd) as entries:
-                return list(entries)
+                return list(itertools.islice(entries, most))
         except OSError as error:
             pass_over(error)
     return []
 
 
-def _opened(path: str, file: Descriptor, avoided: set[int]) -> list[Found]:
+def _opened(path: str, file: Descriptor, leases: Leases) -> list[Found]:
     """Return a file, opened for reading, if it is one of shared memory without a lease on it."""
     about = look(file)
-    if not stat.S_ISREG(about.mode) or about.inode in avoided or not is_tmpfs(file):
+    if not _is_shared_memory(file, about) or leases.cover(about, path, exact=True):
         return []
     return [Found(path, reopen(file), about)]
+
+
+def _is_shared_memory(file: Descriptor, about: Stat) -> bool:
+    return stat.S_ISREG(about.mode) and is_tmpfs(file)
 
 
 def segments() -> list[Segment]:

@@ -11,7 +11,8 @@ from fastpagemap.cli.collect import reason
 from fastpagemap.cli.options import timeout_option
 from fastpagemap.cli.processes import hides_others, name_of, processes
 from fastpagemap.cli.progress import counted
-from fastpagemap.engine.file_caches import FileCache, cache_of, mapped_by
+from fastpagemap.engine.file_caches import File, FileCache, cache_of, mapped_by
+from fastpagemap.process.leases import Leases
 from fastpagemap.process.process import Process
 from fastpagemap.report import cached_files, unreadable
 from fastpagemap.report.cached_files import CachedFile, User
@@ -61,7 +62,10 @@ def _files(paths: Sequence[str], as_json: bool, timeout: float) -> Iterator[str]
     """Ask, and draw, once `fastpagemap.cli.main` asks for the first line."""
     caches: dict[str, FileCache] = {}
     refused: dict[str, str] = {}
-    answers = asking.each(range(len(paths)), lambda number: cache_of(paths[number]), timeout)
+    leases = Leases()  # read once, by who is asked first
+    answers = asking.each(
+        range(len(paths)), lambda number: cache_of(paths[number], leases), timeout
+    )
     for number, outcome in answers:
         if isinstance(outcome, Exception):
             refused[paths[number]] = reason(outcome)

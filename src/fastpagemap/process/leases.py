@@ -1,0 +1,76 @@
+"""The leases of the machine: to open a file that has one sends its holder a signal."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+
+from .._kernel.descriptor import open_file
+from .._kernel.lines import Lines
+from ..model.errors import UnsupportedError
+from .mounts import own_mounts
+from .opening import Stat, pass_over
+
+__all__ = ["Leases"]
+
+_LOCKS = "/proc/locks"
+# To open a file for reading breaks such a lease, which may end its holder.
+_LEASE = re.compile(
+    rb" (?:LEASE|DELEG) +(?:BREAKING|\S+ +WRITE) .* ([0-9a-f]+):([0-9a-f]+):(\d+) \d+ \S+$",
+    re.MULTILINE,
+)
+# Any user may take many locks. While the kernel lists them nobody else can take one, and it walks
+# those before again for each read: some 80,000 fit.
+_MAX_BYTES = 1 << 22
+
+
+class Leases:
+    """The leases for writing that this pid namespace shows, as they are when first asked for."""
+
+    def cover(self, found: Stat, path: str, *, exact: bool = False) -> bool:
+        """Return whether to open a file for reading would break a lease.
+
+        The kernel shows the device of the file system. Where `found` may have another one, as on
+        btrfs, the inode alone is compared. `exact`: it has that one.
+
+        Raises
+        ------
+        UnsupportedError
+            There are too many locks to look at.
+        """
+        if self._files is None:
+            why = (
+                f"{_LOCKS} has more than {_MAX_BYTES >> 20} MiB: whether a process holds a lease "
+                "on it, which would break if it were opened, is not known"
+            )
+            raise UnsupportedError(errno.EOPNOTSUPP, why, path)
+        if exact or found.device in self._devices:
+            return (found.device, found.inode) in self._files
+        return any(inode == found.inode for _, inode in self._files)
+
+    @functools.cached_property
+    def _files(self) -> frozenset[tuple[int, int]] | None:
+        """Device and inode of each file with such a lease; None if there are too many locks."""
+        files: set[tuple[int, int]] = set()
+        size = 0
+        try:
+            for text in Lines(open_file(_LOCKS, os.O_RDONLY), _LOCKS):
+                for major, minor, inode in _LEASE.findall(text):
+                    files.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
+                size += len(text)
+                if size > _MAX_BYTES:
+                    return None
+        except OSError as error:
+            pass_over(error)
+        return frozenset(files)
+
+    @functools.cached_property
+    def _devices(self) -> frozenset[int]:
+        """The devices of the file systems that this process sees."""
+        try:
+            return frozenset(own_mounts())
+        except OSError as error:
+            pass_over(error)
+            return frozenset()
