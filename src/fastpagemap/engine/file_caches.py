@@ -15,17 +15,28 @@ from .._kernel import pagecache
 from .._kernel.failures import IgnoringFileErrors, tells_of_file
 from ..model.entry import PAGE_SIZE
 from ..model.errors import UnsupportedError
+from ..model.mapping import Mapping
+from ..process.files import Files
 from ..process.given_files import open_given
+from ..process.leases import Leases
 from ..process.local_files import STACKED, Opened
 from ..process.mappings import mappings, within
-from ..process.leases import Leases
 from ..process.process import Process
 from .usage import usage
 
 __all__ = ["File", "FileCache", "cache_of", "mapped_by"]
 
-# A file: its device and inode, as maps shows them.
-File = tuple[int, int]
+
+class File(NamedTuple):
+    """A file: its device and inode as maps shows them, and its device as stat shows it.
+
+    On btrfs, files of several subvolumes may differ in the last one alone.
+    """
+
+    device: int
+    inode: int
+    shown: int
+
 
 _HUGETLBFS_MAGIC = 0x958458F6
 # Pages that are asked about by one mincore.
@@ -73,7 +84,7 @@ def cache_of(path: str, leases: Leases | None = None) -> FileCache:
         pages = _by_mincore(opened, path), None, None
     elif opened.tmpfs:
         swapped = pagecache.evicted(opened.file.fd, path, 0, opened.pages)
-    file = _as_in_maps(opened) or (about.st_dev, about.st_ino)
+    file = File(*(_as_in_maps(opened) or (about.st_dev, about.st_ino)), about.st_dev)
     cached, dirty, writeback, in_swap = map(_bytes, (*pages, swapped))
     size, allocated = about.st_size, about.st_blocks * 512
     return FileCache(file, size, allocated, cached or 0, dirty, writeback, in_swap)
@@ -144,7 +155,7 @@ def _parts(opened: Opened) -> Iterator[tuple[int, int]]:
         yield max(data, 0), at
 
 
-def _as_in_maps(opened: Opened) -> File | None:
+def _as_in_maps(opened: Opened) -> tuple[int, int] | None:
     """Return device and inode of a file as maps shows them: on overlayfs and btrfs, stat differs.
 
     This process maps its first byte to see it. No access is allowed there, and nothing is read.
@@ -162,15 +173,43 @@ def mapped_by(process: Process, files: Collection[File]) -> dict[File, tuple[int
     """Return how much of each file a process maps, and how much of that is present there.
 
     In bytes, and only of those that it maps. What a private mapping has copied is not the file's.
+
+    Raises
+    ------
+    UnsupportedError
+        A mapping may be of one of them, or of a file that maps shows alike.
     """
-    rows = [m for m in mappings(process) if (m.device, m.inode) in files]
+    rows, of = [], []
+    wanted: dict[tuple[int, int], list[File]] = {}
+    for file in files:
+        wanted.setdefault((file.device, file.inode), []).append(file)
+    look = Files(process)
+    for mapping in mappings(process):
+        for file in wanted.get((mapping.device, mapping.inode), ()):
+            if _shows(look, mapping, file):
+                rows.append(mapping)
+                of.append(file)
     found: dict[File, tuple[int, int]] = {}
     if not rows:
         return found
     table = usage(process, rows, ("size", "shared"))
-    sizes = zip(rows, table["size"].tolist(), table["shared"].tolist(), strict=True)
-    for mapping, size, present in sizes:
-        file = mapping.device, mapping.inode
+    sizes = zip(of, table["size"].tolist(), table["shared"].tolist(), strict=True)
+    for file, size, present in sizes:
         before = found.get(file, (0, 0))
         found[file] = before[0] + size, before[1] + present
     return found
+
+
+def _shows(files: Files, mapping: Mapping, file: File) -> bool:
+    """Return whether a mapping with the device and inode of a file is of that file."""
+    if file.shown == file.device:
+        return True
+    shown = files.shown_devices(mapping)
+    if not shown:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            "it may be this file or one of another subvolume: that needs CAP_SYS_ADMIN or "
+            "CAP_CHECKPOINT_RESTORE, a descriptor or a path of it",
+            mapping.path,
+        )
+    return file.shown in shown

@@ -151,6 +151,16 @@ class Files:
         `any_device`: its file system shows another device in stat than in maps, so only the way
         through the mapping is sure.
         """
+        for file, found, through_mapping in self._by_inode(mapping):
+            if through_mapping if any_device else found.device == mapping.device:
+                yield file, found
+
+    def shown_devices(self, mapping: Mapping) -> set[int]:
+        """Return the devices that stat shows of a mapping's file, by each way that works."""
+        return {found.device for _, found, _ in self._by_inode(mapping)}
+
+    def _by_inode(self, mapping: Mapping) -> Iterator[tuple[Descriptor, Stat, bool]]:
+        """Yield what has a mapping's inode, and whether it was found through the mapping."""
         for find_by in (self._by_map_files, self._by_descriptor, self._by_path):
             try:
                 file = find_by(mapping)
@@ -158,11 +168,8 @@ class Files:
             except OSError as error:
                 pass_over(error)
                 continue
-            same = found.device == mapping.device
-            if any_device:
-                same = find_by == self._by_map_files
-            if same and found.inode == mapping.inode:
-                yield file, found
+            if found.inode == mapping.inode:
+                yield file, found, find_by == self._by_map_files
 
     def _by_map_files(self, mapping: Mapping) -> Descriptor:
         """Find the file through the mapping itself (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)."""

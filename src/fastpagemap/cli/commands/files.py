@@ -92,10 +92,10 @@ def _files(paths: Sequence[str], as_json: bool, timeout: float) -> Iterator[str]
 
 def _users(
     caches: dict[str, FileCache], timeout: float
-) -> tuple[dict[tuple[int, int], list[User]], list[Unreadable]]:
+) -> tuple[dict[File, list[User]], list[Unreadable]]:
     """Return who maps each file, and the processes that could not be read."""
     wanted = {cache.file for cache in caches.values()}
-    users: dict[tuple[int, int], list[User]] = {}
+    users: dict[File, list[User]] = {}
     unread: list[Unreadable] = []
     with counted("reading processes", processes()) as pids:
         for pid, outcome in asking.each(pids, lambda pid: mapped_by(Process(pid), wanted), timeout):
