@@ -17,7 +17,7 @@ from ..process.held_files import Found, deleted_files, segments, tmpfs_files
 from ..process.process import Process
 from .frames import locations
 from .shmem_runs import search_runs
-from .swap_places import File, Swapped, count_files, count_locations, swapped_of
+from .swap_places import File, Swapped, by_file, count_files, count_locations, swapped_of
 
 __all__ = ["Counters", "Machine", "NamedFile", "OfProcess", "Unmapped", "counted", "counters"]
 __all__ += ["of_process", "of_tmpfs"]
@@ -142,8 +142,9 @@ def counted(found: Sequence[OfProcess], tmpfs: Iterable[NamedFile]) -> Machine:
         for each in process.held:
             named.setdefault(each.file, (each, process.pid))
     unmapped = []
+    holders = by_file(files)
     for each, pid in named.values():
-        size = _outside(each, [pages for pages in files if each.file in pages])
+        size = _outside(each, list(holders.get(each.file, {}).values()))
         if size:
             unmapped.append(Unmapped(each.path, size, pid))
     unmapped += [
@@ -156,9 +157,9 @@ def counted(found: Sequence[OfProcess], tmpfs: Iterable[NamedFile]) -> Machine:
     )
 
 
-def _outside(named: NamedFile, files: list[dict[File, list[Ranges]]]) -> int:
-    """Return the swapped bytes of a file that none of some processes maps there."""
-    mapped = [{named.file: pages[named.file]} for pages in files]
+def _outside(named: NamedFile, holders: list[list[Ranges]]) -> int:
+    """Return the swapped bytes of a file that none of those who have some of it maps there."""
+    mapped = [{named.file: ranges} for ranges in holders]
     whole = {named.file: [named.ranges]}
     _, inside, _ = count_files(mapped, [])
     _, distinct, _ = count_files([*mapped, whole], [])

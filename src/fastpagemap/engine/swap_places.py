@@ -6,7 +6,7 @@ has a place in its file, which the page tables of those that map it do not show.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -148,15 +148,15 @@ def _page(mapping: Mapping, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np
     return behind // np.uint64(PAGE_SIZE)
 
 
-def mapped_files(process: Process, wanted: Iterable[File]) -> FilePages:
-    """Return which pages of some files a process maps, swapped or not."""
-    found: FilePages = {file: [] for file in wanted}
+def mapped_files(process: Process, wanted: Collection[File]) -> FilePages:
+    """Return which pages of some files a process maps, swapped or not; only of those it maps."""
+    found: FilePages = {}
     for mapping in mappings(process):
-        ranges = found.get(_file(mapping))
-        if ranges is not None:
+        file = _file(mapping)
+        if file in wanted:
             ends = np.array([mapping.start, mapping.end], np.uint64)
             first, end = _page(mapping, ends)
-            ranges.append((np.array([first]), np.array([end])))
+            found.setdefault(file, []).append((np.array([first]), np.array([end])))
     return found
 
 
@@ -190,9 +190,10 @@ def count_files(
     """Do what `count_locations` does, for swapped pages of files."""
     counts = [Count(0, 0, 0)] * len(group)
     distinct = unique = 0
-    for file in {file: None for pages in group for file in pages}:
-        mine = [pages.get(file, []) for pages in group]
-        theirs = [pages.get(file, []) for pages in others]
+    holders_outside = by_file(others)
+    for file, holders_inside in by_file(group).items():
+        mine = list(holders_inside.values())
+        theirs = list(holders_outside.get(file, {}).values())
         # Those of others, too: they may map a part of what is swapped here.
         edges = edges_of(*(edge for each in (*mine, *theirs) for span in each for edge in span))
         sizes = np.diff(edges).astype(np.int64)
@@ -204,13 +205,22 @@ def count_files(
         holders = has.sum(axis=0) + outside
         distinct += int(sizes[has.any(axis=0)].sum())
         unique += int(sizes[has.any(axis=0) & (outside == 0)].sum())
-        for number, own in enumerate(has):
-            mapped = sum(int((end - start).sum()) for start, end in mine[number])
+        for number, own in zip(holders_inside, has, strict=True):
+            mapped = sum(int((end - start).sum()) for start, end in holders_inside[number])
             share = float((sizes[own] / holders[own]).sum())
             alone = int(sizes[own & (holders == 1)].sum())
             before = counts[number]
             counts[number] = Count(before.all + mapped, before.share + share, before.own + alone)
     return counts, distinct, unique
+
+
+def by_file(processes: Sequence[FilePages]) -> dict[File, dict[int, list[Ranges]]]:
+    """Return, for each file, the ranges of those processes that have any of it, by their number."""
+    found: dict[File, dict[int, list[Ranges]]] = {}
+    for number, pages in enumerate(processes):
+        for file, ranges in pages.items():
+            found.setdefault(file, {})[number] = ranges
+    return found
 
 
 def _covers(edges: npt.NDArray[np.uint64], ranges: list[Ranges]) -> npt.NDArray[np.bool_]:
