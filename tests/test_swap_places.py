@@ -1,6 +1,7 @@
 """Places in swap, counted once: by processes of a group and by others, against sets in Python."""
 
 import random
+import time
 from collections import Counter
 
 import numpy as np
@@ -73,3 +74,19 @@ def test_files(seed):
         assert count.all == len(own)
         assert count.share == pytest.approx(sum(1 / holders[page] for page in pages))
         assert count.own == sum(holders[page] == 1 for page in pages)
+
+
+def test_the_cost_of_files_is_that_of_who_holds_them():
+    """Files of many processes cost no more than as many files of one."""
+    ranges = [(np.array([3], np.uint64), np.array([7], np.uint64))]
+    files = [(1, number, "") for number in range(400)]
+
+    def seconds(group):
+        begun = time.process_time()
+        _, distinct, _ = count_files(group, group[1:])
+        assert distinct == 4 * len(files)
+        return time.process_time() - begun
+
+    alone = min(seconds([dict.fromkeys(files, ranges)]) for _ in range(3))
+    spread = min(seconds([{file: ranges} for file in files]) for _ in range(3))
+    assert spread < 4 * alone
