@@ -28,8 +28,9 @@ _NO_SUCH_FILE, _NO_SUCH_CALL = -2, -38
 class Server:
     """Answers for one file of a size; with `backing`, it is that file that is mapped."""
 
-    def __init__(self, device, counter, size, backing=None):
+    def __init__(self, device, counter, size, backing=None, inode=2):
         self.device, self.counter, self.size, self.backing = device, counter, size, backing
+        self.inode = inode
 
     def serve(self):
         """Answer until the file system is gone."""
@@ -74,7 +75,10 @@ class Server:
     def attributes(self, node):
         """Return struct fuse_attr."""
         mode, size = (0o40755, 0) if node == 1 else (0o100666, self.size)
-        return struct.pack("<QQQQQQ10I", node, size, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+        inode = 1 if node == 1 else self.inode
+        return struct.pack(
+            "<QQQQQQ10I", inode, size, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0
+        )
 
 
 def of_this_group(pid):
@@ -98,8 +102,11 @@ class Mounted:
 
 
 @contextlib.contextmanager
-def mounted(size=1 << 16, backing=None, place=None):
-    """Mount a new one for a while, in a new directory or at a place."""
+def mounted(size=1 << 16, backing=None, place=None, inode=2, disk=None):
+    """Mount a new one for a while, in a new directory or at a place.
+
+    Its file has an inode; with `disk`, the file system has the device of that disk.
+    """
     try:
         device = os.open("/dev/fuse", os.O_RDWR)
     except OSError as error:
@@ -112,7 +119,8 @@ def mounted(size=1 << 16, backing=None, place=None):
             stack.callback(os.rmdir, directory)
         target = directory.encode()
         try:
-            linux.call("mount", b"fastpagemap", target, b"fuse", 0, options.encode())
+            kind, source = (b"fuseblk", disk.encode()) if disk else (b"fuse", b"fastpagemap")
+            linux.call("mount", source, target, kind, 0, options.encode())
         except OSError as error:
             os.close(device)
             raise refusal(error, "FUSE") from error
@@ -121,7 +129,7 @@ def mounted(size=1 << 16, backing=None, place=None):
         if pid == 0:
             try:
                 linux.die_with_parent()
-                Server(device, counter, size, backing).serve()
+                Server(device, counter, size, backing, inode).serve()
             finally:
                 os._exit(0)
         os.close(device)

@@ -1,0 +1,61 @@
+"""Disks that are files, and file systems on them (root)."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+
+import backed
+import linux
+from needs import Absent, need, refusal
+
+SIZE = 512 << 20  # sparse; xfs wants no less than 300 MiB
+
+
+@contextlib.contextmanager
+def formatted(kind):
+    """A disk with a new file system of a kind on it: its path."""
+    for program in (f"mkfs.{kind}", "losetup"):
+        need(shutil.which(program), program, Absent)
+    need(os.path.exists("/dev/loop-control"), "loop devices", Absent)
+    with tempfile.NamedTemporaryFile(dir=backed.disk_directory()) as file:
+        file.truncate(SIZE)
+        subprocess.run([f"mkfs.{kind}", "-q", file.name], check=True, stdout=subprocess.DEVNULL)
+        command = ["losetup", "--find", "--show", file.name]
+        disk = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            yield disk
+        finally:
+            subprocess.run(["losetup", "--detach", disk], check=True)
+
+
+@contextlib.contextmanager
+def mounted(disk, kind, directory):
+    """Mount a disk for a while; nothing of it may be in use at the end."""
+    try:
+        linux.call("mount", disk.encode(), directory.encode(), kind.encode(), 0, None)
+    except OSError as error:
+        raise refusal(error, f"to mount {kind}") from error
+    need(True, f"root (to mount {kind})")
+    try:
+        yield
+    finally:
+        linux.call("umount2", directory.encode(), 0)
+
+
+@contextlib.contextmanager
+def subvolumes(*names):
+    """A btrfs with subvolumes: its directory."""
+    need(shutil.which("btrfs"), "btrfs-progs", Absent)
+    with (
+        formatted("btrfs") as disk,
+        tempfile.TemporaryDirectory(prefix="fastpagemap-") as directory,
+        mounted(disk, "btrfs", directory),
+    ):
+        os.chmod(directory, 0o755)
+        for name in names:
+            subprocess.run(
+                ["btrfs", "-q", "subvolume", "create", os.path.join(directory, name)], check=True
+            )
+        yield directory
