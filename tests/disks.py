@@ -32,7 +32,7 @@ def formatted(kind):
 
 @contextlib.contextmanager
 def mounted(disk, kind, directory):
-    """Mount a disk for a while; nothing of it may be in use at the end."""
+    """Mount a disk for a while; what is mapped of it lives on."""
     try:
         linux.call("mount", disk.encode(), directory.encode(), kind.encode(), 0, None)
     except OSError as error:
@@ -41,7 +41,7 @@ def mounted(disk, kind, directory):
     try:
         yield
     finally:
-        linux.call("umount2", directory.encode(), 0)
+        linux.call("umount2", directory.encode(), linux.MNT_DETACH)
 
 
 @contextlib.contextmanager

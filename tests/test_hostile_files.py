@@ -1,9 +1,7 @@
 """Files that a process chose to mislead, hold up or use who looks at it (root)."""
 
 import contextlib
-import fcntl
 import os
-import signal
 
 import pytest
 
@@ -11,6 +9,7 @@ import backed
 import fastpagemap as fpm
 import fuse
 import linux
+import locks
 import runas
 import sharing
 from compare import Said, ask, honest
@@ -169,17 +168,9 @@ def shown_to_all():
 
 
 def leased(made):
-    """Bring shared memory into some known states, and take a lease on its file.
-
-    The kernel gives none on a memfd, but to who opens it again.
-    """
+    """Bring shared memory into some known states, and take a lease on its file."""
     paint(made, MIXED)
-    signal.signal(signal.SIGIO, signal.SIG_DFL)  # ends a process
-    try:
-        fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    except BlockingIOError:
-        fd = os.open(f"/proc/self/fd/{made.fd}", os.O_RDWR)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    locks.lease(made.fd)
     return made.start, made.end
 
 
