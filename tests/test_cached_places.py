@@ -25,6 +25,7 @@ from sharer import Sharer
 pytestmark = pytest.mark.root
 
 PAGES = 16
+_MS_BIND = 0x1000
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
 
@@ -71,6 +72,28 @@ def test_files_of_two_subvolumes():
             with fpm.PageMap(pid) as pm:
                 said = [pm.cached(made.start, made.end).tolist() for made in (first, second)]
                 assert said == truths
+
+
+def test_a_subvolume_mounted_over_another():
+    """Then its files may have one path as well."""
+    with disks.subvolumes("a", "b") as directory, contextlib.ExitStack() as stack:
+        place = os.path.join(directory, "place")
+        os.mkdir(place)
+        made = []
+        for name in "ab":
+            source = os.path.join(directory, name)
+            linux.call("mount", source.encode(), place.encode(), None, _MS_BIND, None)
+            stack.callback(linux.call, "umount2", place.encode(), linux.MNT_DETACH)
+            fd = opened(file_in(place))
+            made.append(stack.enter_context(backed.mapped(fd, PAGES)))
+        os.posix_fadvise(made[0].fd, 0, 0, os.POSIX_FADV_RANDOM)
+        os.posix_fadvise(made[0].fd, 0, 8 * PAGE, os.POSIX_FADV_DONTNEED)
+        rows = [row_of(Process(), each) for each in made]
+        assert rows[0][4:] == rows[1][4:]
+        cached = [sum(in_core(each)) * PAGE for each in made]
+        assert cached[0] != cached[1]
+        with fpm.PageMap() as pm:
+            assert pm.usage(rows, fields=["cached"])["cached"].tolist() == cached
 
 
 def test_a_file_of_fuse_in_place_of_one_on_btrfs():

@@ -170,8 +170,9 @@ class _Caches:
         return total, 0, 0
 
     def _opened(self, mapping: Mapping) -> Iterator[Opened]:
-        if self._last is not None and self._last[0] == _key(mapping):
-            yield self._last[1]
+        last = None if self._local.has_subvolumes(mapping) else self._last
+        if last is not None and last[0] == _key(mapping):
+            yield last[1]
         yield from self._local.opened(mapping)
 
     def _unsupported(self, mapping: Mapping, why: list[OSError]) -> UnsupportedError:

@@ -47,13 +47,22 @@ class LocalFiles:
         """Return the type of a mapping's file system as in mountinfo; empty if it is not known."""
         return _kind(self._files.mounts, mapping.device)
 
+    def has_subvolumes(self, mapping: Mapping) -> bool:
+        """Return whether another file of the file system may look the same in maps.
+
+        Files of two subvolumes may have one inode; and one path, where one is mounted over the
+        other.
+        """
+        return self.kind(mapping) == b"btrfs"
+
     def is_local(self, mapping: Mapping) -> bool:
         """Return whether a mapping's file system is one of the kernel's own, or a tmpfs."""
         return self.kind(mapping) in _LOCAL or self._backings.is_shmem(mapping) is True
 
     def opened(self, mapping: Mapping) -> Iterator[Opened]:
         """Yield a mapping's file, opened in each way that works."""
-        for file, found in self._files.found(mapping, any_device=self.kind(mapping) == b"btrfs"):
+        any_device = self.has_subvolumes(mapping)
+        for file, found in self._files.found(mapping, any_device=any_device):
             try:
                 if not self._may_be_opened(file, found, mapping):
                     continue
