@@ -13,21 +13,27 @@ from needs import Absent, need, refusal
 SIZE = 512 << 20  # sparse; xfs wants no less than 300 MiB
 
 
+def program(name):
+    """The path of a program, also of one for administrators alone."""
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    need(found, name, Absent)
+    return found
+
+
 @contextlib.contextmanager
 def formatted(kind):
     """A disk with a new file system of a kind on it: its path."""
-    for program in (f"mkfs.{kind}", "losetup"):
-        need(shutil.which(program), program, Absent)
+    mkfs, losetup = program(f"mkfs.{kind}"), program("losetup")
     need(os.path.exists("/dev/loop-control"), "loop devices", Absent)
     with tempfile.NamedTemporaryFile(dir=backed.disk_directory()) as file:
         file.truncate(SIZE)
-        subprocess.run([f"mkfs.{kind}", "-q", file.name], check=True, stdout=subprocess.DEVNULL)
-        command = ["losetup", "--find", "--show", file.name]
+        subprocess.run([mkfs, "-q", file.name], check=True, stdout=subprocess.DEVNULL)
+        command = [losetup, "--find", "--show", file.name]
         disk = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
         try:
             yield disk
         finally:
-            subprocess.run(["losetup", "--detach", disk], check=True)
+            subprocess.run([losetup, "--detach", disk], check=True)
 
 
 @contextlib.contextmanager
@@ -47,7 +53,7 @@ def mounted(disk, kind, directory):
 @contextlib.contextmanager
 def subvolumes(*names):
     """A btrfs with subvolumes: its directory."""
-    need(shutil.which("btrfs"), "btrfs-progs", Absent)
+    btrfs = program("btrfs")
     with (
         formatted("btrfs") as disk,
         tempfile.TemporaryDirectory(prefix="fastpagemap-") as directory,
@@ -56,6 +62,6 @@ def subvolumes(*names):
         os.chmod(directory, 0o755)
         for name in names:
             subprocess.run(
-                ["btrfs", "-q", "subvolume", "create", os.path.join(directory, name)], check=True
+                [btrfs, "-q", "subvolume", "create", os.path.join(directory, name)], check=True
             )
         yield directory

@@ -15,6 +15,7 @@ from fastpagemap.engine.file_caches import cache_of
 from fastpagemap.process.held_files import deleted_files, tmpfs_files
 from fastpagemap.process.leases import Leases
 from fastpagemap.process.process import Process
+from features import has_cachestat
 from linux import PAGE
 from needs import Absent, need
 from sharer import Sharer
@@ -43,6 +44,7 @@ def refused(path, leases, reason):
 
 
 def test_a_lease_of_a_file_hides_no_other_of_its_inode():
+    need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
     with contextlib.ExitStack() as stack:
         directories = [stack.enter_context(backed.mounted("tmpfs")) for _ in range(2)]
         first, second = map(file_in, directories)
@@ -71,6 +73,7 @@ def test_a_lease_on_btrfs():
 
 def test_more_locks_than_are_looked_at():
     """Then it is not known of a file whether it has a lease; to find that out takes a while."""
+    need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
     with backed.mounted("tmpfs") as directory:
         path = file_in(directory)
 
