@@ -208,8 +208,9 @@ def _shows(files: Files, mapping: Mapping, file: File) -> bool:
     if not shown:
         raise UnsupportedError(
             errno.EOPNOTSUPP,
-            "it may be this file or one of another subvolume: that needs CAP_SYS_ADMIN or "
-            "CAP_CHECKPOINT_RESTORE, a descriptor or a path of it",
+            "maps may show this file and another one alike (of two subvolumes): to tell which of "
+            "them is mapped needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE, or a descriptor or a "
+            "path of it",
             mapping.path,
         )
     return file.shown in shown
