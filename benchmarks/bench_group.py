@@ -5,6 +5,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from bench_layouts import ANYTHING
 from lab import (
     CHUNK,
     GIB,
+    KIB,
     MIB,
     PAGE,
     Floor,
@@ -20,6 +22,7 @@ from lab import (
     Rows,
     Scale,
     Timer,
+    Work,
     affordable,
     library,
     medians,
@@ -95,11 +98,11 @@ def shared(scale: Scale) -> list[Result]:
             },
             scale.rounds,
         )
-        added = table_bytes(pids)
+        added = peak_bytes(group.total)
         frames = int(group.total()["union"]) // PAGE
     title = f"{PROCESSES} processes that share {readable(size)}"
     report(title, cost, cost[FLOOR], PROCESSES * size // PAGE)
-    print(f"  the table of {frames:,} distinct frames: {added / frames:.1f} bytes each")
+    print(f"  to count {frames:,} distinct frames takes {added / frames:.1f} bytes each, at most")
     return [
         Result(title, "Group.total", FLOOR, cost["Group.total"] / cost[FLOOR], OF_FLOOR),
         Result(title, "Group.usage", FLOOR, cost["Group.usage"] / cost[FLOOR], ANYTHING),
@@ -107,17 +110,20 @@ def shared(scale: Scale) -> list[Result]:
     ]
 
 
-def table_bytes(pids: list[int]) -> int:
-    """Return how large the table of the frames of some processes is."""
-    from fastpagemap._kernel.frame_table import FrameTable
-    from fastpagemap.engine.frames import gather
-    from fastpagemap.process.process import Process
+def peak_bytes(work: Work) -> int:
+    """Return how much more memory this process needs while it works than before."""
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
 
-    frames = FrameTable()
-    for pid in pids:
-        frames.add(gather(Process(pid)).frames)
-    size: int = frames.size
-    return size
+
+def _status(name: str) -> int:
+    """Return a size in this process's status, in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition(f"{name}:")[2].split()[0]) * KIB
 
 
 def counts_of(pfns: np.ndarray) -> Timer:

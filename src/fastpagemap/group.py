@@ -14,18 +14,19 @@ from numpy.lib.recfunctions import repack_fields
 from ._kernel.descriptor import Descriptor
 from ._kernel.frame_table import FrameTable
 from .engine.frames import (
-    COUNTS_PATH,
+    Gathered,
+    counted,
     gather,
     mapped_sets,
     overlaps,
     sharers,
     sums_of,
+    totals_of,
 )
 from .engine.physical import hidden
 from .engine.shares import sums_of_smaps
 from .engine.swap_places import Swapped, count_swapped, swapped_of
 from .engine.usage import usage
-from .model.entry import PAGE_SIZE
 from .model.errors import UnsupportedError
 from .model.span import checked
 from .process.capabilities import sees_pfns
@@ -213,18 +214,18 @@ class Group:
             return _table(_SMAPS_ROW, [row for _, row in self._ask(_without_frames)])
 
         def ask(process: Process) -> tuple[tuple[int, int, int], Swapped]:
-            found = gather(process, swapped=True)
-            return sums_of(found, counts.fd), swapped_of(process, found.locations)
+            sums, locations = sums_of(process, counts.fd)
+            return sums, swapped_of(process, locations)
 
         answers = self._ask(ask)
-        counted = count_swapped(
+        swapped = count_swapped(
             [swap for _, (_, swap) in answers], [p for p, _ in answers], self._skipped
         )
         rows = [
             (process.pid, *sums, *swap)
-            for (process, (sums, _)), swap in zip(answers, counted.rows, strict=True)
+            for (process, (sums, _)), swap in zip(answers, swapped.rows, strict=True)
         ]
-        return _table(_ROW, rows, () if counted.complete else ("swapped_pss", "swapped_uss"))
+        return _table(_ROW, rows, () if swapped.complete else ("swapped_pss", "swapped_uss"))
 
     def total(self) -> np.void:
         """Return how much memory the processes have together, each page counted once.
@@ -246,29 +247,22 @@ class Group:
             rows = [row for _, row in self._ask(_without_frames)]
             sums = _table(_SMAPS_ROW, rows)
             return _total(_SMAPS_TOTAL, tuple(int(sums[name].sum()) for name in _SMAPS_TOTAL))
-        table = FrameTable()
+        answers: list[tuple[Process, tuple[Gathered, Swapped]]] = []
 
-        def ask(process: Process) -> tuple[int, Swapped]:
-            found = gather(process, swapped=True)
-            swap = swapped_of(process, found.locations)
-            table.add(found.frames)
-            return int(found.alone.sum()), swap
+        def gather_all(table: FrameTable) -> list[Gathered]:
+            def ask(process: Process) -> tuple[Gathered, Swapped]:
+                found = gather(process, swapped=True, table=table)
+                return found, swapped_of(process, found.locations)
 
-        answers = self._ask(ask)
-        table.read(counts.fd, COUNTS_PATH)
-        frames, pages, unique, changed, share = table.totals()
-        alone = sum(found for _, (found, _) in answers)
+            answers[:] = self._ask(ask)
+            return [found for _, (found, _) in answers]
+
+        table, gathered = counted(gather_all)
+        *sizes, changed = totals_of(table, gathered, counts.fd)
         swap = count_swapped(
             [found for _, (_, found) in answers], [p for p, _ in answers], self._skipped
         )
-        row = (
-            (pages + alone) * PAGE_SIZE,
-            share + alone * PAGE_SIZE,
-            (frames + alone) * PAGE_SIZE,
-            (unique + alone) * PAGE_SIZE,
-            *swap.total,
-            changed * PAGE_SIZE,
-        )
+        row = *sizes, *swap.total, changed
         return _total(_TOTAL, row, () if swap.complete else ("swapped_unique",))
 
     def sharers(self, process: Any, start: int, end: int) -> npt.NDArray[np.uint16]:

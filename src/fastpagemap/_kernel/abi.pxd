@@ -29,6 +29,8 @@ cdef extern from "<sys/mman.h>" nogil:
     void *MAP_FAILED
     void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
     int munmap(void *address, size_t size)
+    enum: MREMAP_MAYMOVE
+    void *mremap(void *address, size_t old_size, size_t new_size, int flags, ...)
     int mincore(void *address, size_t size, unsigned char *vector)
     enum: MS_ASYNC
     int msync(void *address, size_t size, int flags)

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint16_t, uint64_t
 
+from fastpagemap._kernel.frame_blocks cimport table_t
+
 # A growing array.
 ctypedef struct numbers_t:
     uint64_t *numbers
@@ -12,6 +14,9 @@ ctypedef struct numbers_t:
 # Which frames are collected: of the pages that are PRESENT and not exactly `spared` in `bits`.
 ctypedef struct frames_t:
     numbers_t found
+    table_t *table          # where they are counted instead, if there is one
+    uint64_t *kept          # how many frames there were, to be added to
+    uint64_t seen           # 0 as long as the kernel has told no frame number
     uint16_t bits
     uint16_t spared
 

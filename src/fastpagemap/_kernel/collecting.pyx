@@ -6,6 +6,7 @@ from libc.stdlib cimport realloc
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.decoding cimport PRESENT, SWAPPED
+from fastpagemap._kernel.frame_blocks cimport add_frames
 
 cdef enum:
     # Numbers that a growing array begins with.
@@ -30,6 +31,20 @@ cdef int reserve(numbers_t *found, size_t more) noexcept nogil:
     return 0
 
 
+cdef int keep(frames_t *frames, size_t count) noexcept nogil:
+    """Keep frame numbers that were appended to those found, or count them."""
+    cdef uint64_t *numbers = frames.found.numbers + frames.found.count
+    cdef size_t i
+    frames.kept[0] += count
+    if not frames.seen:
+        for i in range(count):
+            frames.seen |= numbers[i]
+    if frames.table is not NULL:
+        return add_frames(frames.table, numbers, count)
+    frames.found.count += count
+    return 0
+
+
 cdef int collect_frames(frames_t *frames, const uint64_t *entries, const uint16_t *states,
                         size_t count) noexcept nogil:
     cdef uint16_t bits = frames.bits, spared = frames.spared
@@ -42,8 +57,7 @@ cdef int collect_frames(frames_t *frames, const uint64_t *entries, const uint16_
     for i in range(count):
         numbers[at] = entries[i] & NUMBER
         at += (states[i] & PRESENT) & ((states[i] & bits) != spared)
-    frames.found.count += at
-    return 0
+    return keep(frames, at)
 
 
 cdef int collect_swapped(numbers_t *locations, const uint64_t *entries, const uint16_t *states,
@@ -72,5 +86,4 @@ cdef int collect_huge(frames_t *frames, uint64_t entry, uint16_t state,
     numbers = frames.found.numbers + frames.found.count
     for i in range(pages):
         numbers[i] = first + i
-    frames.found.count += pages
-    return 0
+    return keep(frames, pages)

@@ -1,43 +1,27 @@
-"""A table of frames: how often some processes map each, and how often all processes do.
-
-It has a row for each frame seen, in blocks of neighbouring frames that a hash table finds. So its
-size follows what is mapped, not how much RAM there is.
-"""
+"""A table of frames: how often some processes map each, and how often all processes do."""
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, ENOMEM, errno
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, qsort, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
+from fastpagemap._kernel.frame_blocks cimport (BLOCK_FRAMES, add_frames, block_t, find_block,
+                                               free_table, index_blocks, sort_blocks, table_bytes,
+                                               table_t)
 
 from .failures import failure
 
 cdef enum:
-    BLOCK_FRAMES = 4
-    FIRST_BLOCKS = 256
-    # Reading the counts of so many frames in between costs less than another read.
-    MAX_GAP_FRAMES = 8
-    MAX_READ_FRAMES = 8192
-    # Frames to look at between two checks for a signal.
-    SLICE_FRAMES = 1 << 20
+    # Reading the counts of so many blocks in between costs less than another read.
+    MAX_GAP_BLOCKS = 2
+    MAX_READ_BLOCKS = 2048
+    # Frames to add, and blocks to read, between two checks for a signal.
+    SLICE_FRAMES = 1 << 17
+    SLICE_BLOCKS = 1 << 14
     # Bits of a share of a byte: sums of a page divided by its count are rounded down below these.
     SHARE_BITS = 16
-
-ctypedef struct block_t:
-    uint64_t number                 # of its first frame, in blocks
-    uint32_t[BLOCK_FRAMES] own      # how often the processes that were added map each frame
-    uint32_t[BLOCK_FRAMES] all      # how often all processes do; 0 until it is read
-
-ctypedef struct table_t:
-    block_t *blocks
-    size_t count
-    size_t capacity
-    size_t checked                  # the capacity that is known to fit into free memory
-    uint32_t *slots                 # a hash table: the number of a block, plus 1
-    size_t slots_mask
 
 ctypedef struct totals_t:
     uint64_t frames                 # that any process maps
@@ -50,110 +34,17 @@ ctypedef struct totals_t:
 cdef uint64_t PAGE_SHARE = <uint64_t> abi.sysconf(abi._SC_PAGESIZE) << SHARE_BITS
 
 
-# ---- blocks ------------------------------------------------------------------------------------
-
-cdef inline size_t hash_of(uint64_t number) noexcept nogil:
-    return (number * <uint64_t> 0x9E3779B97F4A7C15) >> 32
-
-
-cdef void insert(table_t *table, size_t index) noexcept nogil:
-    cdef size_t slot = hash_of(table.blocks[index].number) & table.slots_mask
-    while table.slots[slot]:
-        slot = (slot + 1) & table.slots_mask
-    table.slots[slot] = index + 1
-
-
-cdef int grow_slots(table_t *table, size_t capacity) noexcept nogil:
-    """Make room in the hash table for as many blocks, with a third of it to spare."""
-    cdef size_t size = table.slots_mask + 1, index
-    cdef uint32_t *slots
-    if table.slots is not NULL and size >= capacity + capacity // 2:
-        return 0
-    while size < capacity + capacity // 2:
-        size *= 2
-    slots = <uint32_t *> calloc(size, sizeof(uint32_t))
-    if slots is NULL:
-        return -ENOMEM
-    free(table.slots)
-    table.slots = slots
-    table.slots_mask = size - 1
-    for index in range(table.count):
-        insert(table, index)
-    return 0
-
-
-cdef int grow(table_t *table) noexcept nogil:
-    """Make room for more blocks: few, because memory is what is short if there are many."""
-    cdef size_t capacity = table.capacity + table.capacity // 4 + FIRST_BLOCKS
-    cdef void *blocks
-    if capacity >> 31:
-        return -ENOMEM
-    blocks = realloc(table.blocks, capacity * sizeof(block_t))
-    if blocks is NULL:
-        return -ENOMEM
-    table.blocks = <block_t *> blocks
-    if grow_slots(table, capacity) < 0:
-        return -ENOMEM
-    table.capacity = capacity
-    return 0
-
-
-cdef block_t *find(const table_t *table, uint64_t number) noexcept nogil:
-    cdef size_t slot = hash_of(number) & table.slots_mask
-    while table.slots is not NULL and table.slots[slot]:
-        if table.blocks[table.slots[slot] - 1].number == number:
-            return &table.blocks[table.slots[slot] - 1]
-        slot = (slot + 1) & table.slots_mask
-    return NULL
-
-
-cdef block_t *find_or_add(table_t *table, uint64_t number) noexcept nogil:
-    cdef block_t *block = find(table, number)
-    if block is not NULL:
-        return block
-    if table.count == table.capacity and grow(table) < 0:
-        return NULL
-    block = &table.blocks[table.count]
-    memset(block, 0, sizeof(block_t))
-    block.number = number
-    insert(table, table.count)
-    table.count += 1
-    return block
-
-
-cdef int add(table_t *table, const uint64_t *frames, size_t count) noexcept nogil:
-    cdef block_t *block = NULL
-    cdef uint64_t number
-    cdef size_t i
-    for i in range(count):
-        number = frames[i] // BLOCK_FRAMES
-        if block is NULL or block.number != number:
-            # Processes that share memory mostly map its frames in the same order.
-            if block is not NULL and block + 1 < table.blocks + table.count \
-                    and block[1].number == number:
-                block += 1
-            else:
-                block = find_or_add(table, number)
-            if block is NULL:
-                return -ENOMEM
-        block.own[frames[i] % BLOCK_FRAMES] += 1
-    return 0
-
-
 # ---- the counts of all processes ---------------------------------------------------------------
 
-cdef int by_number(const void *first, const void *second) noexcept nogil:
-    cdef uint64_t one = (<const block_t *> first).number, other = (<const block_t *> second).number
-    return (one > other) - (one < other)
-
-
-cdef void sort_blocks(table_t *table) noexcept nogil:
-    """Sort the blocks, so that frames that lie close together are read together."""
-    cdef size_t index
-    qsort(table.blocks, table.count, sizeof(block_t), by_number)
-    memset(table.slots, 0, (table.slots_mask + 1) * sizeof(uint32_t))
-    for index in range(table.count):
-        insert(table, index)
+cdef void add_to_totals(totals_t *totals, uint32_t own, uint64_t all) noexcept nogil:
+    # Nobody maps the zero page, as the kernel counts.
+    if not all:
+        return
+    totals.frames += 1
+    totals.pages += own
+    totals.unique += own >= all
+    totals.changed += own > all
+    totals.share += PAGE_SHARE // all * own if own < all else PAGE_SHARE
 
 
 cdef ssize_t read_counts(int fd, uint64_t first, size_t count, uint64_t *counts) noexcept nogil:
@@ -172,77 +63,66 @@ cdef ssize_t read_counts(int fd, uint64_t first, size_t count, uint64_t *counts)
     return count
 
 
-cdef ssize_t read_run(int fd, table_t *table, size_t index, uint64_t first,
-                      uint64_t end) noexcept nogil:
-    """Read the counts of a run of frames that begins in a block."""
-    cdef uint64_t[MAX_READ_FRAMES] counts
-    cdef uint64_t frame
-    cdef block_t *block
-    cdef ssize_t got = read_counts(fd, first, end - first, counts)
+cdef size_t run_end(const table_t *table, size_t first) noexcept nogil:
+    """Return where the run of blocks ends that are read together with a block."""
+    cdef const block_t *blocks = table.blocks
+    cdef size_t index = first + 1
+    while (index < table.count
+            and blocks[index].number - blocks[index - 1].number <= MAX_GAP_BLOCKS + 1
+            and blocks[index].number - blocks[first].number < MAX_READ_BLOCKS):
+        index += 1
+    return index
+
+
+cdef ssize_t read_run(int fd, const table_t *table, size_t index, size_t end, uint32_t *found,
+                      totals_t *totals) noexcept nogil:
+    """Read the counts of a run of blocks: keep them, or add them to the totals."""
+    cdef uint64_t[MAX_READ_BLOCKS * BLOCK_FRAMES] counts
+    cdef const block_t *block = &table.blocks[index]
+    cdef const block_t *final = &table.blocks[end - 1]
+    cdef uint64_t first = block.number * BLOCK_FRAMES, last = final.number * BLOCK_FRAMES, frame
+    cdef ssize_t got
+    cdef int i
+    while not block.own[first % BLOCK_FRAMES]:
+        first += 1
+    last += BLOCK_FRAMES - 1
+    while not final.own[last % BLOCK_FRAMES]:
+        last -= 1
+    got = read_counts(fd, first, last + 1 - first, counts)
     if got < 0:
         return got
-    for frame in range(first, end):
-        if frame // BLOCK_FRAMES != table.blocks[index].number:
-            # In a gap the next block has not begun.
-            if table.blocks[index + 1].number > frame // BLOCK_FRAMES:
-                continue
-            index += 1
+    for index in range(index, end):
         block = &table.blocks[index]
-        block.all[frame % BLOCK_FRAMES] = min(counts[frame - first], <uint64_t> 0xFFFFFFFF)
+        for i in range(BLOCK_FRAMES):
+            if not block.own[i]:
+                continue
+            frame = block.number * BLOCK_FRAMES + i
+            if found is NULL:
+                add_to_totals(totals, block.own[i], counts[frame - first])
+            else:
+                found[index * BLOCK_FRAMES + i] = min(counts[frame - first],
+                                                      <uint64_t> 0xFFFFFFFF)
     return got
 
 
-cdef ssize_t read_blocks(int fd, table_t *table, size_t *done) noexcept nogil:
-    """Read the counts of the frames of sorted blocks, for TIME_SLICE_NS or to their end."""
-    cdef uint64_t began = now(), first = 0, end = 0, frame
-    cdef size_t index, of_first = 0
-    cdef int i
+cdef ssize_t read_blocks(int fd, const table_t *table, size_t *done, uint32_t *found,
+                         totals_t *totals) noexcept nogil:
+    """Read the counts of SLICE_BLOCKS of the sorted blocks, or some more, or to their end."""
+    cdef size_t end, stop = min(table.count, done[0] + SLICE_BLOCKS)
     cdef ssize_t got
-    for index in range(done[0], table.count):
-        for i in range(BLOCK_FRAMES):
-            if not table.blocks[index].own[i]:
-                continue
-            frame = table.blocks[index].number * BLOCK_FRAMES + i
-            if first < end and (frame - end > MAX_GAP_FRAMES
-                                or frame - first >= MAX_READ_FRAMES):
-                got = read_run(fd, table, of_first, first, end)
-                if got < 0:
-                    return got
-                first = end = 0
-            if first == end:
-                first, of_first = frame, index
-            end = frame + 1
-        done[0] = index + 1
-        if now() - began > TIME_SLICE_NS:
-            break
-    if first < end:
-        return read_run(fd, table, of_first, first, end)
+    while done[0] < stop:
+        end = run_end(table, done[0])
+        got = read_run(fd, table, done[0], end, found, totals)
+        if got < 0:
+            return got
+        done[0] = end
     return 0
 
 
 # ---- sums --------------------------------------------------------------------------------------
 
-cdef void sum_blocks(const table_t *table, totals_t *totals) noexcept nogil:
-    cdef const block_t *block
-    cdef uint32_t own, all
-    cdef size_t index
-    cdef int i
-    for index in range(table.count):
-        block = &table.blocks[index]
-        for i in range(BLOCK_FRAMES):
-            own, all = block.own[i], block.all[i]
-            # Nobody maps the zero page, as the kernel counts.
-            if not own or not all:
-                continue
-            totals.frames += 1
-            totals.pages += own
-            totals.unique += own >= all
-            totals.changed += own > all
-            totals.share += PAGE_SHARE // all * own if own < all else PAGE_SHARE
-
-
-cdef void sum_pages(const table_t *table, const uint64_t *frames, size_t count,
-                    totals_t *totals) noexcept nogil:
+cdef void sum_pages(const table_t *table, const uint32_t *counts, const uint64_t *frames,
+                    size_t count, totals_t *totals) noexcept nogil:
     """Sum over the pages of one process, whose mappings the table counts.
 
     A frame that it maps several times counts as one, in shares.
@@ -251,13 +131,14 @@ cdef void sum_pages(const table_t *table, const uint64_t *frames, size_t count,
     cdef uint64_t number
     cdef uint32_t own, all
     cdef size_t i
+    cdef int at
     for i in range(count):
-        number = frames[i] // BLOCK_FRAMES
+        number, at = frames[i] // BLOCK_FRAMES, frames[i] % BLOCK_FRAMES
         if block is NULL or block.number != number:
-            block = find(table, number)
+            block = find_block(table, number)
             if block is NULL:
                 continue
-        own, all = block.own[frames[i] % BLOCK_FRAMES], block.all[frames[i] % BLOCK_FRAMES]
+        own, all = block.own[at], counts[(block - table.blocks) * BLOCK_FRAMES + at]
         if not all:
             continue
         all = max(own, all)
@@ -267,21 +148,23 @@ cdef void sum_pages(const table_t *table, const uint64_t *frames, size_t count,
             totals.unique += PAGE_SHARE // own
 
 
-cdef void look_up(const table_t *table, const uint64_t *frames, size_t count, bint of_all,
-                  uint32_t *counts) noexcept nogil:
+cdef void look_up(const table_t *table, const uint32_t *counts, const uint64_t *frames,
+                  size_t count, uint32_t *found) noexcept nogil:
+    """Look up how often all processes map each frame; without `counts`, how often these do."""
     cdef const block_t *block = NULL
     cdef uint64_t number
     cdef size_t i
+    cdef int at
     for i in range(count):
-        number = frames[i] // BLOCK_FRAMES
+        number, at = frames[i] // BLOCK_FRAMES, frames[i] % BLOCK_FRAMES
         if block is NULL or block.number != number:
-            block = find(table, number)
+            block = find_block(table, number)
         if block is NULL:
-            counts[i] = 0
-        elif of_all:
-            counts[i] = block.all[frames[i] % BLOCK_FRAMES]
+            found[i] = 0
+        elif counts is NULL:
+            found[i] = block.own[at]
         else:
-            counts[i] = block.own[frames[i] % BLOCK_FRAMES]
+            found[i] = counts[(block - table.blocks) * BLOCK_FRAMES + at]
 
 
 # ---- for Python --------------------------------------------------------------------------------
@@ -295,14 +178,58 @@ def limit_growth(object affordable):
     afford = affordable
 
 
+cdef int read_all(FrameTable table, int fd, object path, uint32_t *counts,
+                  totals_t *totals) except -1:
+    """Read the counts of all blocks, into an array or into totals."""
+    cdef size_t done = 0
+    cdef ssize_t got
+    with nogil:
+        sort_blocks(&table.table)
+    while done < table.table.count:
+        with nogil:
+            got = read_blocks(fd, &table.table, &done, counts, totals)
+        if got < 0:
+            raise failure(-got, path)
+        PyErr_CheckSignals()
+    return 0
+
+
+cdef const uint32_t *counts_of(FrameTable table) except? NULL:
+    """Return the counts that were read; raise if they are not those of all frames."""
+    if table.read_pages != table.table.pages:
+        raise ValueError("frames were added after the counts of all processes were read")
+    return table.counts
+
+
+cdef int look_up_all(FrameTable table, const uint64_t[::1] frames, uint32_t[::1] found,
+                     const uint32_t *counts) except -1:
+    if frames.shape[0] != found.shape[0]:
+        raise ValueError(f"{frames.shape[0]} frames do not fit an array of {found.shape[0]}")
+    if frames.shape[0]:
+        with nogil:
+            look_up(&table.table, counts, &frames[0], frames.shape[0], &found[0])
+    return 0
+
+
 cdef class FrameTable:
     """How often some processes map each frame, and how often all processes do."""
 
-    cdef table_t table
-
     def __dealloc__(self):
-        free(self.table.blocks)
-        free(self.table.slots)
+        free_table(&self.table)
+        free(self.counts)
+
+    cdef int check(self) except -1:
+        """Raise MemoryError if the table will not fit into free memory."""
+        cdef size_t size = table_bytes(&self.table)
+        if size > self.table.checked and afford is not None:
+            afford(size, 1, "bytes for frames")
+            self.table.checked = size
+        return 0
+
+    @property
+    def pages(self):
+        """How many frames were added, each as often as it was."""
+        return self.table.pages
 
     def add(self, const uint64_t[::1] frames):
         """Count frames: one element a page of any of the processes, in any order."""
@@ -311,45 +238,41 @@ cdef class FrameTable:
         while done < count:
             part = min(count - done, <size_t> SLICE_FRAMES)
             with nogil:
-                problem = add(&self.table, &frames[done], part)
+                problem = add_frames(&self.table, &frames[done], part)
             if problem < 0:
                 raise MemoryError
             done += part
-            if self.table.capacity > self.table.checked and afford is not None:
-                afford(self.table.capacity, sizeof(block_t), "blocks of frames")
-                self.table.checked = self.table.capacity
+            self.check()
             PyErr_CheckSignals()
 
     def read(self, int fd, object path):
-        """Read from /proc/kpagecount how often each frame is mapped."""
-        cdef size_t done = 0
-        cdef ssize_t got
-        if not self.table.count:
-            return
-        with nogil:
-            sort_blocks(&self.table)
-        while done < self.table.count:
-            with nogil:
-                got = read_blocks(fd, &self.table, &done)
-            if got < 0:
-                raise failure(-got, path)
-            PyErr_CheckSignals()
+        """Read from /proc/kpagecount how often all processes map each frame that was added."""
+        cdef size_t size = self.table.count * BLOCK_FRAMES
+        if afford is not None:
+            afford(size, sizeof(uint32_t), "counts of frames")
+        free(self.counts)
+        self.counts = <uint32_t *> calloc(max(size, <size_t> 1), sizeof(uint32_t))
+        if self.counts is NULL:
+            raise MemoryError
+        read_all(self, fd, path, self.counts, NULL)
+        if index_blocks(&self.table) < 0:
+            raise MemoryError
+        self.read_pages = self.table.pages
 
-    def totals(self):
-        """Return sums over all frames.
+    def totals(self, int fd, object path):
+        """Read the counts of all processes, and return sums over all frames.
 
         How many there are, how many pages map them, how many no other process maps, how many were
         unmapped meanwhile; and the share that these processes have of them, in bytes.
         """
         cdef totals_t totals
         memset(&totals, 0, sizeof(totals))
-        with nogil:
-            sum_blocks(&self.table, &totals)
+        read_all(self, fd, path, NULL, &totals)
         return (totals.frames, totals.pages, totals.unique, totals.changed,
                 totals.share >> SHARE_BITS)
 
     def sums(self, const uint64_t[::1] frames, const int64_t[::1] lengths, uint64_t[:, ::1] sums):
-        """Sum over the pages of one process, which alone the table counts.
+        """Sum over the pages of one process, which alone the table counts; after `read`.
 
         Parameters
         ----------
@@ -361,34 +284,30 @@ cdef class FrameTable:
             Filled with a row for each: pages, the bytes of its share, and the bytes of what no
             other process maps.
         """
-        cdef size_t done = 0, row
+        cdef size_t done = 0, row, count = frames.shape[0]
+        cdef const uint32_t *counts = counts_of(self)
         cdef totals_t totals
+        if sums.shape[0] != lengths.shape[0] or sums.shape[1] != 3:
+            raise ValueError(f"an array of {sums.shape[0]} rows of {sums.shape[1]} sums does not "
+                             f"fit 3 sums of {lengths.shape[0]} rows")
         for row in range(<size_t> lengths.shape[0]):
+            if lengths[row] < 0 or <size_t> lengths[row] > count - done:
+                raise ValueError(f"row {row} of {lengths[row]} frames, {count - done} are left")
             memset(&totals, 0, sizeof(totals))
             if lengths[row]:
                 with nogil:
-                    sum_pages(&self.table, &frames[done], lengths[row], &totals)
+                    sum_pages(&self.table, counts, &frames[done], lengths[row], &totals)
                 done += lengths[row]
             sums[row, 0] = totals.frames
             sums[row, 1] = totals.share >> SHARE_BITS
             sums[row, 2] = totals.unique >> SHARE_BITS
+        if done != count:
+            raise ValueError(f"{count} frames are more than those of the rows, {done}")
 
     def own(self, const uint64_t[::1] frames, uint32_t[::1] counts):
         """Fill in how often these processes map each frame."""
-        if not frames.shape[0]:
-            return
-        with nogil:
-            look_up(&self.table, &frames[0], frames.shape[0], False, &counts[0])
+        look_up_all(self, frames, counts, NULL)
 
     def all(self, const uint64_t[::1] frames, uint32_t[::1] counts):
-        """Fill in how often all processes map each frame."""
-        if not frames.shape[0]:
-            return
-        with nogil:
-            look_up(&self.table, &frames[0], frames.shape[0], True, &counts[0])
-
-    @property
-    def size(self):
-        """How many bytes it takes."""
-        cdef size_t slots = self.table.slots_mask + 1
-        return self.table.capacity * sizeof(block_t) + slots * sizeof(uint32_t)
+        """Fill in how often all processes map each frame; after `read`."""
+        look_up_all(self, frames, counts, counts_of(self))

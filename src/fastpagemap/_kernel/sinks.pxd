@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.collecting cimport frames_t, numbers_t
+from fastpagemap._kernel.frame_table cimport FrameTable
 
 cdef enum:
     # More than there are questions.
@@ -68,6 +69,8 @@ cdef class Sink:
     cdef Py_buffer[MAX_ASKED] views
     cdef int held
     cdef uint64_t[MAX_ASKED] totals
+    cdef uint64_t frames_kept
+    cdef FrameTable table   # that the pointer in `frames` points into
     cdef tuple kept         # the arrays that the pointers point into
     cdef int check(self) except -1
     cdef int count_for_itself(self) except -1

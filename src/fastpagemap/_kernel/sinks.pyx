@@ -12,6 +12,7 @@ from fastpagemap._kernel.collecting cimport (collect_frames, collect_huge, colle
                                              numbers_t)
 from fastpagemap._kernel.decoding cimport (BATCH_PAGES, EXCLUSIVE, HUGE, USER_STATE,
                                            decode_states, doubt_types)
+from fastpagemap._kernel.frame_table cimport FrameTable
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 
 cdef enum:
@@ -274,14 +275,18 @@ cdef class Sink:
         mapped more than once. The entry of a huge page does not tell that of all its pages.
     locations : bool, optional
         Whether the swap types and offsets of swapped pages are wanted.
+    table : FrameTable, optional
+        Where these frames are counted, instead of kept.
     """
 
     def __cinit__(self, tuple questions, uint64_t origin=0, tuple masks=(), bint runs=False,
                   uint16_t[::1] states=None, uint64_t[::1] entries=None, bint internal=False,
-                  bint frames=False, bint all_frames=False, bint locations=False):
+                  bint frames=False, bint all_frames=False, bint locations=False,
+                  FrameTable table=None):
         cdef Py_buffer *view
         cdef int i
         self.kept = states, entries
+        self.table = table
         if len(questions) > MAX_ASKED:
             raise ValueError(f"{len(questions)} questions: at most {MAX_ASKED} fit")
         self.sink.origin = origin
@@ -304,6 +309,8 @@ cdef class Sink:
             self.sink.frames = &self.frames
             self.frames.spared = EXCLUSIVE
             self.frames.bits = 0 if all_frames else EXCLUSIVE | HUGE
+            if table is not None:
+                self.frames.table = &table.table
         if locations:
             self.sink.locations = &self.locations
         if states is not None and states.shape[0]:
@@ -324,6 +331,8 @@ cdef class Sink:
         check_growth(&self.found)
         check_numbers(&self.frames.found)
         check_numbers(&self.locations)
+        if self.table is not None:
+            self.table.check()
         return 0
 
     cdef int count_for_itself(self) except -1:
@@ -331,6 +340,7 @@ cdef class Sink:
         cdef int i
         for i in range(self.sink.answers):
             self.sink.asked[i].count = &self.totals[i]
+        self.frames.kept = &self.frames_kept
         return 0
 
     def counts(self):
@@ -352,6 +362,11 @@ cdef class Sink:
     def taken_locations(self):
         """Return the swap locations likewise: the type in the lowest five bits, and the offset."""
         return take(&self.locations)
+
+    @property
+    def sees_frames(self):
+        """Whether any frame number was another than 0."""
+        return self.frames.seen != 0
 
     @property
     def run_count(self):

@@ -60,6 +60,9 @@ cdef void enter(const segments_t *segments, sink_t *sink, size_t number) noexcep
         for i in range(sink.answers):
             sink.asked[i].count = (
                 segments.counts + i * segments.row_length + segments.rows[number])
+        if sink.frames is not NULL:
+            sink.frames.kept = (segments.counts + sink.answers * segments.row_length
+                                + segments.rows[number])
 
 
 cdef ssize_t read_cluster(int fd, segments_t *segments, size_t first, size_t last,
@@ -153,7 +156,7 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
     sink : Sink
     rows, counts : arrays, optional
         To count each segment by itself: ``counts[i, rows[j]]`` grows by the pages of segment j
-        that answer question i with yes.
+        that answer question i with yes. If frames are wanted, a last row counts those.
     """
     cdef segments_t segments
     cdef cursor_t cursor
@@ -170,7 +173,8 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
     for i, plan in enumerate(plans):
         segments.plans[i] = &plan.plan
     if counts is not None:
-        if counts.shape[0] != sink.sink.answers or rows.shape[0] != starts.shape[0]:
+        if (counts.shape[0] != sink.sink.answers + (sink.sink.frames is not NULL)
+                or rows.shape[0] != starts.shape[0]):
             raise ValueError(f"counts of {counts.shape[0]} rows for {sink.sink.answers} questions")
         segments.counts, segments.row_length = &counts[0, 0], counts.shape[1]
         segments.rows = &rows[0]

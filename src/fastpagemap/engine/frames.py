@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from .walk import Walker, ask, new_sink
 __all__ = [
     "COUNTS_PATH",
     "Gathered",
+    "counted",
     "gather",
     "locations",
     "mapped_sets",
@@ -36,6 +37,7 @@ __all__ = [
     "sharers",
     "shares",
     "sums_of",
+    "totals_of",
 ]
 
 COUNTS_PATH = "/proc/kpagecount"
@@ -58,7 +60,8 @@ class Gathered(NamedTuple):
     lengths : ndarray of int64
         How many of `frames` are of each mapping.
     frames : ndarray of uint64
-        The frame numbers of all other present pages, zero pages among them.
+        The frame numbers of all other present pages, zero pages among them; none if they were
+        counted in a table.
     locations : ndarray of uint64
         The swap type and offset of each swapped page of private memory.
     rows : ndarray of int64
@@ -80,21 +83,36 @@ def _trusts_exclusive() -> bool:
 
 
 @asks_again
-def gather(process: Process, spans: Spans | None = None, *, swapped: bool = False) -> Gathered:
-    """Return the frames of some mappings, all by default; and where their pages are swapped."""
+def gather(
+    process: Process,
+    spans: Spans | None = None,
+    *,
+    swapped: bool = False,
+    table: FrameTable | None = None,
+) -> Gathered:
+    """Return the frames of some mappings, all by default; and where their pages are swapped.
+
+    With a table, they are counted there as they are found. That takes less memory; see `counted`.
+    """
     questions = ("present", "alone") + ("swap_entry",) * swapped
     trusted = _trusts_exclusive()
 
     def put(walker: Walker, segments: Segments, _: Spans | None) -> Gathered:
-        counts = np.zeros((len(questions), max(1, len(segments))), np.uint64)
-        sink = new_sink(questions, frames=trusted, all_frames=not trusted, locations=swapped)
+        # The scan that finds zero pages has no frame of theirs: frames are counted in a row more.
+        counts = np.zeros((len(questions) + 1, max(1, len(segments))), np.uint64)
+        sink = new_sink(
+            questions, frames=trusted, all_frames=not trusted, locations=swapped, table=table
+        )
         walker.walk(segments, sink, counts)
-        present, alone = counts[0, : len(segments)], counts[1, : len(segments)]
+        alone, lengths = counts[1, : len(segments)], counts[-1, : len(segments)].astype(np.int64)
         if not trusted:
             alone = np.zeros_like(alone)
+        # Who maps physical memory itself (/dev/mem) may see frame 0, but no one sees it alone.
+        if lengths.any() and not sink.sees_frames:
+            raise hidden(process)
         return Gathered(
             alone,
-            (present - alone).astype(np.int64),
+            lengths,
             np.frombuffer(sink.taken_frames(), np.uint64),
             np.frombuffer(sink.taken_locations(), np.uint64),
             segments.rows,
@@ -103,10 +121,19 @@ def gather(process: Process, spans: Spans | None = None, *, swapped: bool = Fals
     # The page table alone answers, so no mapping is asked about again.
     (answer,) = ask(process, spans, frozenset(questions), put)
     result: Gathered = answer.result
-    # Who maps physical memory itself (/dev/mem) may see frame 0, but no one sees it alone.
-    if len(result.frames) and not result.frames.any():
-        raise hidden(process)
     return result
+
+
+def counted(
+    ask: Callable[[FrameTable], Sequence[Gathered]],
+) -> tuple[FrameTable, Sequence[Gathered]]:
+    """Have frames counted in a table; return it, and what was gathered."""
+    while True:
+        table = FrameTable()
+        found = ask(table)
+        # Else it has frames of a process that ended before all of its were counted.
+        if table.pages == sum(int(each.lengths.sum()) for each in found):
+            return table, found
 
 
 def shares(process: Process, counts: int, spans: Spans, are_all: bool) -> Numbers:
@@ -124,9 +151,11 @@ def shares(process: Process, counts: int, spans: Spans, are_all: bool) -> Number
         Whether these are all mappings. If not, the others are looked at as well.
     """
     found = gather(process, spans)
-    table = FrameTable()
-    # The rest of the process may map the same frames.
-    table.add(found.frames if are_all else gather(process).frames)
+    if are_all:
+        table = FrameTable()
+        table.add(found.frames)
+    else:  # the rest of the process may map the same frames
+        table, _ = counted(lambda table: [gather(process, table=table)])
     table.read(counts, COUNTS_PATH)
     sums = np.zeros((len(found.alone), 3), np.uint64)
     table.sums(found.frames, found.lengths, sums)
@@ -136,14 +165,22 @@ def shares(process: Process, counts: int, spans: Spans, are_all: bool) -> Number
     return rows[:, 1:]
 
 
-def sums_of(found: Gathered, counts: int) -> tuple[int, int, int]:
-    """Return rss, pss and uss of a process, in bytes, given the frames of all its mappings."""
-    table = FrameTable()
-    table.add(found.frames)
-    table.read(counts, COUNTS_PATH)
-    _, pages, unique, _, share = table.totals()
-    alone = int(found.alone.sum()) * PAGE_SIZE
-    return pages * PAGE_SIZE + alone, share + alone, unique * PAGE_SIZE + alone
+def sums_of(process: Process, counts: int) -> tuple[tuple[int, int, int], Numbers]:
+    """Return rss, pss and uss of a process, in bytes; and where its private memory is swapped."""
+    table, (found,) = counted(lambda table: [gather(process, swapped=True, table=table)])
+    rss, pss, _, unique, _ = totals_of(table, [found], counts)
+    return (rss, pss, unique), found.locations
+
+
+def totals_of(
+    table: FrameTable, gathered: Sequence[Gathered], counts: int
+) -> tuple[int, int, int, int, int]:
+    """Return the bytes that are mapped, their share, union, unique; and what changed meanwhile."""
+    frames, pages, unique, changed, share = table.totals(counts, COUNTS_PATH)
+    alone = sum(int(found.alone.sum()) for found in gathered) * PAGE_SIZE
+    sizes = pages * PAGE_SIZE, share, frames * PAGE_SIZE, unique * PAGE_SIZE
+    rss, pss, union, own = (size + alone for size in sizes)
+    return rss, pss, union, own, changed * PAGE_SIZE
 
 
 def locations(process: Process) -> Numbers:
