@@ -111,3 +111,39 @@ def test_ordinary_user():
         found = runas.as_nobody(ask)
     assert found["pss"][0] == fields["Pss"]
     assert found["uss"][0] == fields["Private_Clean"] + fields["Private_Dirty"]
+
+
+def agree_by_row(pid, rows, table):
+    for row, start, end in zip(table, *zip(*rows, strict=True), strict=True):
+        found = int(row["pss"]), int(row["uss"])
+        agree(found, twin(pid, start, end), (end - start) // PAGE)
+
+
+@pytest.mark.root
+def test_each_mapping_has_its_own(victim):
+    """Also behind memory that was only read, whose zero pages a scan finds without their frames."""
+    for kind in "touched", "zero", "huge_zero", "touched", "zero":
+        victim.make(kind, memory.huge_page_pages())
+    with fpm.PageMap(victim.pid) as pm:
+        # Others map the same files, and come and go.
+        rows = [m[:2] for m in pm.mappings() if m.anonymous and m.path in ("", "[heap]")]
+        table = pm.usage(fields=["start", "end", "pss", "uss"])
+    found = {(int(row["start"]), int(row["end"])): row for row in table}
+    agree_by_row(victim.pid, rows, [found[row] for row in rows])
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("change", ["unmap", "protect"])
+def test_mappings_that_have_changed_since(victim, change):
+    """The rows are those that were asked for: some unmapped, or several mappings, meanwhile."""
+    made = [victim.make("touched", pages) for pages in (40, 200, 30)]
+    with fpm.PageMap(victim.pid) as pm:
+        rows = [m for m in pm.mappings() if m[:2] in {(each.start, each.end) for each in made}]
+        assert len(rows) == 3
+        if change == "unmap":
+            made[1].do("unmap", 0, 200)
+        else:
+            made[1].do("protect", 1, 50, 100)
+        table = pm.usage(rows, fields=["pss", "uss"])
+    agree_by_row(victim.pid, [row[:2] for row in rows], table)
+    assert table["pss"].sum() > 0
