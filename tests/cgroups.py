@@ -58,3 +58,37 @@ def limited(kind, size, depth=1):
 def join(path):
     """Move this process into a cgroup."""
     linux.write_text(f"{path}/cgroup.procs", os.getpid())
+
+
+@contextlib.contextmanager
+def own():
+    """A cgroup of one's own, of either version, without limits; gives its path."""
+    with open("/proc/self/mountinfo") as file:
+        lines = [line.split() for line in file]
+    points = {line[line.index("-") + 1]: line[4] for line in lines}
+    point = points.get("cgroup2") or points.get("cgroup")
+    if not point:
+        raise Absent("cgroups")
+    path = f"{point}/fastpagemap-own-{os.getpid()}"
+    try:
+        os.mkdir(path)
+    except OSError as error:
+        raise Missing("root (to make cgroups)") from error
+    try:
+        yield path
+    finally:
+        os.rmdir(path)
+
+
+@contextlib.contextmanager
+def nested(path, names):
+    """Cgroups, each one below the one before; gives a descriptor of the last."""
+    with contextlib.ExitStack() as stack:
+        above = os.open(path, os.O_RDONLY)
+        stack.callback(os.close, above)
+        for name in names:
+            os.mkdir(name, dir_fd=above)
+            stack.callback(os.rmdir, name, dir_fd=above)
+            above = os.open(name, os.O_RDONLY, dir_fd=above)
+            stack.callback(os.close, above)
+        yield above

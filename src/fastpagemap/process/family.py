@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from .._kernel import pagecache
-from .._kernel.descriptor import open_file
-from .._kernel.failures import IgnoringFileErrors, exists
+from .._kernel.descriptor import Descriptor, open_file
+from .._kernel.failures import IgnoringFileErrors, exists, failure
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 from .cgroups import mount_points
@@ -19,6 +19,7 @@ from .process import Process, open_process
 __all__ = ["members", "open_all", "others", "swaps_anything", "tree"]
 
 _PROCS = "cgroup.procs"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 # CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC.
 _CGROUP_SYSTEMS = (0x63677270, 0x0027E0EB)
 # It was removed meanwhile, or it has threads alone: their processes are listed further up.
@@ -127,30 +128,54 @@ def _is_cgroup(path: str) -> bool:
     return False
 
 
-def _refuse(error: OSError) -> None:
-    """Raise what keeps a cgroup from being listed: what is not seen would be missing silently."""
-    if error.errno not in _NOT_LISTED:
-        raise error
-
-
 def _listed(top: str) -> list[int]:
     """Return the pids in a cgroup and below, sorted."""
     found: set[int] = set()
-    for directory, _, _ in os.walk(top, onerror=_refuse):
+    for path, directory in _directories(top):
         try:
-            with open(os.path.join(directory, _PROCS), "rb") as file:
-                found.update(map(int, file.read().split()))
+            file = open_file(_PROCS, os.O_RDONLY, directory.fd)
+            found.update(map(int, read_all(file.fd, _PROCS).split()))
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP and directory == top:
+            if error.errno == errno.EOPNOTSUPP and path == top:
                 raise UnsupportedError(error.errno, _OF_THREADS, top) from None
-            if error.errno not in _NOT_LISTED:
-                raise
+            _raise_unless_empty(error, f"{path}/{_PROCS}")
     if 0 in found:
         raise UnsupportedError(
             errno.EOPNOTSUPP,
             f"the cgroup {top} has processes that this pid namespace does not show",
         )
     return sorted(found)
+
+
+def _directories(top: str) -> Iterator[tuple[str, Descriptor]]:
+    """Yield a cgroup and all below it, each with its path, which may be too long to be opened."""
+    opened = [(top, held := open_file(top, _DIRECTORY), _names(held))]
+    yield top, held
+    while opened:
+        path, held, names = opened[-1]
+        if not names:
+            opened.pop()
+            continue
+        path = f"{path}/{names[-1]}"
+        try:
+            held = open_file(names.pop(), _DIRECTORY, held.fd)
+            opened.append((path, held, _names(held)))
+        except OSError as error:
+            _raise_unless_empty(error, path)
+        else:
+            yield path, held
+
+
+def _names(directory: Descriptor) -> list[str]:
+    """Return the names of the cgroups right below one."""
+    with os.scandir(directory.fd) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _raise_unless_empty(error: OSError, path: str) -> None:
+    """Raise what keeps a cgroup from being listed: what is not seen would be missing silently."""
+    if error.errno not in _NOT_LISTED:
+        raise failure(error.errno or 0, path) from None
 
 
 def swaps_anything(pid: int) -> bool:
