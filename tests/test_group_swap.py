@@ -5,6 +5,7 @@ import os
 import pytest
 
 import fastpagemap as fpm
+from fastpagemap.engine import swap_places
 from linux import PAGE
 from oracle_group import slots
 from victim import Victim
@@ -165,3 +166,21 @@ def test_shared_in_part_with_an_outsider(shared):
     if own == slots_of_other == 0:
         hold(total, swapped_unique=200)
         hold(row, swapped_pss=250, swapped_uss=200)
+
+
+def test_an_outsider_that_does_not_fit_into_memory(private, monkeypatch):
+    """What others have is unknown then; what the group has is not. It would take 4 GiB of swap."""
+    _, pids = private
+    real = swap_places.locations
+
+    def locations(process):
+        if process.pid == pids[0]:
+            raise MemoryError
+        return real(process)
+
+    monkeypatch.setattr(swap_places, "locations", locations)
+    (own,), once = of_slots(pids[1])
+    with fpm.Group(pids[1:]) as group:
+        total, rows = group.total(), group.usage()
+    hold(total, swapped=own, swapped_union=once)
+    assert {*total.dtype.names, *rows.dtype.names}.isdisjoint(OF_OTHERS)

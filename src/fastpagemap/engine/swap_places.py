@@ -75,7 +75,8 @@ def count_swapped(
     private = [each.locations for each in found]
     files = [each.files for each in found]
     wanted = {file for pages in files for file in pages}
-    found_outside, complete = _others(group, any(map(len, private)), wanted, skipped)
+    distinct = np.unique(np.concatenate([*private, np.empty(0, np.uint64)]))
+    found_outside, complete = _others(group, distinct, wanted, skipped)
     one, places, alone = count_locations(private, [own for own, _ in found_outside])
     other, pages, own = count_files(files, [mapped for _, mapped in found_outside])
     rows = []
@@ -87,26 +88,32 @@ def count_swapped(
 
 
 def _others(
-    group: list[Process], private: bool, wanted: set[File], skipped: Collection[int]
+    group: list[Process],
+    places: npt.NDArray[np.uint64],
+    wanted: set[File],
+    skipped: Collection[int],
 ) -> tuple[list[tuple[npt.NDArray[np.uint64], FilePages]], bool]:
-    """Return what processes outside of the group have in swap, or map of the wanted files.
+    """Return which of some places processes outside of the group have, or map of wanted files.
 
-    Also whether that is all: not if a process that may have some cannot be read.
+    Also whether that is all: not if a process that may have some cannot be read, or has so many
+    that they do not fit into memory.
     """
     found, complete = [], True
-    for pid in others(group) if private or wanted else ():
+    for pid in others(group) if len(places) or wanted else ():
         if pid in skipped:
             complete = False
             continue
         try:
-            swaps = private and swaps_anything(pid)
+            swaps = len(places) > 0 and swaps_anything(pid)
             if swaps or wanted:
                 process = Process(pid)
-                own = locations(process) if swaps else np.empty(0, np.uint64)
-                found.append((own, mapped_files(process, wanted) if wanted else {}))
+                own = locations(process) if swaps else places[:0]
+                found.append(
+                    (places[_numbers(places, own)], mapped_files(process, wanted) if wanted else {})
+                )
         except ProcessLookupError:  # it has ended, or never had memory
             continue
-        except PermissionError:
+        except (PermissionError, MemoryError):
             complete = False
     return found, complete
 
@@ -173,15 +180,22 @@ def count_locations(
     places, refs = np.unique(np.concatenate([*group, np.empty(0, np.uint64)]), return_counts=True)
     outside = np.zeros(len(places), np.int64)
     for found in others:
-        at = np.searchsorted(places, found)
-        at = at[at < len(places)][places[at[at < len(places)]] == found[at < len(places)]]
-        outside += np.bincount(at, minlength=len(places))
+        outside += np.bincount(_numbers(places, found), minlength=len(places))
     counts = []
     for found in group:
         own, times = np.unique(found, return_counts=True)
         total = (refs + outside)[np.searchsorted(places, own)]
         counts.append(Count(len(found), float((times / total).sum()), int((times == total).sum())))
     return counts, len(places), int((outside == 0).sum())
+
+
+def _numbers(places: npt.NDArray[np.uint64], found: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+    """Return the number of each found place that is among some, which are sorted."""
+    at = np.searchsorted(places, found)
+    inside = at < len(places)
+    at = at[inside]
+    numbers: npt.NDArray[np.intp] = at[places[at] == found[inside]]
+    return numbers
 
 
 def count_files(
