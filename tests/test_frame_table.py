@@ -6,6 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import cgroups
+import runas
 from fastpagemap._kernel.frame_table import FrameTable
 
 
@@ -159,3 +161,20 @@ def test_counts_cannot_be_read(tmp_path):
         for ask in table.read, table.totals:
             with pytest.raises(OSError, match="named so"):
                 ask(file.fileno(), "named so")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", cgroups.LIMITS)
+def test_a_table_that_does_not_fit_into_memory(kind):
+    """Its hash table counts as well: four million frames far from each other take 130 MiB."""
+    frames = np.arange(0, 32 << 20, 8, np.uint64)
+
+    def ask():
+        cgroups.join(path)
+        table = FrameTable()
+        with pytest.raises(MemoryError, match=r"bytes for frames need .* MiB are available"):
+            table.add(frames)
+        return table.pages
+
+    with cgroups.limited(kind, 64 << 20) as path:
+        assert 0 < runas.in_child(ask) < len(frames)

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import disjoint_base
 
-__pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 _U64 = npt.NDArray[np.uint64]
