@@ -67,6 +67,15 @@ def test_every_program_is_found():
         assert path.stem in said
 
 
+def test_a_seed_makes_as_many_rounds_on_every_machine():
+    for _ in range(2):
+        status, said = run(HERE, "--seconds", "0.5", "--seed", "3", "fuzz_snapshots")
+        assert status == 0, said
+        assert " 21 rounds" in said
+    _, said = run(HERE, "--seconds", "0", "fuzz_snapshots")
+    assert " 1 rounds" in said
+
+
 @pytest.mark.usefixtures("torture")
 @pytest.mark.parametrize("name", ["present", "swapped", "unknown", "shared", "exclusive"])
 def test_the_judge_sees_a_lie(name):

@@ -1,4 +1,4 @@
-"""What the programs here share: arguments, rounds until time is up, and how a find is told.
+"""What the programs here share: arguments, rounds, and how a find is told.
 
 A round is a function of a random.Random made from the seed and the round's number, so that these
 two numbers bring it back. Importing this makes the modules of tests/ importable.
@@ -42,6 +42,7 @@ def arguments(parser=None):
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int, help="this round alone")
+    parser.add_argument("--rounds", type=int, help="so many, however long they take")
     return parser.parse_args()
 
 
@@ -58,7 +59,10 @@ class Chance(random.Random):
 
 
 def run(one_round, given=None):
-    """Call one_round(chance, counts) until time is up; return the exit status, 1 after a find."""
+    """Call one_round(chance, counts) until time is up, or as often as was asked for.
+
+    Return the exit status: 1 after a find.
+    """
     given = given or arguments()
     name = Path(sys.argv[0]).stem
     counts, finds = Counter(), Counter()
@@ -71,8 +75,11 @@ def run(one_round, given=None):
             finds[_line_of(problem)] += 1
             print(f"FIND {name} --seed {given.seed} --round {number}\n{problem}", flush=True)
         number += 1
-        late = time.monotonic() - began > given.seconds
-        if late or given.round is not None or finds.total() >= _MOST_FINDS:
+        if given.rounds is None:
+            done = time.monotonic() - began > given.seconds
+        else:
+            done = counts["rounds"] >= given.rounds
+        if done or given.round is not None or finds.total() >= _MOST_FINDS:
             break
     return told(name, given.seed, counts, finds, time.monotonic() - began)
 

@@ -1,24 +1,14 @@
 """A WriteTracker against a set of page numbers: each write is told, once, whatever comes between.
 
-    python tests/torture/tracker.py --seconds 60 --seed 1
-
 One round is one memory: it is written, dropped, protected, forked and mapped anew, and asked about
-in every way, also in vain: exceptions come wherever a signal's handler may run. A find is printed
-with the seed and the round's number, which bring it back; the exit status is then 1.
+in every way, also in vain: exceptions come wherever a signal's handler may run.
 """
 
-import argparse
-import collections
 import contextlib
 import errno
-import random
 import sys
-import time
-import traceback
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import _torture  # isort: skip
 import numpy as np
 
 import fastpagemap as fpm
@@ -166,29 +156,15 @@ class Round:
                 self.tracker.close()
 
 
-def main():
-    """Return the exit status: 1 if something was found."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--round", type=int, help="only this one")
-    given = parser.parse_args()
-    counts, finds, end = collections.Counter(), 0, time.monotonic() + given.seconds
-    number = given.round or 0
-    while time.monotonic() < end:
-        this = Round(random.Random(f"{given.seed} {number}"), counts)
-        try:
-            this.run()
-        except Exception:
-            finds += 1
-            print(f"FIND (seed {given.seed}, round {number}, {this.kind}, {this.pages} pages)")
-            traceback.print_exc()
-        number += 1
-        if given.round is not None:
-            break
-    print(f"{number} rounds, {finds} finds: {dict(counts)}")
-    return 1 if finds else 0
+def one_round(chance, counts):
+    """One memory."""
+    this = Round(chance, counts)
+    try:
+        this.run()
+    except Exception as error:
+        error.add_note(f"{this.kind}, {this.pages} pages")
+        raise
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_torture.run(one_round))
