@@ -37,6 +37,10 @@ TMPFS_MAGIC = 0x01021994
 PIDFD_OPEN = 434
 PROCESS_MADVISE = 440
 CACHESTAT = 451
+# mbind(2) is older; the C library does not have it.
+MBIND = {"x86_64": 237, "aarch64": 235}
+MPOL_BIND, MPOL_INTERLEAVE = 2, 3
+MPOL_MF_STRICT, MPOL_MF_MOVE = 1, 2
 
 # No function's int may be read as a long: the upper half of the register is not defined.
 _LONG_RESULTS = {"mmap", "mremap", "shmat", "syscall"}

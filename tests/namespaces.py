@@ -1,4 +1,4 @@
-"""Pid namespaces whose numbers are not those in /proc (root)."""
+"""Namespaces of mounts, and of pids whose numbers are not those in /proc (root)."""
 
 import os
 import signal
@@ -19,6 +19,21 @@ def _unshare(flags):
         raise refusal(error, "to make namespaces") from error
 
 
+def _own_mounts():
+    _unshare(CLONE_NEWNS)
+    linux.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
+def in_own_mounts(function, *arguments):
+    """Call a function in a child that mounts for itself alone."""
+
+    def enter():
+        _own_mounts()
+        return function(*arguments)
+
+    return runas.in_child(enter)
+
+
 def in_pid_namespace(function, *arguments):
     """Call a function in the first process of a new pid namespace, with the /proc of this one."""
 
@@ -36,8 +51,7 @@ def with_anothers_proc(function, *arguments):
         linux.call("mount", b"proc", b"/proc", b"proc", 0, None)
 
     def enter():
-        _unshare(CLONE_NEWNS)
-        linux.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+        _own_mounts()
         reader, writer = os.pipe()
         _unshare(CLONE_NEWPID)
         pid = os.fork()

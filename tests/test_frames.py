@@ -11,24 +11,13 @@ import linux
 import memory
 import oracle_frames
 import runas
+from namespaces import in_own_mounts
 from needs import Absent, need
 
 CAP_DAC_READ_SEARCH = 2
-_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x00020000, 0x4000, 1 << 18
 FILES = {"flags": "kpageflags", "mapcounts": "kpagecount", "cgroups": "kpagecgroup"}
 #: What of the flags nobody else changes meanwhile.
 STEADY = fpm.KPF.ANON | fpm.KPF.MMAP | fpm.KPF.THP | fpm.KPF.COMPOUND_HEAD | fpm.KPF.COMPOUND_TAIL
-
-
-def in_own_mounts(function):
-    """Call a function in a child that mounts for itself alone."""
-
-    def child():
-        linux.call("unshare", _CLONE_NEWNS)
-        linux.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
-        return function()
-
-    return runas.in_child(child)
 
 
 @pytest.fixture
@@ -161,32 +150,6 @@ def test_a_proc_without_them():
             assert pm.nodes(made.start, made.end).min() >= 0
 
     in_own_mounts(ask)
-
-
-@pytest.mark.root
-def test_no_sys():
-    def ask():
-        linux.call("mount", b"none", b"/sys", b"tmpfs", 0, None)
-        with fpm.Frames() as frames, pytest.raises(fpm.UnsupportedError, match="/sys"):
-            frames.nodes([1])
-
-    in_own_mounts(ask)
-
-
-@pytest.mark.root
-def test_zones_tell_where_there_are_no_memory_blocks(frames):
-    """As on a kernel without hotplug of memory."""
-
-    def ask():
-        with memory.touched(99) as made:
-            pfns = oracle_frames.pfns(made.start, made.end)
-            blocks = frames.nodes(pfns)
-            linux.call("mount", b"none", b"/sys/devices/system/node", b"tmpfs", 0, None)
-            linux.call("mount", b"none", b"/sys/devices/system/memory", b"tmpfs", 0, None)
-            assert frames.nodes(pfns).tolist() == blocks.tolist()
-            return blocks.tolist()
-
-    assert min(in_own_mounts(ask)) >= 0
 
 
 @pytest.mark.root

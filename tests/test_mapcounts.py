@@ -1,25 +1,19 @@
-"""How often pages are mapped, and on which node they are."""
+"""How often pages are mapped."""
 
-import errno
 import mmap
 import os
-import re
-from collections import Counter
 
 import numpy as np
 import pytest
 
 import backed
-import calls
 import fastpagemap as fpm
 import hugetlb
 import linux
 import memory
 import oracle_frames
 import runas
-import seccomp
 from linux import PAGE
-from needs import Absent, need
 from victim import Victim
 
 
@@ -134,59 +128,3 @@ def test_frame_numbers_are_hidden():
                     question(0, PAGE)
 
     runas.as_nobody(refused)
-
-
-# ---- nodes -------------------------------------------------------------------------------------
-
-
-def check_nodes(made):
-    """Against numa_maps, which counts in whole huge pages for hugetlb alone."""
-    with fpm.PageMap() as pm:
-        found = pm.nodes(made.start, made.end)
-        there = pm.present(made.start, made.end)
-    with open("/proc/self/numa_maps") as file:
-        lines = [line for line in file if line.startswith(f"{made.start:x} ")]
-    need(lines, "numa_maps", Absent)
-    told = {int(node): int(n) for node, n in re.findall(r" N(\d+)=(\d+)", lines[0])}
-    size = int(re.search(r"kernelpagesize_kB=(\d+)", lines[0])[1]) << 10 if told else PAGE
-    told = {node: number * size // PAGE for node, number in told.items()}
-    assert Counter(found[found >= 0].tolist()) == told
-    return found, there
-
-
-@pytest.mark.parametrize("kind", ["touched", "sparse", "untouched", "huge"])
-def test_nodes(kind):
-    with getattr(memory, kind)(1500) as made:
-        found, there = check_nodes(made)
-        assert ((found >= 0) == there).all()
-
-
-def test_a_zero_page_is_on_no_node():
-    with memory.zero(100) as made:
-        assert (check_nodes(made)[0] == -1).all()
-
-
-@pytest.mark.root
-def test_nodes_as_nobody_and_where_it_is_refused():
-    def ask():
-        with memory.touched(1200) as made:
-            made.read()
-            return check_nodes(made)[0].tolist()
-
-    def refuse(error):
-        with memory.zero(50) as zero, memory.sparse(2000) as made, fpm.PageMap() as pm:
-            wanted = pm.nodes(made.start, made.end).tolist()
-            seccomp.refuse(calls.number("move_pages"), error)
-            assert pm.nodes(made.start, made.end).tolist() == wanted
-            assert (pm.nodes(zero.start, zero.end) == -1).all()
-
-    def refuse_nobody(error):
-        with memory.touched(9) as made, fpm.PageMap() as pm:
-            seccomp.refuse(calls.number("move_pages"), error)
-            with pytest.raises(fpm.UnsupportedError, match="move_pages"):
-                pm.nodes(made.start, made.end)
-
-    assert min(runas.as_nobody(ask)) >= 0
-    for error in (errno.EPERM, errno.ENOSYS):
-        runas.in_child(refuse, error)
-        runas.as_nobody(refuse_nobody, error)

@@ -130,8 +130,10 @@ def _host_files(work):
             time.sleep(0.05)
         # it needs the machine's memory to be shared with it
         yield [
-            *("-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on"),
-            *("-numa", "node,memdev=memory", "-chardev", f"socket,id=files,path={socket}"),
+            *("-object", f"memory-backend-memfd,id=memory0,size={MEMORY // 2}M,share=on"),
+            *("-object", f"memory-backend-memfd,id=memory1,size={MEMORY // 2}M,share=on"),
+            *("-numa", "node,memdev=memory0,cpus=0", "-numa", "node,memdev=memory1,cpus=1"),
+            *("-chardev", f"socket,id=files,path={socket}"),
             *("-device", "vhost-user-fs-pci,chardev=files,tag=host"),
         ]
     finally:
