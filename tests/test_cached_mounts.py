@@ -15,6 +15,7 @@ import memory
 import oracle_files
 import runas
 import seccomp
+from features import has_cachestat
 from linux import PAGE
 from sharer import Sharer
 
@@ -70,7 +71,11 @@ def test_a_file_in_a_lower_layer(flags):
             assert any(truth)
             assert not all(truth)
             assert cached(made) == truth
-            assert cached(made, other.pid) == truth
+            if has_cachestat():
+                assert cached(made, other.pid) == truth
+            else:  # to map a layer's file for mincore may change its access time
+                with pytest.raises(fpm.UnsupportedError, match="cachestat"):
+                    cached(made, other.pid)
 
 
 @pytest.mark.parametrize("flags", FLAGS)

@@ -153,6 +153,7 @@ def _mount(version):
 
 def test_reserved_address_space():
     """Terabytes that nobody touched cost nothing."""
+    need(fpm.capabilities().scan, "PAGEMAP_SCAN (Linux 6.7)", Absent)
     flags = memory.PRIVATE | linux.MAP_NORESERVE
     places = []
     try:
