@@ -239,4 +239,4 @@ def _nothing_stays_open():
     """Every descriptor into /proc that a test opens is closed at its end."""
     before = open_descriptors()
     yield
-    assert open_descriptors() == before
+    assert open_descriptors() <= before  # what others left may be closed by now
