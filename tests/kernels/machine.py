@@ -1,7 +1,7 @@
 """A virtual machine, thrown away after use, that runs one program on another kernel.
 
 Emulated (TCG), not under KVM: about twelve times slower, but the same on every machine, also on
-those that are virtual themselves. Without a network.
+those that are virtual themselves. Without a network; for amd64 with two memory nodes.
 
 Three files are all that passes: a disk image goes in, from which /var/tmp/start is run; what that
 prints, and what it writes to /dev/test-result, comes out.
