@@ -9,6 +9,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 for module in /modules/*.ko; do
+    [ -e "$module" ] || continue # a kernel may have all of it built in
     insmod "$module" || fail "$module"
 done
 
