@@ -26,13 +26,18 @@ STEADY = fpm.KPF.ANON | fpm.KPF.HUGE | fpm.KPF.THP | fpm.KPF.COMPOUND_HEAD | fpm
 
 def found(made):
     """What PageMap says, after it was compared with the slow twin."""
-    before, slow = None, oracle_frames.folios(made.start, made.end)
+
+    def now():
+        rows = pm.folios(made.start, made.end)
+        return rows, [list(row)[:4] for row in rows.tolist()]
+
     with fpm.PageMap() as pm:
-        while before != slow:  # the kernel may split what is mapped in part
-            rows = pm.folios(made.start, made.end)
-            before, slow = slow, oracle_frames.folios(made.start, made.end)
+        before, (rows, told) = None, now()
+        while before != told:  # the kernel may split what is mapped in part
+            before, slow = told, oracle_frames.folios(made.start, made.end)
+            rows, told = now()
     assert rows.dtype == fpm.FOLIO_DTYPE
-    assert [list(row)[:4] for row in rows.tolist()] == [row[:4] for row in slow]
+    assert told == [row[:4] for row in slow]
     assert (rows["flags"] & STEADY).tolist() == [row[4] & int(STEADY) for row in slow]
     return rows
 

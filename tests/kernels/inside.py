@@ -54,7 +54,6 @@ QUICK = [
     "test_mapcounts.py::test_huge_pages_and_parts_of_them",
     "test_nodes.py",
     "test_folios.py::test_kinds",
-    "test_folios.py::test_huge_pages_and_parts_of_them",
     "test_zero.py::test_huge_pages_and_the_huge_zero_page",
     "test_cached.py::test_pages_of_a_file_on_disk",
     "test_group.py::test_mapped_three_times",
