@@ -86,8 +86,8 @@ class Capabilities:
     page_mapcounts : bool or None
         Whether the kernel counts how often each page of a large folio is mapped. If not
         (CONFIG_NO_PAGE_MAPCOUNT, Linux 6.15), ``mapcounts`` gives the folio's average, and
-        ``exclusive`` is an estimate. None if that could not be found out: since Linux 6.15 it is
-        tried on a huge page of this process, which takes frame numbers.
+        ``exclusive``, ``pss`` and ``uss`` are estimates. None if that could not be found out:
+        since Linux 6.15 it is tried on a huge page of this process, which takes frame numbers.
     """
 
     page_size: int
