@@ -67,9 +67,9 @@ valgrind: $(VENV)/.test ## run every call of the core under valgrind
 	PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --undef-value-errors=no \
 		--suppressions=tests/torture/_valgrind.supp $(BIN)/python tests/torture/_valgrind.py
 
-test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS="6.1 7" SELECT=quick|whole RUN=...)
+test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS="6.1 7" SELECT=quick|whole RUN=... JOBS=1)
 	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \
-		$(if $(SELECT),--select $(SELECT)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
+		$(if $(SELECT),--select $(SELECT)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
 
 lint: $(VENV)/.lint ## check style, types, layers, and that the stubs tell the truth
 	$(BIN)/ruff check .
