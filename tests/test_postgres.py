@@ -9,8 +9,11 @@ import oracle
 from compare import while_still
 from database import buffers, fill, page_out, running
 from linux import PAGE
+from oracle_group import Twin, slots
 
 pytestmark = pytest.mark.root
+
+SUM = "SELECT sum(abalance) FROM pgbench_accounts"
 
 
 @pytest.fixture
@@ -39,16 +42,46 @@ def swapped_shared(pid):
 def test_postgres(server, any_swap):
     fill(server)
     with server.session("psql", "--username=postgres") as session:
-        session.stdin.write("SELECT sum(abalance) FROM pgbench_accounts;\n")
+        session.stdin.write(f"{SUM};\n")
         session.stdin.flush()
         session.stdout.readline()  # it has its answer, and will hold still
         pids = server.processes()
         assert page_out(pids) > 100 << 20
         assert all(swapped_shared(pid) > 100 << 20 for pid in pids)
         # what is read comes back, page by page
-        session.stdin.write("SELECT sum(abalance) FROM pgbench_accounts WHERE aid < 300000;\n")
+        session.stdin.write(f"{SUM} WHERE aid < 300000;\n")
         session.stdin.flush()
         for line in session.stdout:
             if line.startswith("(1 row)"):
                 break
         assert all(swapped_shared(pid) for pid in pids)
+
+
+def by_twins(pids):
+    """What processes that map the buffers have: as sums, and each page once."""
+    swaps = [oracle.swap_sums(pid) for pid in pids]
+    total = Twin(pids).total()
+    places = set().union(*map(slots, pids))
+    return {name: total[name] for name in ("rss", "union", "unique")} | {
+        "swapped": sum(sum(each.values()) for each in swaps),
+        "swapped_union": len(places) * PAGE + swaps[0][buffers(pids[0])[:2]],
+    }
+
+
+def test_a_server_and_its_sessions_counted_once(server, any_swap):
+    """The group line of the README's table."""
+    fill(server)
+    how = ("psql", "--username=postgres", "--tuples-only", "--no-align")
+    with server.session(*how) as one, server.session(*how) as two:
+        server.ask(one, f"{SUM};")
+        page_out(server.processes())
+        for session in (one, two):
+            server.ask(session, f"{SUM} WHERE aid < 150000;")
+        pids = server.processes()
+        with fpm.Group.tree(pids[0]) as group:
+            assert set(group.pids) == set(pids)
+            wanted, total = while_still(group.total, functools.partial(by_twins, pids))
+    assert {name: int(total[name]) for name in wanted} == wanted
+    assert total["rss"] > 2 * total["union"]
+    assert total["swapped"] > len(pids) * (50 << 20)
+    assert total["swapped_union"] < 200 << 20
