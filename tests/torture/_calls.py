@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 
+import _calls_physical
 import numpy as np
 
 import fastpagemap as fpm
@@ -174,6 +175,7 @@ CALLS = {
     "save": _save,
     "report": _command_line("report", "{pid}"),
     "report as JSON": _command_line("report", "--json", "{pid}"),
+    **_calls_physical.CALLS,
 }
 
 
@@ -276,4 +278,5 @@ _HONEST = {
     "usage": _honest_usage,
     "residency": _honest_residency,
     "capabilities": _honest_capabilities,
+    "group": _calls_physical.honest_group,
 }

@@ -17,7 +17,7 @@
 #define KINDS(X) \
     X(open) X(read) X(pread) X(scan) X(procmap) X(uffdio) X(lseek) X(mmap) X(mincore) X(fstat) \
     X(fstatfs) X(stat) X(readlink) X(listing) X(memfd) X(cachestat) X(userfaultfd) X(openat2) \
-    X(sysinfo) X(write) X(fsync) X(rename) X(chmod) X(dup) X(close) X(malloc) X(realloc)
+    X(sysinfo) X(movepages) X(write) X(fsync) X(rename) X(chmod) X(dup) X(close) X(malloc) X(realloc)
 #define NUMBER(name) K_##name,
 #define NAME(name) #name,
 enum { KINDS(NUMBER) K_COUNT };
@@ -132,7 +132,8 @@ long syscall(long number, ...) {
     va_end(list);
     REAL(long, syscall, long, ...);
     int kind = number == 451 ? K_cachestat : number == 437 ? K_openat2
-             : number == SYS_userfaultfd ? K_userfaultfd : -1;
+             : number == SYS_userfaultfd ? K_userfaultfd
+             : number == SYS_move_pages ? K_movepages : -1;
     return kind >= 0 && fails(kind) ? -1 : real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 int close(int fd) { /* a close that fails has closed */

@@ -47,6 +47,7 @@ ERRNOS = {
     "userfaultfd": ("EMFILE ENFILE", "EPERM EACCES ENOSYS EINVAL"),
     "openat2": ("EMFILE ENFILE ENOENT ESRCH EAGAIN", "EPERM EACCES ENOSYS"),
     "sysinfo": ("", "EPERM ENOSYS"),
+    "movepages": ("ESRCH EFAULT", "EPERM EACCES ENOSYS"),
     "write": ("ENOSPC EAGAIN", "EPERM"),
     "fsync": ("ENOSPC", "EINVAL"),
     "rename": ("EXDEV", "EACCES"),

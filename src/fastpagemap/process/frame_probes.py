@@ -4,9 +4,10 @@ import mmap
 
 import numpy as np
 
-from .._kernel.failures import IgnoringFileErrors, tells_of_file
+from .._kernel.failures import IgnoringFileErrors
 from ..model import entry
 from ..model.entry import PAGE_SIZE
+from ..model.errors import UnsupportedError
 from ..model.frame_flags import KPF
 from ..model.span import span
 from .frames import FLAGS, MAPCOUNTS, Frames, open_frames
@@ -26,9 +27,7 @@ def frames_readable() -> bool:
     try:
         for name in (FLAGS, MAPCOUNTS):
             open_frames(name)
-    except OSError as error:
-        if not tells_of_file(error):
-            raise
+    except (PermissionError, UnsupportedError):
         return False
     return True
 

@@ -113,8 +113,8 @@ class Process:
             names = os.listdir(tasks.fd)
         except (FileNotFoundError, ProcessLookupError):
             raise self.gone() from None
-        for name in names:
-            thread = f"task/{name}/"
+        # The main thread first, as a read may have failed only once: it alone has map_files.
+        for thread in ("", *(f"task/{name}/" for name in names)):
             try:
                 statm = open_file(f"{thread}statm", os.O_RDONLY, self.directory)
                 if read_all(statm.fd, self.path) == _NO_MEMORY:
