@@ -4,11 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import backed
 import fastpagemap as fpm
 from locked import Locked
 from needs import Absent, need
@@ -123,6 +125,26 @@ def test_what_the_readme_shows(capsys):
         exec(block, names)
     said = capsys.readouterr().out
     assert "MiB of 128 MiB are in RAM" in said
+
+
+@pytest.mark.root
+def test_what_docs_sharing_shows(victim, capsys):
+    """Each example as it stands, of a process with a worker, and of a file."""
+    need(fpm.capabilities().scan, "PAGEMAP_SCAN (Linux 6.7)", Absent)
+    victim.make("touched", 500)
+    victim.fork()
+    text = (EXAMPLES.parent / "docs/sharing.md").read_text()
+    with tempfile.NamedTemporaryFile(dir=backed.disk_directory()) as file:
+        file.write(bytes(1 << 20))
+        file.flush()
+        names = {"pid": victim.pid, "path": file.name}
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            exec(block, names)
+    total = names["total"]
+    assert total["unique"] >= 500 * fpm.PAGE_SIZE
+    assert total["rss"] - total["union"] >= 500 * fpm.PAGE_SIZE
+    assert len(names["folios"]) and names["counts"].any()
+    assert "100% in the page cache, 0% mapped\n" in capsys.readouterr().out
 
 
 def test_given_up(victim):
