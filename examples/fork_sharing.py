@@ -8,7 +8,8 @@ fork() copies no memory: parent and child map the same pages until one of them w
 gets a copy. A heap that is loaded before the fork costs its RAM once, as long as nobody writes. But
 CPython writes where a program only reads: the reference count is part of the object.
 
-How it is told: bit 56 of a page's entry says that the page is mapped exactly once.
+By process it is told by `Group`, which counts frames (root) or adds up smaps; the last line has all
+of them together. By mapping it is told by bit 56 of a page's entry: it is mapped exactly once.
 
     after the fork       parent and workers map the page        `shared`
     a worker writes      its copy is mapped once                `own` there, elsewhere `shared`
@@ -36,7 +37,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
-from fastpagemap import Category, Mapping, PageMap, capabilities
+from fastpagemap import Category, Group, Mapping, PageMap, capabilities
 
 
 def fail(message: str) -> NoReturn:
@@ -47,13 +48,12 @@ def fail(message: str) -> NoReturn:
 
 try:
     import click
-    import psutil
     from rich.console import Console
     from rich.table import Table
 
     from fastpagemap.report.tables import human, printable
 except ModuleNotFoundError as error:
-    fail(f"{error.name} is not installed: pip install click psutil rich")
+    fail(f"{error.name} is not installed: pip install click rich")
 
 WIDTH_IN_A_PIPE = 110
 ZERO = Category.PFNZERO
@@ -76,7 +76,9 @@ class Sight(NamedTuple):
 
     parent: int
     parts: dict[int, dict[str, Part]]  # by pid, then by name of the mapping
-    strangers: int  # children that have called exec: they share no heap
+    strangers: list[int]  # children that have called exec: they share no heap
+    sizes: dict[int, tuple[int, int, int]]  # by pid: rss, pss, uss
+    together: dict[str, int]  # what Group.total() says
 
 
 def private(mapping: Mapping) -> bool:
@@ -104,22 +106,26 @@ def zero_pages(pm: PageMap, mapping: Mapping) -> int:
 
 def look(pid: int) -> Sight:
     """Look at a process and at all that were forked below it."""
+    with Group.tree(pid) as group:
+        rows, total = group.usage(), group.total()
+    sizes = {row["pid"].item(): tuple(row[["rss", "pss", "uss"]].tolist()) for row in rows}
+    together = dict(zip(total.dtype.names, total.tolist(), strict=True))
     with PageMap(pid) as pm:
         mappings = pm.mappings()
         heap = [mapping for mapping in mappings if private(mapping)]
         parts = {pid: collect(map(name, heap), measure(pm, heap))}
-    strangers = 0
-    for child in psutil.Process(pid).children(recursive=True):
+    strangers = []
+    for child in sorted(sizes.keys() - {pid}):
         # one that has ended meanwhile is no worker any more
         with contextlib.suppress(ProcessLookupError), PageMap(child) as pm:
             theirs = pm.mappings()
             if vdso(theirs) != vdso(mappings):
-                strangers += 1
+                strangers.append(child)
                 continue
             own = [mapping for mapping in theirs if private(mapping)]
             places = (place(each, heap) for each in own)
-            parts[child.pid] = collect(places, measure(pm, own))
-    return Sight(pid, parts, strangers)
+            parts[child] = collect(places, measure(pm, own))
+    return Sight(pid, parts, strangers, sizes, together)
 
 
 def vdso(mappings: list[Mapping]) -> int | None:
@@ -153,17 +159,20 @@ def total(parts: Iterable[Part]) -> Part:
 
 
 def by_process(now: Sight, first: Sight) -> Table:
-    """Return a table with a line for each process."""
-    table = Table("process", title="In private memory, by process")
-    for column in ("shared", "own", "own, change"):
+    """Return a table with a line for each process, and one for all of them together."""
+    columns = [name for name in ("rss", "pss", "union", "unique") if name in now.together]
+    table = Table("process", title="All memory, by process")
+    for column in (*columns, "uss", "change"):
         table.add_column(column, justify="right")
-    for pid, parts in now.parts.items():
-        role = "parent" if pid == now.parent else "worker"
-        shared, own = total(parts.values())
-        before = total(first.parts.get(pid, {}).values()).own
-        table.add_row(f"{role} {pid}", human(shared), human(own), change(own - before))
-    if now.strangers:
-        table.caption = f"Left out: {now.strangers} that called exec, and share no heap."
+    for pid, (rss, pss, uss) in now.sizes.items():
+        role = "parent" if pid == now.parent else "other" if pid in now.strangers else "worker"
+        before = first.sizes.get(pid, (0, 0, 0))[2]
+        sizes = [human(rss), human(pss), *[""] * (len(columns) - 2), human(uss)]
+        table.add_row(f"{role} {pid}", *sizes, change(uss - before))
+    table.add_section()
+    table.add_row("together", *(human(now.together[name]) for name in columns))
+    if "unique" in columns:
+        table.caption = "union: each page once; unique: of that, what nobody else maps"
     return table
 
 
@@ -208,7 +217,7 @@ def watch(pid: int, interval: float, count: int, limit: int) -> Iterator[Table |
         time.sleep(interval)
         try:
             now = look(pid)
-        except (ProcessLookupError, psutil.NoSuchProcess):
+        except ProcessLookupError:
             yield f"process {pid} has ended"
             return
 
@@ -242,7 +251,7 @@ def main(
             console.print(table)
     except BrokenPipeError:  # of `| head`: click ends quietly
         raise
-    except (OSError, psutil.Error) as error:
+    except OSError as error:
         fail(str(error))
 
 
