@@ -46,7 +46,7 @@ help: ## list the targets
 demo: $(VENV)/.core ## make every kind of memory in a child process, and show it (root: swap, too)
 	@PYTHONPATH=tests $(BIN)/python examples/demo.py
 
-postgres: $(VENV)/.test ## swap PostgreSQL's shared buffers out, and draw docs/postgres.png (root)
+postgres: $(VENV)/.test ## swap PostgreSQL's shared buffers out; count and draw it (root)
 	@PYTHONPATH=tests $(BIN)/python examples/postgres.py
 
 test: $(VENV)/.test ## run the tests (ARGS="-k maps -x" goes to pytest)

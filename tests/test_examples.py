@@ -143,7 +143,8 @@ def test_what_docs_sharing_shows(victim, capsys):
     total = names["total"]
     assert total["unique"] >= 500 * fpm.PAGE_SIZE
     assert total["rss"] - total["union"] >= 500 * fpm.PAGE_SIZE
-    assert len(names["folios"]) and names["counts"].any()
+    assert len(names["folios"])
+    assert names["counts"].any()
     assert "100% in the page cache, 0% mapped\n" in capsys.readouterr().out
 
 

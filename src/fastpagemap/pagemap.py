@@ -422,6 +422,8 @@ class PageMap:
             that is the zero page or the huge zero page). Where the file behind a whole mapping
             cannot be asked which pages are swapped, ``swapped`` and ``swapped_shared`` are taken
             from smaps, if its sum cannot be of any other pages. Only where `fields` names them:
+            ``pss``, what is present by its share, each page divided by how often it is mapped, and
+            ``uss``, what no other process maps, both with hugetlb pages and without zero pages;
             ``cached``, ``cache_dirty`` and ``cache_writeback``, the part of the file behind the
             mapping that is in the page cache, is to be written to the disk, and is just being
             written (the last two need Linux 6.5); 0 without a file.
@@ -430,7 +432,8 @@ class PageMap:
         ------
         UnsupportedError
             This kernel cannot fill a column that `fields` names, or a file cannot be asked what
-            of it is cached; see `cached`.
+            of it is cached; see `cached`. Or ``pss`` or ``uss`` of a part of a mapping is asked
+            for without CAP_SYS_ADMIN and root's /proc/kpagecount: smaps has them of whole ones.
         ValueError
             There is no such column, or a mapping ends at 2**64.
         """
