@@ -3,6 +3,7 @@
 import io
 import itertools
 import mmap
+import os
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,28 @@ def snapshot(pm, _chance, _current):
     holds(not any(again.diff(taken).sums().values()), "snapshot: differs from itself")
 
 
+def physical(pm, chance, current):
+    start, end = _span(chance, current)
+    name = chance.choice(("zero", "huge", "cached", "nodes", "mapcounts"))
+    found = getattr(pm, name)(start, end)
+    holds(len(found) == (end - start) // PAGE, f"{name}: its length")
+    folios = pm.folios(start, end)
+    holds((folios["start"] < folios["end"]).all(), "folios: an empty one")
+    holds((folios["start"][1:] >= folios["end"][:-1]).all(), "folios: not in order")
+    pages, order = (folios["end"] - folios["start"]) // PAGE, folios["order"]
+    holds((pages <= np.uint64(1) << order).all(), "folios: more than its pages")
+
+
+def group(pm, _chance, _current):
+    """Alone and with this process: sums, and what is counted once."""
+    with fpm.Group([pm.pid, os.getpid()]) as both:
+        total = both.total()
+        overlap = both.overlap() if len(both) == 2 else np.zeros((1, 1), np.uint64)
+    holds(total["unique"] <= total["union"] <= total["rss"], "group: union and its parts")
+    holds(total["swapped_union"] <= total["swapped"], "group: more swap once than in all")
+    holds((overlap <= overlap.diagonal()).all(), "group: more in common than one has")
+
+
 def capabilities(pm, _chance, _current):
     fpm.capabilities(pm.pid)
 
@@ -158,6 +181,8 @@ def command(pm, chance, _current):
                 ["report", str(pm.pid), "--json"],
                 ["report", str(pm.pid), "--group", "kind"],
                 ["report", "--all"],
+                ["report", "--tree", str(pm.pid)],
+                ["report", "--who", str(pm.pid)],
                 ["map", str(pm.pid), "-o", f"{place}/map.png"],
                 ["dump", str(pm.pid), "-o", f"{place}/dump.fpm"],
             )
@@ -177,5 +202,5 @@ def command(pm, chance, _current):
 #: Each call, and how often it is made in relation to the others.
 CALLS = {
     mappings: 6, read: 10, masks: 10, one_mask: 10, usage: 6, states: 6, regions: 6, residency: 6,
-    snapshot: 3, capabilities: 2, tracker: 4, command: 0.3,
+    snapshot: 3, capabilities: 2, tracker: 4, command: 0.3, physical: 6, group: 2,
 }  # fmt: skip

@@ -5,6 +5,7 @@ a few, so that a crash is a find and not the end.
 """
 
 import contextlib
+import operator
 import resource
 import sys
 import time
@@ -104,8 +105,10 @@ def an_argument(chance, place):
     return Odd(chance) if way < 0.92 else chance.choice(OTHERS)
 
 
+_ARRAYS = {"read": fpm.ENTRY_DTYPE, "mapcounts": np.uint32, "nodes": np.int16}
+_MASKS = ("present", "swapped", "shared", "exclusive", "unknown", "zero", "huge", "cached")
 METHODS = {
-    **dict.fromkeys(("present", "swapped", "shared", "exclusive", "unknown", "soft_dirty"), 2),
+    **dict.fromkeys((*_MASKS, "soft_dirty", "mapcounts", "nodes", "folios"), 2),
     "read": 2,
     "masks": 2,
     "regions": 2,
@@ -120,18 +123,37 @@ FUNCTIONS = {
     "capabilities": 1,
     "WriteTracker": 2,
     "Mapping": 7,
+    "Group": 1,
+    "Group.tree": 1,
+    "Group.cgroup": 1,
 }
+OF_FRAMES = ("flags", "mapcounts", "cgroups", "nodes")
 _KEYWORDS = ("out", "mask", "anyof", "inverted", "returns", "fields", "start", "nonsense")
+
+
+def _function(chance, pm):
+    """A random function: its name, itself, and how many arguments it takes."""
+    way = chance.random()
+    if way < 0.7:
+        name = chance.choice(sorted(METHODS))
+        return name, getattr(pm, name), METHODS[name]
+    if way < 0.8:
+        name = chance.choice(OF_FRAMES)
+        return f"Frames.{name}", lambda *asked, **named: _of_frames(name, asked, named), 1
+    if way < 0.85:
+        return "Group.sharers", fpm.Group([pm.pid]).sharers, 3
+    name = chance.choice(sorted(FUNCTIONS))
+    return name, operator.attrgetter(name)(fpm), FUNCTIONS[name]
+
+
+def _of_frames(name, asked, named):
+    with fpm.Frames() as frames:
+        return getattr(frames, name)(*asked, **named)
 
 
 def calls(chance, pm, place):
     """(what it is, a function without arguments) of one random call."""
-    if chance.random() < 0.75:
-        name = chance.choice(sorted(METHODS))
-        function, count = getattr(pm, name), METHODS[name]
-    else:
-        name = chance.choice(sorted(FUNCTIONS))
-        function, count = getattr(fpm, name), FUNCTIONS[name]
+    name, function, count = _function(chance, pm)
     count = chance.choice([count] * 8 + [max(count - 1, 0), count + 1])
     arguments = [an_argument(chance, place) for _ in range(count)]
     if name in ("usage", "states"):
@@ -163,8 +185,8 @@ class Guarded:
 def fill(pm, chance, made):
     """A right call, into an array with guards, over a random part."""
     low, high = sorted((chance.randint(0, made.pages), chance.randint(0, made.pages)))
-    name = chance.choice(["present", "swapped", "shared", "exclusive", "unknown", "read"])
-    out = Guarded(fpm.ENTRY_DTYPE if name == "read" else bool, high - low)
+    name = chance.choice([*_MASKS, *_ARRAYS])
+    out = Guarded(_ARRAYS.get(name, bool), high - low)
     getattr(pm, name)(made.at(low), made.at(high), out=out.inner)
     assert out.intact(), f"{name} of {high - low} pages wrote beyond its array"
 

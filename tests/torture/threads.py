@@ -94,7 +94,20 @@ def _mask(pm, start, end):
     pm.swapped(start, end)
 
 
-LOOKS = (_masks, _usage, _states, _snapshot, _read, _residency, _mask)
+def _physical(pm, start, end):
+    pm.mapcounts(start, end)
+    pm.nodes(start, end)
+    folios = pm.folios(start, end)
+    assert (folios["start"] < folios["end"]).all(), "an empty folio"
+
+
+def _group(pm, *_):
+    with fpm.Group([pm.pid]) as group:
+        total = group.total()
+    assert total["unique"] <= total["union"] <= total["rss"], "more once than in all"
+
+
+LOOKS = (_masks, _usage, _states, _snapshot, _read, _residency, _mask, _physical, _group)
 
 
 def look(targets, until, chance, counts, problems):
