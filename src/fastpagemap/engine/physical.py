@@ -14,7 +14,7 @@ from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, Category
 from ..model.errors import UnsupportedError
 from ..model.frame_flags import FOLIO_DTYPE, KPF
-from ..model.runs import close_gaps
+from ..model.runs import close_gaps, concat_rows
 from ..process.frames import FLAGS, MAPCOUNTS, open_frames, reading_order
 from ..process.limits import affordable
 from ..process.namespaces import is_foreign
@@ -109,8 +109,7 @@ def folios(process: Process, start: int, end: int) -> npt.NDArray[np.void]:
             rows[0], count = rows[count - 1], 1
     process.check_alive()
     found.append(rows[:count])
-    # By words: without memory for it numpy 2 crashes where it joins structured arrays.
-    return np.concatenate([part.view(np.uint64) for part in found]).view(FOLIO_DTYPE)
+    return concat_rows(found, FOLIO_DTYPE)
 
 
 # ---- which pages, and which frames -------------------------------------------------------------

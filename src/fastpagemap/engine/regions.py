@@ -13,6 +13,7 @@ from .._kernel import scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category, Flag
 from ..model.errors import UnsupportedError
 from ..model.mapping import KERNEL_HALF, Mapping
+from ..model.runs import concat_rows
 from ..model.span import checked
 from ..process.backing import Backings
 from ..process.capabilities import categories, need_soft_dirty, soft_dirty
@@ -135,7 +136,7 @@ def _from_entries(
             found.append(_runs(at, words, *asked))
             total += len(found[-1])
             affordable(total, 2 * REGION_DTYPE.itemsize, "regions")
-    return _merged(np.concatenate(found) if found else np.empty(0, REGION_DTYPE))
+    return _merged(concat_rows(found, REGION_DTYPE))
 
 
 def _runs(

@@ -14,6 +14,7 @@ from ..model.runs import (
     Runs,
     State,
     bounds,
+    concat_rows,
     edges_of,
     has_any,
     in_spans,
@@ -113,9 +114,7 @@ def _disjoint(spans: list[Mapping]) -> list[tuple[int, int]]:
 
 def _sorted(found: list[Runs]) -> Runs:
     """Return all runs in order."""
-    if not found:
-        return np.empty(0, RUN_DTYPE)
-    runs = np.concatenate(found)
+    runs = concat_rows(found, RUN_DTYPE)
     if len(found) > 1:
         runs = runs[np.argsort(runs["start"], kind="stable")]
     return runs

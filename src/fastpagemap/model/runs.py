@@ -1,6 +1,6 @@
 """The states of pages, and runs of pages in one state. Pure: no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ __all__ = [
     "bounds",
     "clipped",
     "close_gaps",
+    "concat_rows",
     "edges_of",
     "has_any",
     "in_spans",
@@ -69,6 +70,13 @@ def runs_of(starts: Any, ends: Any, states: Any) -> Runs:
     runs = np.empty(len(starts), RUN_DTYPE)
     runs["start"], runs["end"], runs["state"] = starts, ends, states
     return runs
+
+
+def concat_rows(parts: Sequence[npt.NDArray[np.void]], dtype: np.dtype[Any]) -> Runs:
+    """Return arrays of rows, whose fields come to whole words, one after the other."""
+    # By words: numpy 2 crashes where it has no memory to join structured arrays.
+    words = [np.empty(0, np.uint64), *(part.view(np.uint64) for part in parts)]
+    return np.concatenate(words).view(dtype)
 
 
 def in_spans(addresses: Addresses, starts: Addresses, ends: Addresses) -> npt.NDArray[np.bool_]:
