@@ -108,6 +108,26 @@ def test_equal_neighbours_join_within_a_mapping():
     assert runs["state"].tolist() == [0, 0, 2]
 
 
+def test_more_values_than_colours():
+    """No two have the same colour: those with the fewest pages share one."""
+    runs = np.zeros(300, fpm.RUN_DTYPE)
+    runs["state"] = np.arange(300)
+    runs["start"] = np.arange(300) * 100 * PAGE
+    runs["end"] = runs["start"] + PAGE
+    runs["end"][[0, 7, 255, 256, 298, 299]] += 2 * PAGE
+    runs["end"][100] += PAGE
+    painted, scheme = schemes.painted("node", runs, PAGE)
+    labels = [state.label for state in scheme.states]
+    names = [f"node {number}" for number in (0, 7, 100, 255, 256, 298, 299)]
+    assert labels == [*names, "293 other nodes", "not present, or the zero page"]
+    assert len({state.colour for state in scheme.states}) == len(labels)
+    shown = scheme.display(painted["state"])
+    assert [labels[index] for index in shown[[0, 255, 256, 299]]] == [
+        *("node 0", "node 255", "node 256", "node 299")
+    ]
+    assert labels[shown[1]] == labels[shown[257]] == "293 other nodes"
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("by", ["mapcount", "order"])
 def test_without_privilege_it_fails_in_one_line(by):

@@ -44,15 +44,30 @@ def painted(
         classes = np.searchsorted(least, runs["state"], "right") - 1
         labels = [label for _, label in _COUNTS]
     else:
-        known, classes = np.unique(runs["state"], return_inverse=True)
-        labels = [_label(by, number, page_size) for number in known.tolist()]
+        classes, labels = _most_common(by, runs, page_size)
     runs = runs.copy()
     runs["state"] = classes
     states = tuple(
-        DisplayState(f"{by}{number}", label, _COLOURS[number % len(_COLOURS)], str(number % 10))
+        DisplayState(f"{by}{number}", label, _COLOURS[number], str(number))
         for number, label in enumerate(labels)
     )
     return runs, Scheme((*states, _NONE), _as_it_is, tuple(range(len(states))))
+
+
+def _most_common(
+    by: str, runs: npt.NDArray[np.void], page_size: int
+) -> tuple[npt.NDArray[np.intp], list[str]]:
+    """Return the class of each run, and their labels: rare values share the last colour."""
+    known, classes = np.unique(runs["state"], return_inverse=True)
+    labels = [_label(by, number, page_size) for number in known.tolist()]
+    if len(known) <= len(_COLOURS):
+        return classes, labels
+    sizes = np.bincount(classes, (runs["end"] - runs["start"]).astype(np.float64))
+    kept = np.sort(np.argsort(-sizes, kind="stable")[: len(_COLOURS) - 1])
+    number = np.full(len(known), len(kept))
+    number[kept] = np.arange(len(kept))
+    rest = f"{len(known) - len(kept)} other {by}s"
+    return number[classes], [*(labels[index] for index in kept), rest]
 
 
 def _label(by: str, number: int, page_size: int) -> str:
