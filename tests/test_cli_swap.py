@@ -17,6 +17,7 @@ import swap
 from commandline import run
 from memory import PRIVATE, Memory
 from needs import Absent, need
+from victim import Victim
 
 pytest.importorskip("click")
 
@@ -92,6 +93,16 @@ def test_what_a_fork_shares_counts_once(any_swap):
     assert one["uss"] == len(mine - theirs) * PAGE
     sums = sum(row["private"] + row["shared"] for row in found["rows"])
     assert len(mine | theirs) * PAGE <= found["in_processes"] <= sums - len(mine & theirs) * PAGE
+
+
+@pytest.mark.root
+def test_a_few_pages_are_found(any_swap):
+    """The kernel's own count of them (VmSwap) may still be 0, before Linux 6.16."""
+    with Victim() as victim:
+        victim.pageout(victim.make("touched", 8))
+        found = asked()
+        assert len(places(victim.pid)) == 8
+    assert row_of(found, victim.pid)["private"] == 8 * PAGE
 
 
 @pytest.mark.root

@@ -14,6 +14,7 @@ from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 from .cgroups import mount_points
 from .namespaces import directory_of, is_foreign, pids
+from .probes import version
 from .process import Process, open_process
 
 __all__ = ["members", "open_all", "others", "swaps_anything", "tree"]
@@ -181,6 +182,8 @@ def _raise_unless_empty(error: OSError, path: str) -> None:
 def swaps_anything(pid: int) -> bool:
     """Return whether private memory of a process is swapped, or may be.
 
+    Before Linux 6.16 VmSwap may be too small by some pages for each processor, and so be 0.
+
     Raises
     ------
     ProcessLookupError
@@ -188,9 +191,10 @@ def swaps_anything(pid: int) -> bool:
     """
     try:
         file = open_file(f"{directory_of(pid)}/status", os.O_RDONLY)
-        return b"\nVmSwap:\t       0 kB\n" not in read_all(file.fd, "status")
+        none = b"\nVmSwap:\t       0 kB\n" in read_all(file.fd, "status")
     except FileNotFoundError:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid)) from None
+    return not none or (version() < (6, 16) and pagecache.swap_in_use())
 
 
 def others(group: Iterable[Process]) -> list[int]:
