@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -100,7 +100,7 @@ class Group:
         self._ended = dict.fromkeys(ended)
         self._counts: Descriptor | None = None
         # Processes outside that are not asked what they have in swap: they would not answer.
-        self._skipped: frozenset[int] = frozenset()
+        self._skipped: Collection[int] = ()
         try:
             if sees_pfns():
                 self._counts = open_frames(MAPCOUNTS)
@@ -116,9 +116,7 @@ class Group:
         process : int or object
             See ``PageMap``.
         """
-        group = cls.__new__(cls)
-        group._start(*tree(process))
-        return group
+        return cls._of(*tree(process))
 
     @classmethod
     def cgroup(cls, path: str) -> Self:
@@ -141,6 +139,11 @@ class Group:
         held, ended = members(path)
         if not held:
             raise ProcessLookupError(f"the cgroup {path} has no process with memory")
+        return cls._of(held, ended)
+
+    @classmethod
+    def _of(cls, held: list[Process], ended: list[int]) -> Self:
+        """Return the group of open processes, and of some that have ended."""
         group = cls.__new__(cls)
         group._start(held, ended)
         return group

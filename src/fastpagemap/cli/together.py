@@ -1,27 +1,49 @@
 """Read several processes together, for ``fastpagemap report``.
 
 One that keeps its memory locked would hold up all: so each is asked for something small before all
-are counted.
+are counted. A process is known by when it began, too, so that no other one with its pid is counted.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.collect import only, readable
-from fastpagemap.cli.processes import name_of, processes
+from fastpagemap.cli.processes import processes
+from fastpagemap.cli.progress import counted
 from fastpagemap.cli.worker import NoAnswer, WorkerEnded, started
 from fastpagemap.group import Group
 from fastpagemap.pagemap import PageMap
+from fastpagemap.process.family import Known, known, open_again, open_known
 from fastpagemap.report.members import Sharer, of_group, of_sharers
 from fastpagemap.report.report import About, Report, Unreadable, Usage
 
-__all__ = ["collect_group", "collect_sharers", "of_cgroup", "of_tree"]
+__all__ = ["Chosen", "collect_group", "collect_sharers", "of_cgroup", "of_tree"]
+
+#: Every pid that there may be.
+_ALL_PIDS = range(1 << 31)
+
+
+class Chosen(NamedTuple):
+    """Processes to look at: when each began, None if that is not known; and pids of the ended."""
+
+    began: dict[int, int | None]
+    ended: list[int]
+
+    @classmethod
+    def by_pid(cls, pids: Iterable[int]) -> Chosen:
+        """Return whichever processes have these pids now; a pid that comes twice counts once."""
+        return cls(dict.fromkeys(pids), [])
+
+
+class _Member(NamedTuple):
+    known: Known
+    name: str
+    uid: int
 
 
 class _Counted(NamedTuple):
@@ -30,34 +52,32 @@ class _Counted(NamedTuple):
     ended: list[int]
 
 
-def of_tree(pid: int, timeout: float | None) -> list[int]:
+def of_tree(pid: int, timeout: float | None) -> Chosen:
     """Return a process and all its descendants."""
-
-    def tree(pid: int) -> list[int]:
-        with Group.tree(pid) as group:
-            return [*group.pids, *group.ended]
-
-    return asking.about(pid, tree, timeout)
+    return asking.about(pid, lambda pid: _chosen(Group.tree(pid)), timeout)
 
 
-def of_cgroup(path: str, timeout: float | None) -> list[int]:
+def of_cgroup(path: str, timeout: float | None) -> Chosen:
     """Return the processes in a cgroup and below it."""
-
-    def members(path: str) -> list[int]:
-        with Group.cgroup(path) as group:
-            return [*group.pids, *group.ended]
-
-    found: list[int] = _ask(members, path, timeout, f"the cgroup {path}")
+    found: Chosen = _ask(
+        lambda path: _chosen(Group.cgroup(path)), path, timeout, f"the cgroup {path}"
+    )
     return found
 
 
-def collect_group(pids: Iterable[int], *, owner: bool = False, timeout: float | None) -> Report:
+def _chosen(group: Group) -> Chosen:
+    with group:
+        found, ended = group._ask(known), group.ended
+        return Chosen(dict(each for _, each in found), list(ended))
+
+
+def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None) -> Report:
     """Count processes together.
 
     Parameters
     ----------
-    pids : iterable of int
-        The processes; one that is named twice counts once.
+    chosen : Chosen
+        The processes.
     owner, timeout
         As for ``collect.collect``.
 
@@ -68,65 +88,86 @@ def collect_group(pids: Iterable[int], *, owner: bool = False, timeout: float | 
     ProcessLookupError
         All of them have ended.
     """
-    wanted = list(dict.fromkeys(pids))
     unreadable: list[Unreadable] = []
-    owners: dict[int, int | None] = {}
-    for pid, uid in readable(asking.each(wanted, _probe, timeout), unreadable):
-        owners[pid] = uid if owner else None
-    names = {pid: name_of(pid) for pid in owners}
-    try:
-        found: _Counted = _ask(_count, list(owners), timeout, "the group")
-    except NoAnswer:
-        # What is in swap is looked for in all processes. One of them may lock its memory.
-        silent = _silent(set(processes()) - set(owners), timeout)
-        if not silent:
-            raise
-        found = _ask(partial(_count, skipped=silent), list(owners), timeout, "the group")
-    answered = set(owners) - set(found.ended)
-    missed = answered | {one.pid for one in unreadable}
-    ended = [pid for pid in wanted if pid not in missed]
-    about = About.now(None, "", only(set(owners.values())))
+    members = _readable(chosen.began, unreadable, timeout)
+    found = _counted(members, unreadable, timeout)
+    answered = {*members, *(one.pid for one in unreadable)} - set(found.ended)
+    ended = [pid for pid in (*chosen.began, *chosen.ended) if pid not in answered]
+    owners: set[int | None] = {member.uid if owner else None for member in members.values()}
+    names = {pid: member.name for pid, member in members.items()}
+    about = About.now(None, "", only(owners))
     return of_group(about, names, found.usage, found.total, ended, unreadable)
 
 
-def _probe(pid: int) -> int | None:
+def _readable(
+    began: dict[int, int | None], unreadable: list[Unreadable], timeout: float | None
+) -> dict[int, _Member]:
+    """Return the processes that answer; note the others."""
+
+    def probe(pid: int) -> _Member:
+        return _probe(pid, began[pid])
+
+    return dict(readable(asking.each(began, probe, timeout), unreadable))
+
+
+def _probe(pid: int, began: int | None = None) -> _Member:
     """Ask a process for what needs the lock of its memory, and little else."""
     with PageMap(pid) as pagemap:
+        process = pagemap._process()
+        found = known(process)
+        if began not in (None, found.began):
+            raise process.gone()
         pagemap.usage(pagemap.mappings()[:1], fields=["present"])
-        return pagemap.uid
+        return _Member(found, process.name(), pagemap.uid)
 
 
-def _count(pids: list[int], skipped: frozenset[int] = frozenset()) -> _Counted:
+def _counted(
+    members: dict[int, _Member], unreadable: list[Unreadable], timeout: float | None
+) -> _Counted:
+    """Count processes together; if one does not answer, without it.
+
+    What is in swap is looked for in all processes of the machine. So it may be another one.
+    """
+
+    def count(skipped: Collection[int]) -> _Counted:
+        found: _Counted = _ask(
+            lambda members: _count(members, skipped),
+            [member.known for member in members.values()],
+            timeout,
+            "the group",
+        )
+        return found
+
+    try:
+        return count(())
+    except NoAnswer:
+        began: dict[int, int | None] = {pid: each.known.began for pid, each in members.items()}
+        members.clear()
+        members.update(_readable(began, unreadable, timeout))
+        others = set(processes()) - set(began)
+    try:
+        return count(_silent(others, timeout))
+    except NoAnswer:  # it answers a small question alone
+        return count(_ALL_PIDS)
+
+
+def _count(members: list[Known], skipped: Collection[int]) -> _Counted:
     """Count processes together, without those that have ended meanwhile.
 
     Swap of the skipped ones, which are others, is not looked at.
     """
-    ended: list[int] = []
-    while True:
-        try:
-            group = Group(pids)
-            break
-        except ValueError:
-            raise ProcessLookupError(errno.ESRCH, "no process of the group is left") from None
-        except ProcessLookupError:
-            gone = [pid for pid in pids if not _is_there(pid)]
-            if not gone:
-                raise
-            pids, ended = [pid for pid in pids if pid not in gone], ended + gone
-    with group:
+    held, ended = open_again(members)
+    if not held:
+        raise ProcessLookupError(errno.ESRCH, "no process of the group is left")
+    with Group._of(held, ended) as group:
         group._skipped = skipped
-        total = group.total()
-        usage = group.usage()
+        while True:
+            usage, gone = group.usage(), group.ended
+            total = group.total()
+            if group.ended == gone:  # both are about the same processes
+                break
         sizes = dict(zip(total.dtype.names or (), total.tolist(), strict=True))
-        return _Counted(usage, sizes, [*ended, *group.ended])
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        PageMap(pid).close()
-        return True
-    except ProcessLookupError:
-        return False
+        return _Counted(usage, sizes, list(gone))
 
 
 def _ask(function: Callable[[Any], Any], question: Any, seconds: float | None, what: str) -> Any:
@@ -148,7 +189,7 @@ def _silent(pids: Iterable[int], timeout: float | None) -> frozenset[int]:
 
 
 def collect_sharers(
-    pid: int, others: Iterable[int], *, owner: bool = False, timeout: float | None
+    pid: int, others: Chosen, *, owner: bool = False, timeout: float | None
 ) -> Report:
     """Find out which of some processes map memory of a process, and how much.
 
@@ -156,32 +197,36 @@ def collect_sharers(
     ------
     PermissionError
         Frame numbers are hidden from this user.
+    ProcessLookupError
+        The process has ended before all others were asked.
     """
-    mapped, shared, uid = asking.about(pid, _own, timeout)
+    target, mapped, shared = asking.about(pid, _own, timeout)
     unreadable: list[Unreadable] = []
 
-    def overlap(other: int) -> tuple[int, int]:
-        with Group([pid, other]) as group:
+    def overlap(other: int) -> tuple[str, int, int]:
+        held = [open_known(*target.known), open_known(other, others.began[other])]
+        with Group._of(held, []) as group:
             table = group.overlap()
             if len(table) < 2:
                 raise ProcessLookupError(errno.ESRCH, "one of the two has ended")
-            return int(table[0, 1]), int(table[1, 1])
+            return held[1].name(), int(table[0, 1]), int(table[1, 1])
 
-    def found() -> Iterator[Sharer]:
-        # This process has forked the workers: what it shares is no other program's.
-        asked = (other for other in others if other not in (pid, os.getpid()))
-        for other, (both, its) in readable(asking.each(asked, overlap, timeout), unreadable):
-            if both:
-                yield Sharer(other, name_of(other), both, its)
-
-    sharers = list(found())
-    about = About.now(pid, name_of(pid), uid if owner else None)
+    # This process has forked the workers: what it shares is no other program's.
+    wanted = [other for other in others.began if other not in (pid, os.getpid())]
+    with counted("reading processes", wanted) as pids:
+        answers = readable(asking.each(pids, overlap, timeout), unreadable)
+        sharers = [Sharer(other, *found) for other, found in answers if found[1]]
+    asking.about(pid, lambda pid: _probe(pid, target.known.began), timeout)
+    about = About.now(pid, target.name, target.uid if owner else None)
     return of_sharers(about, mapped, shared, sharers, unreadable)
 
 
-def _own(pid: int) -> tuple[int, int, int]:
-    """Return what a process maps, what of it others map as well, and whose it is."""
-    with Group([pid]) as group, PageMap(pid) as pagemap:
-        mapped = int(group.overlap()[0, 0])
+def _own(pid: int) -> tuple[_Member, int, int]:
+    """Return a process, what it maps, and what of it others map as well."""
+    with PageMap(pid) as pagemap:
+        process = pagemap._process()
+        with Group._of([process], []) as group:
+            mapped = int(group.overlap()[0, 0])
         own = int(pagemap.usage(fields=["uss"])["uss"].sum())
-        return mapped, max(mapped - own, 0), pagemap.uid
+        member = _Member(known(process), process.name(), pagemap.uid)
+        return member, mapped, max(mapped - own, 0)

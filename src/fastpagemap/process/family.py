@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from .._kernel import pagecache
 from .._kernel.descriptor import Descriptor, open_file
@@ -17,7 +18,8 @@ from .namespaces import directory_of, is_foreign, pids
 from .probes import version
 from .process import Process, open_process
 
-__all__ = ["members", "open_all", "others", "swaps_anything", "tree"]
+__all__ = ["Known", "known", "members", "open_again", "open_known", "others"]
+__all__ += ["swaps_anything", "tree"]
 
 _PROCS = "cgroup.procs"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -30,7 +32,44 @@ _OF_THREADS = "a cgroup of single threads, which names no processes: give the on
 _STAT = re.compile(rb".*\) \S (-?\d+)(?: \S+){17} (\d+)", re.DOTALL)
 
 
-def open_all(found: Iterable[int]) -> tuple[list[Process], list[int]]:
+class Known(NamedTuple):
+    """A process by its pid, and by when it began: a pid may be given to another process.
+
+    `began` is in ticks, as in /proc/PID/stat.
+    """
+
+    pid: int
+    began: int
+
+
+def known(process: Process) -> Known:
+    """Return how to tell an open process from a later one with its pid."""
+    try:
+        return Known(process.pid, _parse(process.read("stat"))[1])
+    except FileNotFoundError:
+        raise process.gone() from None
+
+
+def open_known(pid: int, began: int | None) -> Process:
+    """Open the process with a pid that began then; whenever that was, for None."""
+    process = Process(pid)
+    if began is not None and known(process).began != began:
+        raise process.gone()
+    return process
+
+
+def open_again(found: Iterable[Known]) -> tuple[list[Process], list[int]]:
+    """Open the very processes that are known; return them, and the pids of those that ended."""
+    held, ended = [], []
+    for each in found:
+        try:
+            held.append(open_known(*each))
+        except ProcessLookupError:
+            ended.append(each.pid)
+    return held, ended
+
+
+def _open_all(found: Iterable[int]) -> tuple[list[Process], list[int]]:
     """Open processes by their pids; return them, and the pids of those without memory."""
     held, ended = [], []
     for pid in found:
@@ -62,21 +101,11 @@ def tree(process: object) -> tuple[list[Process], list[int]]:
         pid = waiting.pop(0)
         # None twice, though a pid may have been given to another process meanwhile.
         waiting += families.pop(pid, ())
-        held, gone = open_all([pid])
-        if held and not _began_at(held[0], started[pid]):
-            held, gone = [], [pid]
+        held, gone = open_again([Known(pid, started[pid])])
         chosen += held
         ended += gone
     root.check_alive()
     return chosen, ended
-
-
-def _began_at(process: Process, time: int) -> bool:
-    """Return whether a process still runs, and its pid was not given to it since it was seen."""
-    try:
-        return _parse(process.read("stat"))[1] == time
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _parse(text: bytes) -> tuple[int, int]:
@@ -99,7 +128,7 @@ def members(path: str) -> tuple[list[Process], list[int]]:
     """Open the processes of a cgroup and of those below it; see ``Group.cgroup``."""
     top = _directory(path)
     found = _listed(top)
-    held, ended = open_all(found)
+    held, ended = _open_all(found)
     # A pid that was given to another process meanwhile is no longer listed, or rightly.
     still = set(_listed(top))
     ended += [process.pid for process in held if process.pid not in still]

@@ -202,6 +202,10 @@ class Process:
         """Return the target of a link below /proc/PID."""
         return os.readlink(os.fsencode(self.where(name)), dir_fd=self.directory)
 
+    def name(self) -> str:
+        """Return the name, as ps shows it."""
+        return os.fsdecode(self.read("comm").removesuffix(b"\n"))
+
     def uid(self) -> int:
         """Return the real user id: who started it, even if it runs as another user (set-uid)."""
         with self.outlived():

@@ -252,19 +252,18 @@ def _together(
 ) -> Report:
     """Read several processes, counted together, or who shares memory with one."""
     from fastpagemap.cli import together
-    from fastpagemap.cli.progress import counted, waiting
+    from fastpagemap.cli.progress import waiting
 
     named = [targets.process(text) for text in texts]
-    group = named
+    chosen = together.Chosen.by_pid(named)
     with waiting("looking for processes"):
         if options["tree"]:
-            group = together.of_tree(named[0], timeout)
+            chosen = together.of_tree(named[0], timeout)
         elif options["cgroup"] is not None:
-            group = together.of_cgroup(options["cgroup"], timeout)
+            chosen = together.of_cgroup(options["cgroup"], timeout)
         elif options["who"]:
-            group = processes()
+            chosen = together.Chosen.by_pid(processes())
     if options["who"]:
-        with counted("reading processes", group) as pids:
-            return together.collect_sharers(named[0], pids, owner=owner, timeout=timeout)
+        return together.collect_sharers(named[0], chosen, owner=owner, timeout=timeout)
     with waiting("counting processes together"):
-        return together.collect_group(group, owner=owner, timeout=timeout)
+        return together.collect_group(chosen, owner=owner, timeout=timeout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -53,8 +52,7 @@ class Reader:
 
     def about(self) -> tuple[str, int, bool]:
         """Return the name, the user, and whether the kernel keeps soft-dirty bits."""
-        name = os.fsdecode(self._process.read("comm").rstrip(b"\n"))
-        return name, self._process.uid(), soft_dirty()
+        return self._process.name(), self._process.uid(), soft_dirty()
 
     def sums(self) -> tuple[list[Mapping], Column, Column]:
         """Return the mappings, and the bytes of each that are present, and swapped."""
