@@ -1,0 +1,112 @@
+"""Processes that end, or are replaced, or are locked, between the questions of one report."""
+
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+
+import linux
+import runas
+from locked import Locked
+from reused import process_with
+from sharer import Sharer
+
+pytest.importorskip("click")
+
+from fastpagemap.cli import together
+from fastpagemap.cli.together import Chosen
+
+TIMEOUT = 10
+
+
+@pytest.mark.root
+def test_another_process_with_the_pid_of_a_member_is_not_counted():
+    with Sharer({}) as stays:
+        with Sharer({}) as ends:
+            chosen = together.of_tree(os.getpid(), TIMEOUT)
+            pid = ends.pid
+        assert {os.getpid(), stays.pid, pid} <= set(chosen.began)
+        other = process_with(pid)
+        try:
+            group = together.collect_group(chosen, timeout=TIMEOUT)
+            sharers = together.collect_sharers(stays.pid, chosen, timeout=TIMEOUT)
+            by_pid = Chosen.by_pid([stays.pid, pid])
+            anyone = together.collect_group(by_pid, timeout=TIMEOUT)
+        finally:
+            other.communicate(b"\n")
+    assert pid in group.more["ended"]
+    assert pid not in group.labels["pid"]
+    assert stays.pid in group.labels["pid"]
+    assert pid not in sharers.labels["pid"]
+    # Who is named by a pid alone is whoever has it.
+    assert anyone.labels["pid"] == [stays.pid, pid]
+
+
+@pytest.mark.root
+def test_sharers_of_a_process_that_ended_are_an_error():
+    with Sharer({}) as target, Sharer({}) as other:
+        target_ends = Chosen.by_pid([other.pid])
+
+        class Ending(dict):
+            def __iter__(self):  # asked once the process itself has answered
+                os.kill(target.pid, signal.SIGKILL)
+                os.waitid(os.P_PID, target.pid, os.WEXITED | os.WNOWAIT)
+                return super().__iter__()
+
+        chosen = target_ends._replace(began=Ending(target_ends.began))
+        with pytest.raises(ProcessLookupError):
+            together.collect_sharers(target.pid, chosen, timeout=TIMEOUT)
+
+
+def test_a_member_that_locks_its_memory_after_it_was_asked_is_left_out():
+    with Locked(name="it-is-locked") as locked, Sharer({}) as sharer:
+        unreadable = []
+        began = dict.fromkeys([sharer.pid, locked.pid])
+        members = together._readable(began, unreadable, TIMEOUT)
+        assert (list(members), unreadable) == ([sharer.pid, locked.pid], [])
+        locked.lock()
+        found = together._counted(members, unreadable, 0.5)
+    assert found.usage["pid"].tolist() == [sharer.pid]
+    assert found.total["rss"] == found.usage["rss"].sum()
+    assert list(members) == [sharer.pid]
+    assert [(one.pid, one.name) for one in unreadable] == [(locked.pid, "it-is-locked")]
+
+
+@pytest.mark.parametrize("as_user", [False, True])
+def test_rows_and_the_last_line_are_about_the_same_processes(as_user):
+    def counts():
+        return [_while_they_end() for _ in range(4)]
+
+    for found in runas.as_nobody(counts) if as_user else counts():
+        assert len(found.usage) + len(found.ended) == CHILDREN + 1
+        assert found.total["rss"] == found.usage["rss"].sum()
+
+
+CHILDREN = 24
+
+
+def _while_they_end():
+    """Count this process's children, which end one after the other meanwhile."""
+    stays, *children = [_waiting() for _ in range(CHILDREN + 1)]
+    pids = [stays.pid, *(child.pid for child in children)]
+    members = together._readable(dict.fromkeys(pids), [], None).values()
+
+    def end():
+        for child in children:
+            child.kill()
+            child.wait()
+
+    thread = threading.Thread(target=end)
+    try:
+        thread.start()
+        return together._count([member.known for member in members], ())
+    finally:
+        thread.join()
+        stays.kill()
+        stays.wait()
+
+
+def _waiting():
+    return subprocess.Popen(["sleep", "60"], preexec_fn=linux.die_with_parent)
