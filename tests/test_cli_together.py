@@ -1,14 +1,18 @@
 """Processes that end, or are replaced, or are locked, between the questions of one report."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import threading
 
 import pytest
 
+import fastpagemap as fpm
 import linux
 import runas
+from commandline import run
 from locked import Locked
 from reused import process_with
 from sharer import Sharer
@@ -106,6 +110,36 @@ def _while_they_end():
         thread.join()
         stays.kill()
         stays.wait()
+
+
+def test_a_group_of_more_processes_than_files_may_be_open():
+    """The command raises its soft limit as far as it may; a library leaves it alone."""
+    children = [_waiting() for _ in range(40)]
+    pids = [child.pid for child in children]
+    try:
+        for hard, code in ((256, 0), (64, 1)):
+            said = run("report", *pids, preexec_fn=lambda hard=hard: _allow(64, hard))
+            assert said.returncode == code
+            assert said.stderr.count(b"ulimit -n") == code
+        lines = said.stderr.splitlines()
+
+        def grouped():
+            _allow(64, 256)
+            with pytest.raises(OSError, match=r"RLIMIT_NOFILE.* which is 64, of 256") as raised:
+                fpm.Group(pids)
+            return raised.value.errno, resource.getrlimit(resource.RLIMIT_NOFILE)
+
+        assert runas.in_child(grouped) == (errno.EMFILE, (64, 256))
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert len(lines) == 1
+    assert b"which is 64, of 64 at most" in lines[0]
+
+
+def _allow(soft, hard):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _waiting():

@@ -74,6 +74,8 @@ class Group:
         There is no such process, or it has no memory. Or all processes of the group have ended.
     PermissionError, UnsupportedError
         As ``PageMap`` does.
+    OSError
+        EMFILE: each process takes three open files, and RLIMIT_NOFILE does not allow that many.
 
     Notes
     -----

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from types import TracebackType
 
 __all__ = ["IgnoringFileErrors", "exists", "failure", "is_refusal", "tells_of_file"]
@@ -17,7 +18,16 @@ _INTERRUPTIONS = frozenset({None, errno.EINTR, errno.ETIMEDOUT, errno.EPIPE})
 
 def failure(number: int, what: str) -> OSError:
     """Return the OSError of an errno that a system call on `what` gave."""
-    return OSError(number, os.strerror(number), what)
+    text = os.strerror(number)
+    return OSError(number, text + _files_allowed() if number == errno.EMFILE else text, what)
+
+
+def _files_allowed() -> str:
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:  # a sandbox forbids to ask
+        return ""
+    return f": raise RLIMIT_NOFILE (ulimit -n), which is {soft}, of {hard} at most"
 
 
 def is_refusal(error: OSError) -> bool:

@@ -25,6 +25,7 @@ def serve(function: Callable[[Any], Any], questions: int, answers: int) -> NoRet
     code = 1
     try:
         _detach(questions, answers)
+        _allow_files()
         _limit_memory()
         while (question := read_message(questions)) is not None:
             write_message(answers, _outcome(function, pickle.loads(question)))
@@ -86,6 +87,13 @@ def _detach(*kept: int) -> None:
     os.closerange(at, os.sysconf("SC_OPEN_MAX"))
     # A collection would touch, and so copy, all the memory that is the parent's.
     gc.freeze()
+
+
+def _allow_files() -> None:
+    """Let the worker hold all processes of a large group open: each takes three files."""
+    with contextlib.suppress(OSError):  # a sandbox may forbid it
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _limit_memory() -> None:
