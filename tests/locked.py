@@ -9,6 +9,7 @@ is in a namespace of its own, which ends with the two processes.
 """
 
 import contextlib
+import ctypes
 import mmap
 import os
 import signal
@@ -29,6 +30,7 @@ SLOW = b"slow"
 _IN = struct.Struct("=IIQQIIIHH")
 _OUT = struct.Struct("=IiQ")
 _DIRECTORY, _FILE = 1, 2
+_MEMORY = "/proc/self/mem"
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 
@@ -72,6 +74,11 @@ class Locked:
             assert time.monotonic() < deadline
             os.sched_yield()
 
+    def lock_file(self, path):
+        """Have it lock a file, by a write of what the server does not answer."""
+        print(f"write {path}", file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline() == "now\n"
+
     def unlock(self):
         """Kill the server: the memory is locked no more."""
         os.kill(self._server, signal.SIGKILL)
@@ -103,13 +110,15 @@ def _run(directory, name):
     fd = os.open(os.path.join(directory, "file"), os.O_RDONLY)
     page = linux.call("mmap", 0, linux.PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
     print(server, flush=True)
-    if sys.stdin.readline() != "lock\n":
+    what, _, path = sys.stdin.readline().rstrip("\n").partition(" ")
+    if not what:
         return
-    memory = os.open("/proc/self/mem", os.O_RDONLY)
-    threading.Thread(target=_read, args=(memory, page), daemon=True).start()
+    use, name, flags = (_write, path, os.O_WRONLY) if path else (_read, _MEMORY, os.O_RDONLY)
+    threading.Thread(target=use, args=(os.open(name, flags), page), daemon=True).start()
     os.read(told, 1)  # the server was asked, so the thread holds the lock
     print("now", flush=True)
-    mmap.mmap(-1, linux.PAGE).close()
+    if not path:
+        mmap.mmap(-1, linux.PAGE).close()
     print("unlocked", flush=True)
     sys.stdin.readline()
 
@@ -117,6 +126,11 @@ def _run(directory, name):
 def _read(memory, address):
     with contextlib.suppress(OSError):  # the server is gone
         os.pread(memory, 1, address)
+
+
+def _write(file, address):
+    with contextlib.suppress(OSError):
+        os.write(file, (ctypes.c_char * linux.PAGE).from_address(address))
 
 
 def _mounted(directory):

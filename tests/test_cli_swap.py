@@ -15,6 +15,7 @@ import linux
 import runas
 import swap
 from commandline import run
+from locked import Locked
 from memory import PRIVATE, Memory
 from needs import Absent, need
 from victim import Victim
@@ -139,6 +140,24 @@ def test_a_file_of_a_tmpfs_that_nobody_maps_is_named(any_swap):
         found = asked()
     assert {"path": path, "swapped": 48 * PAGE, "pid": 0} in found["unmapped"]
     assert found["in_unmapped"] >= 48 * PAGE
+
+
+@pytest.mark.root
+def test_a_file_that_is_locked_is_named_and_the_others_are_counted(any_swap):
+    need(fpm.capabilities().cachestat, "cachestat", Absent)
+    with contextlib.ExitStack() as made, Locked() as process, Locked() as other:
+        one, locked, two, unswapped = (made.enter_context(backed.posix(24)) for _ in range(4))
+        paths = [os.readlink(f"/proc/self/fd/{each.fd}") for each in (one, locked, two, unswapped)]
+        for memory in (one, locked, two):
+            swapped_out(memory)
+            linux.call("munmap", memory.start, memory.end - memory.start)
+        process.lock_file(paths[1])
+        other.lock_file(paths[3])
+        found = asked()
+    sizes = {file["path"]: file["swapped"] for file in found["unmapped"]}
+    assert [sizes.get(path) for path in paths] == [24 * PAGE, None, 24 * PAGE, None]
+    (note,) = [note for note in found["notes"] if "/dev/shm" in note]
+    assert note.startswith(f"{paths[1]}, of which 96Ki are in swap, was not read: no answer")
 
 
 @pytest.mark.root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 
 import click
@@ -14,9 +15,12 @@ from fastpagemap.cli.progress import counted
 from fastpagemap.engine import machine_swap as engine
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.process.capabilities import sees_pfns
+from fastpagemap.process.held_files import mounted_tmpfs
+from fastpagemap.process.leases import Leases
 from fastpagemap.report import machine_swap as report
 from fastpagemap.report import unreadable
 from fastpagemap.report.report import Unreadable
+from fastpagemap.report.text import human, printable
 
 __all__ = ["lines"]
 
@@ -42,7 +46,7 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
     machine = engine.counted(answers, _tmpfs(timeout, notes))
     now = engine.counters()
     rows = [
-        report.Row(answer.pid, name_of(answer.pid), *sizes, answer.swapped.unknown * PAGE_SIZE)
+        report.Row(answer.pid, answer.name, *sizes, answer.swapped.unknown * PAGE_SIZE)
         for answer, sizes in zip(answers, machine.rows, strict=True)
         if any(sizes) or answer.swapped.unknown
     ]
@@ -58,7 +62,7 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
     yield from report.json_lines(found, unread) if as_json else report.plain(found)
     hidden = [HIDDEN] if hides_others() else []
     for line in [*notes, *unreadable.lines(unread), *hidden]:
-        click.echo(f"fastpagemap: {line}", err=True)
+        click.echo(f"fastpagemap: {printable(line)}", err=True)
 
 
 def _processes(timeout: float) -> tuple[list[engine.OfProcess], list[Unreadable]]:
@@ -75,13 +79,35 @@ def _processes(timeout: float) -> tuple[list[engine.OfProcess], list[Unreadable]
 
 
 def _tmpfs(timeout: float, notes: list[str]) -> list[engine.NamedFile]:
-    """Return the swapped files on each mounted tmpfs; note where not all were looked at."""
-    for _, outcome in asking.each([MAX_NAMES], engine.of_tmpfs, timeout):
+    """Return the swapped files on each mounted tmpfs; note what of them was not looked at."""
+    mounted, leases = mounted_tmpfs(), Leases()
+    files: list[engine.OnTmpfs] = []
+    for number, outcome in asking.each(
+        range(len(mounted)),
+        lambda number: engine.of_tmpfs(mounted[number], leases, MAX_NAMES),
+        timeout,
+    ):
+        where = ", ".join(map(os.fsdecode, mounted[number].points))
         if isinstance(outcome, Exception):
-            notes.append(f"the files on mounted tmpfs were not read: {reason(outcome)}")
-        else:
-            files, complete = outcome
-            if not complete:
-                notes.append(f"only {MAX_NAMES} files on mounted tmpfs were looked at")
-            return files
-    return []
+            notes.append(f"the files on {where} were not read: {reason(outcome)}")
+            continue
+        found, complete = outcome
+        files += found
+        if not complete:
+            notes.append(f"only {MAX_NAMES} files on {where} were looked at")
+    return list(_swapped_pages(files, leases, timeout, notes))
+
+
+def _swapped_pages(
+    files: list[engine.OnTmpfs], leases: Leases, timeout: float, notes: list[str]
+) -> Iterator[engine.NamedFile]:
+    """Yield the swapped pages of files; note which of them do not answer."""
+    for number, outcome in asking.each(
+        range(len(files)), lambda number: engine.of_file(files[number], leases), timeout
+    ):
+        path, *_, swapped = files[number]
+        if isinstance(outcome, Exception):
+            size = "" if swapped is None else f", of which {human(swapped)} are in swap,"
+            notes.append(f"{path}{size} was not read: {reason(outcome)}")
+        elif outcome is not None:
+            yield outcome

@@ -8,19 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._kernel import pagecache
 from .._kernel.failures import tells_of_file
 from ..model.entry import PAGE_SIZE
 from ..model.errors import UnsupportedError
 from ..model.runs import Spans as Ranges
 from ..process.family import swaps_anything
-from ..process.held_files import Found, deleted_files, segments, tmpfs_files
+from ..process.held_files import Found, Tmpfs, deleted_files, files_on, open_found, segments
+from ..process.leases import Leases
+from ..process.opening import pass_over
 from ..process.process import Process
 from .frames import locations
 from .shmem_runs import search_runs
 from .swap_places import File, Swapped, by_file, count_files, count_locations, swapped_of
 
-__all__ = ["Counters", "Machine", "NamedFile", "OfProcess", "Unmapped", "counted", "counters"]
-__all__ += ["of_process", "of_tmpfs"]
+__all__ = ["Counters", "Machine", "NamedFile", "OfProcess", "OnTmpfs", "Unmapped", "counted"]
+__all__ += ["counters", "of_file", "of_process", "of_tmpfs"]
 
 _MEMINFO = "/proc/meminfo"
 
@@ -41,10 +44,20 @@ class NamedFile(NamedTuple):
     ranges: Ranges
 
 
+class OnTmpfs(NamedTuple):
+    """A file on a mounted tmpfs; `swapped`: bytes of it in swap, None if that is not known."""
+
+    path: str
+    device: int
+    inode: int
+    swapped: int | None
+
+
 class OfProcess(NamedTuple):
     """What one process has in swap, and the files without a path that its descriptors hold."""
 
     pid: int
+    name: str
     swapped: Swapped
     held: list[NamedFile]
 
@@ -98,23 +111,49 @@ def of_process(pid: int) -> OfProcess:
         own = np.unique(locations(process))
     swapped = swapped_of(process, own)
     held = {named.file: named for named in map(_named, deleted_files(process)) if named}
-    return OfProcess(pid, swapped, list(held.values()))
+    return OfProcess(pid, process.name(), swapped, list(held.values()))
 
 
-def of_tmpfs(most: int) -> tuple[list[NamedFile], bool]:
-    """Return the swapped files on each mounted tmpfs; False if there are more than `most` names."""
-    files: list[NamedFile] = []
-    for found in tmpfs_files(most):
+def of_tmpfs(tmpfs: Tmpfs, leases: Leases, most: int) -> tuple[list[OnTmpfs], bool]:
+    """Return the files on a tmpfs that have something in swap, or may have.
+
+    None of them is waited for. False if there are more than `most` names.
+    """
+    files: list[OnTmpfs] = []
+    for found in files_on(tmpfs, leases, most):
         if found is None:
             return files, False
-        named = _named(found)
-        if named is not None:
-            files.append(named)
+        swapped = _swapped(found)
+        if swapped != 0:
+            files.append(OnTmpfs(found.path, found.about.device, found.about.inode, swapped))
     return files, True
+
+
+def of_file(file: OnTmpfs, leases: Leases) -> NamedFile | None:
+    """Return the swapped pages of a file; None if it has none by now.
+
+    That waits for who has locked the file, such as while it writes to it.
+    """
+    found = open_found(file.path, file.device, file.inode, leases)
+    return None if found is None else _named(found)
+
+
+def _swapped(found: Found) -> int | None:
+    """Return how many bytes of a file are in swap; None if that is not told without its pages."""
+    if not found.about.size:
+        return 0
+    try:
+        pages = -(-found.about.size // PAGE_SIZE)
+        return pagecache.evicted(found.file.fd, found.path, 0, pages) * PAGE_SIZE
+    except OSError as error:
+        pass_over(error)
+        return None
 
 
 def _named(found: Found) -> NamedFile | None:
     """Return the swapped pages of a file; None if it has none, or the kernel does not tell."""
+    if _swapped(found) == 0:
+        return None
     try:
         ranges = search_runs(found.file.fd, found.path, 0, -(-found.about.size // PAGE_SIZE))
     except OSError as error:

@@ -15,7 +15,8 @@ from .mounts import own_mounts
 from .opening import Stat, is_tmpfs, look, pass_over, reopen
 from .process import Process
 
-__all__ = ["Found", "Segment", "deleted_files", "segments", "tmpfs_files"]
+__all__ = ["Found", "Segment", "Tmpfs", "deleted_files", "files_on", "mounted_tmpfs"]
+__all__ += ["open_found", "segments"]
 
 _SEGMENTS = "/proc/sysvipc/shm"
 _INSIDE = descriptor.RESOLVE_NO_XDEV | descriptor.RESOLVE_NO_SYMLINKS
@@ -63,25 +64,49 @@ def deleted_files(process: Process) -> Iterator[Found]:
             pass_over(error)
 
 
-def tmpfs_files(most: int) -> Iterator[Found | None]:
-    """Yield the files on each tmpfs that this process sees mounted; None after `most` names."""
-    leases = Leases()
-    table = own_mounts()
-    names = 0
-    for device, mounts in table.items():
-        if mounts[0].kind not in (b"tmpfs", b"devtmpfs"):
-            continue
-        for mount in mounts:
-            top = _top(mount.point, device)
-            if mount.root != b"/" or top is None:
-                continue
-            for found in _below(top, mount.point, leases, most - names):
-                names += 1
-                if names > most:
+class Tmpfs(NamedTuple):
+    """A tmpfs: its device, and where this process sees all of it, unless another is mounted there.
+
+    Of these, the first that shows it is taken.
+    """
+
+    device: int
+    points: list[bytes]
+
+
+def mounted_tmpfs() -> list[Tmpfs]:
+    """Return each tmpfs that this process sees mounted; nothing of them is looked at."""
+    found = [
+        Tmpfs(device, [mount.point for mount in mounts if mount.root == b"/"])
+        for device, mounts in own_mounts().items()
+        if mounts[0].kind in (b"tmpfs", b"devtmpfs")
+    ]
+    return [tmpfs for tmpfs in found if tmpfs.points]
+
+
+def files_on(tmpfs: Tmpfs, leases: Leases, most: int) -> Iterator[Found | None]:
+    """Yield the files on a tmpfs; None after `most` names."""
+    for point in tmpfs.points:
+        top = _top(point, tmpfs.device)
+        if top is not None:
+            for number, found in enumerate(_below(top, point, leases, most)):
+                if number == most:
                     yield None
                     return
                 yield from found
-            break
+            return
+
+
+def open_found(path: str, device: int, inode: int, leases: Leases) -> Found | None:
+    """Open a file that `files_on` has found; None if it is not there any more."""
+    try:
+        file = open_resolved(path, os.O_PATH, descriptor.RESOLVE_NO_SYMLINKS)
+        about = look(file)
+        if (about.device, about.inode) == (device, inode):
+            return next(iter(_opened(path, file, leases)), None)
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def _top(point: bytes, device: int) -> Descriptor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import click
 
@@ -98,10 +98,18 @@ def _users(
     users: dict[File, list[User]] = {}
     unread: list[Unreadable] = []
     with counted("reading processes", processes()) as pids:
-        for pid, outcome in asking.each(pids, lambda pid: mapped_by(Process(pid), wanted), timeout):
+        for pid, outcome in asking.each(pids, lambda pid: _uses(pid, wanted), timeout):
             if not isinstance(outcome, Exception):
-                for file, sizes in outcome.items():
-                    users.setdefault(file, []).append(User(pid, name_of(pid), *sizes))
+                name, uses = outcome
+                for file, sizes in uses.items():
+                    users.setdefault(file, []).append(User(pid, name, *sizes))
             elif not isinstance(outcome, ProcessLookupError):
                 unread.append(Unreadable(pid, name_of(pid), reason(outcome)))
     return users, unread
+
+
+def _uses(pid: int, wanted: Collection[File]) -> tuple[str, dict[File, tuple[int, int]]]:
+    """Return the name of a process, and how much of each file it maps and has present."""
+    process = Process(pid)
+    found = mapped_by(process, wanted)
+    return process.name() if found else "", found
