@@ -136,6 +136,18 @@ def test_the_line_of_a_group_is_about_all_whichever_rows_are_shown(family):
 
 
 @pytest.mark.root
+def test_named_columns_are_those_of_a_table(family):
+    head, *_, last = run("report", *family.pids, "--columns", "union,uss").stdout.splitlines()
+    assert head.split() == [b"pid", b"union", b"uss", b"name"]
+    union = as_json(*family.pids)["together"]["union"]
+    assert last.split() == [b"group", human(union).encode(), b"-", b"3", b"processes"]
+    assert as_json(*family.pids, "--columns", "union")["together"]["union"] == union
+    for wrong in (["--columns", "mapped"], ["--sort", "union"]):
+        assert run("report", *family.pids, *wrong).returncode == 2
+    assert run("report", family.root.pid, "--columns", "union").returncode == 2
+
+
+@pytest.mark.root
 def test_csv_and_parquet(family, tmp_path):
     rows = as_json(*family.pids)["rows"]
     said = run("report", *family.pids, "--csv").stdout.decode()
@@ -284,19 +296,3 @@ def test_what_is_swapped_counts_once():
     together = found["together"]
     assert together["swapped"] == sum(row["swapped"] for row in found["rows"])
     assert together["swapped_union"] <= together["swapped"] - size
-
-
-@pytest.mark.usefixtures("any_swap")
-@pytest.mark.root
-def test_an_outsider_that_is_locked_keeps_no_group_from_being_counted():
-    with backed.memfd(64) as made, Locked() as outside, Sharer({}) as sharer:
-        made.write()
-        swap.pageout(made.start, made.end)
-        outside.lock()
-        said = run("report", sharer.pid, sharer.pid, "--timeout", 0.5, "--json", timeout=120)
-    assert said.returncode == 0, said.stderr
-    assert b"another process cannot be read" in said.stderr
-    found = json.loads(said.stdout)
-    assert [row["pid"] for row in found["rows"]] == [sharer.pid]
-    assert found["together"]["swapped_union"] >= 64 * PAGE
-    assert "swapped_unique" not in found["together"]

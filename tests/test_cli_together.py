@@ -1,6 +1,7 @@
 """Processes that end, or are replaced, or are locked, between the questions of one report."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -9,10 +10,13 @@ import threading
 
 import pytest
 
+import backed
 import fastpagemap as fpm
 import linux
 import runas
+import swap
 from commandline import run
+from linux import PAGE
 from locked import Locked
 from reused import process_with
 from sharer import Sharer
@@ -76,6 +80,22 @@ def test_a_member_that_locks_its_memory_after_it_was_asked_is_left_out():
     assert found.total["rss"] == found.usage["rss"].sum()
     assert list(members) == [sharer.pid]
     assert [(one.pid, one.name) for one in unreadable] == [(locked.pid, "it-is-locked")]
+
+
+@pytest.mark.usefixtures("any_swap")
+@pytest.mark.root
+def test_an_outsider_that_is_locked_keeps_no_group_from_being_counted():
+    with backed.memfd(64) as made, Locked() as outside, Sharer({}) as sharer:
+        made.write()
+        swap.pageout(made.start, made.end)
+        outside.lock()
+        said = run("report", sharer.pid, sharer.pid, "--timeout", 0.5, "--json", timeout=120)
+    assert said.returncode == 0, said.stderr
+    assert b"another process cannot be read" in said.stderr
+    found = json.loads(said.stdout)
+    assert [row["pid"] for row in found["rows"]] == [sharer.pid]
+    assert found["together"]["swapped_union"] >= 64 * PAGE
+    assert "swapped_unique" not in found["together"]
 
 
 @pytest.mark.parametrize("as_user", [False, True])

@@ -10,13 +10,16 @@ import numpy as np
 from fastpagemap.report.report import About, Report, Unreadable, Usage
 from fastpagemap.report.text import human, printable
 
-__all__ = ["MEMBER_SIZES", "SHARER_SIZES", "Sharer", "last_sizes", "notes", "of_group"]
-__all__ += ["of_sharers", "table_columns", "total_of"]
+__all__ = ["GROUP_SIZES", "MEMBER_SIZES", "SHARER_SIZES", "Sharer", "last_sizes", "notes"]
+__all__ += ["of_group", "of_sharers", "table_columns", "total_of"]
 
 #: What is told of each process of a group.
 MEMBER_SIZES = ("rss", "pss", "uss", "swapped", "swapped_pss", "swapped_uss", "unknown")
 #: What is told of each process that shares memory with one.
 SHARER_SIZES = ("overlap", "mapped")
+
+#: What is told of a group alone.
+GROUP_SIZES = ("union", "unique", "swapped_union", "swapped_unique")
 
 # The columns of a table about a group: its last line has some that its rows do not have.
 _IN_TABLES = (
@@ -100,8 +103,8 @@ def of_sharers(
 
 def table_columns(report: Report) -> tuple[str, ...]:
     """Return the columns of a table: those of the rows, and those of the last line alone."""
-    if report.by != "member":
-        return report.columns
+    if report.shown or report.by != "member":
+        return report.shown or report.columns
     return tuple(
         name for name in _IN_TABLES if name in report.columns or name in (report.together or ())
     )

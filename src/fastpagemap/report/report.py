@@ -103,6 +103,8 @@ class Report:
         Of a comparison: what was compared, and how much was mapped and unmapped.
     together : dict of str to int, optional
         The sizes of all rows together, where these are no sums: memory of several counts once.
+    shown : tuple of str, optional
+        The columns of a table about a group, if some were named: of rows, and of `together` alone.
     """
 
     about: About
@@ -112,6 +114,7 @@ class Report:
     unreadable: list[Unreadable] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
     together: dict[str, int] | None = None
+    shown: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpagemap.model.errors import UnsupportedError
-from fastpagemap.report.members import MEMBER_SIZES, SHARER_SIZES
+from fastpagemap.report.members import GROUP_SIZES, MEMBER_SIZES, SHARER_SIZES
 from fastpagemap.report.report import MORE_SIZES, SIZES, Report, grouped
 
 # The columns of rows that are not sums of mappings, by what a row is.
@@ -73,6 +73,8 @@ class Selection(NamedTuple):
     def check(self, by: str) -> None:
         """Raise a ValueError if rows of this kind never have a column that is needed."""
         known = _SIZES_OF.get(by, SIZES + MORE_SIZES)
+        if by == "member":
+            known += GROUP_SIZES
         for name in self.needed:
             if name not in known:
                 raise ValueError(f"there is no column '{name}' here; there are {', '.join(known)}")
@@ -125,9 +127,10 @@ def parse_columns(text: str) -> tuple[str, ...]:
         One of them does not exist.
     """
     names = [name.strip().lower().replace("-", "_") for name in text.split(",")]
+    known = *COLUMNS, *GROUP_SIZES
     for name in names:
-        if name not in COLUMNS:
-            raise ValueError(f"there is no column '{name}'; the columns are {', '.join(COLUMNS)}")
+        if name not in known:
+            raise ValueError(f"there is no column '{name}'; the columns are {', '.join(known)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -196,9 +199,8 @@ def _shown(report: Report, columns: tuple[str, ...]) -> Report:
     """Return a report with some columns alone, if any are named."""
     if not columns:
         return report
-    for name in columns:
-        column_of(report, name)
-    usage = np.zeros(len(report), [(name, np.uint64) for name in columns])
-    for name in columns:
-        usage[name] = report.usage[name]
-    return replace(report, usage=usage)
+    of_rows = [name for name in columns if name not in GROUP_SIZES]
+    usage = np.zeros(len(report), [(name, np.uint64) for name in of_rows])
+    for name in of_rows:
+        usage[name] = column_of(report, name)
+    return replace(report, usage=usage, shown=columns if report.by == "member" else ())
