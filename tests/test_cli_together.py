@@ -15,7 +15,7 @@ import fastpagemap as fpm
 import linux
 import runas
 import swap
-from commandline import run
+from commandline import COMMAND, run
 from linux import PAGE
 from locked import Locked
 from reused import process_with
@@ -35,7 +35,7 @@ def test_another_process_with_the_pid_of_a_member_is_not_counted():
         with Sharer({}) as ends:
             chosen = together.of_tree(os.getpid(), TIMEOUT)
             pid = ends.pid
-        assert {os.getpid(), stays.pid, pid} <= set(chosen.began)
+        assert {stays.pid, pid} <= set(chosen.began)
         other = process_with(pid)
         try:
             group = together.collect_group(chosen, timeout=TIMEOUT)
@@ -50,6 +50,36 @@ def test_another_process_with_the_pid_of_a_member_is_not_counted():
     assert pid not in sharers.labels["pid"]
     # Who is named by a pid alone is whoever has it.
     assert anyone.labels["pid"] == [stays.pid, pid]
+
+
+def test_a_command_is_not_of_the_tree_that_it_looks_at():
+    command = ["sh", "-c", '"$@" report --tree $$ --json; :', "sh", *COMMAND]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as shell:
+        found = json.loads(shell.communicate()[0])
+    assert [row["pid"] for row in found["rows"]] == [shell.pid]
+    assert found["ended"] == []  # such as its worker
+
+
+def test_the_name_of_a_whole_tree_means_its_root():
+    def fork():
+        linux.write_text("/proc/self/comm", "of-one-tree")
+        pid = os.fork()
+        if pid == 0:
+            linux.die_with_parent()
+            while True:
+                signal.pause()
+        return pid
+
+    with Sharer({"fork": fork}) as root:
+        child = root.ask("fork")
+        said = run("report", "--tree", "of-one-tree", "--json")
+        assert [row["pid"] for row in json.loads(said.stdout)["rows"]] == [root.pid, child]
+        assert run("report", "of-one-tree").returncode == 2
+        with Sharer({"fork": fork}) as other:
+            other.ask("fork")
+            said = run("report", "--tree", "of-one-tree")
+        assert said.returncode == 2
+        assert b"2 processes are called 'of-one-tree', say which: " in said.stderr
 
 
 @pytest.mark.root

@@ -13,6 +13,7 @@ from fastpagemap.cli import asking
 from fastpagemap.cli.processes import has_memory, hides_others, name_of, processes
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
+from fastpagemap.process.family import topmost
 from fastpagemap.process.namespaces import directory_of
 from fastpagemap.report.text import printable
 
@@ -42,8 +43,8 @@ def process_id(text: str) -> int:
     return int(text)
 
 
-def process(text: str) -> int:
-    """Return the pid of a PID|NAME.
+def process(text: str, *, tree: bool = False) -> int:
+    """Return the pid of a PID|NAME; with `tree`, of several the one that is no child of others.
 
     Raises
     ------
@@ -55,6 +56,8 @@ def process(text: str) -> int:
     if not text or text.isdecimal() or text.startswith(("-", "+")):
         return process_id(text)
     pids = list(named(text))
+    if tree:
+        pids = topmost(pids)
     if not pids:
         hidden = " (/proc hides those of other users)" if hides_others() else ""
         raise ProcessLookupError(f"no process is called '{text}', and no file{hidden}")

@@ -53,22 +53,25 @@ class _Counted(NamedTuple):
 
 
 def of_tree(pid: int, timeout: float | None) -> Chosen:
-    """Return a process and all its descendants."""
-    return asking.about(pid, lambda pid: _chosen(Group.tree(pid)), timeout)
+    """Return a process and all its descendants but this command."""
+    me = os.getpid()
+    return asking.about(pid, lambda pid: _chosen(Group.tree(pid), me), timeout)
 
 
 def of_cgroup(path: str, timeout: float | None) -> Chosen:
-    """Return the processes in a cgroup and below it."""
+    """Return the processes in a cgroup and below it but this command."""
+    me = os.getpid()
     found: Chosen = _ask(
-        lambda path: _chosen(Group.cgroup(path)), path, timeout, f"the cgroup {path}"
+        lambda path: _chosen(Group.cgroup(path), me), path, timeout, f"the cgroup {path}"
     )
     return found
 
 
-def _chosen(group: Group) -> Chosen:
+def _chosen(group: Group, asker: int) -> Chosen:
+    """Return the processes of a group but the one that asks, and the worker that this is."""
     with group:
-        found, ended = group._ask(known), group.ended
-        return Chosen(dict(each for _, each in found), list(ended))
+        found = [each for _, each in group._ask(known) if each.pid not in (asker, os.getpid())]
+        return Chosen({each.pid: each.began for each in found}, list(group.ended))
 
 
 def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None) -> Report:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 from typing import NamedTuple
 
 from .._kernel import pagecache
@@ -19,7 +20,7 @@ from .probes import version
 from .process import Process, open_process
 
 __all__ = ["Known", "known", "members", "open_again", "open_known", "others"]
-__all__ += ["swaps_anything", "tree"]
+__all__ += ["swaps_anything", "topmost", "tree"]
 
 _PROCS = "cgroup.procs"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -106,6 +107,12 @@ def tree(process: object) -> tuple[list[Process], list[int]]:
         ended += gone
     root.check_alive()
     return chosen, ended
+
+
+def topmost(found: Collection[int]) -> list[int]:
+    """Return those of some pids that are no children of others of them."""
+    stats = {pid: _stat(pid) for pid in found}
+    return [pid for pid, stat in stats.items() if stat is None or stat[0] not in stats]
 
 
 def _parse(text: bytes) -> tuple[int, int]:

@@ -39,7 +39,12 @@ HIDDEN = "/proc hides the processes of other users (hidepid): only those that it
     short_help="Bytes present, swapped, shared ... by mapping or process.", epilog=EXAMPLES
 )
 @click.argument("targets", metavar="[TARGET]...", shell_complete=complete_target, nargs=-1)
-@click.option("--tree", is_flag=True, help="Count TARGET and all its descendants together.")
+@click.option(
+    "--tree",
+    is_flag=True,
+    help="Count TARGET and all its descendants together; "
+    "of several called so, the one that has started the others.",
+)
 @click.option(
     "--cgroup",
     metavar="PATH",
@@ -145,9 +150,10 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
     --all, memory that several processes share is in the row of each, and in the total as often.
     The line of a group is about all of its processes, whichever rows are shown; union, unique and
-    swapped_union need CAP_SYS_ADMIN. Processes that could not be read are counted on stderr, and
-    named there, but for those that this user may not read. The exit code is 1 if none could be
-    read. JSON, CSV and Parquet are in bytes, in the columns of PageMap.usage and Group.usage.
+    swapped_union need CAP_SYS_ADMIN. This command is in no tree or cgroup. Processes that could not
+    be read are counted on stderr, and named there, but for those that this user may not read. The
+    exit code is 1 if none could be read. JSON, CSV and Parquet are in bytes, in the columns of
+    PageMap.usage and Group.usage.
     """
     if options["swap"]:
         return _swap(targets, options)
@@ -254,7 +260,7 @@ def _together(
     from fastpagemap.cli import together
     from fastpagemap.cli.progress import waiting
 
-    named = [targets.process(text) for text in texts]
+    named = [targets.process(text, tree=options["tree"]) for text in texts]
     chosen = together.Chosen.by_pid(named)
     with waiting("looking for processes"):
         if options["tree"]:
