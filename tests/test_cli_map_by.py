@@ -149,3 +149,12 @@ def test_only_a_process_can_be_asked(tmp_path):
     said = run("map", "x", "-o", tmp_path / "a.png", "--by", "node", "--raw")
     assert said.returncode == 2
     assert b"--by asks a process" in said.stderr
+    path = tmp_path / "it.fpm"
+    assert run("dump", os.getpid(), "-o", path).returncode == 0
+    for command in (
+        ["map", path, "-o", tmp_path / "a.png", "--by", "node"],
+        ["report", path, path],
+    ):
+        said = run(*command)
+        assert said.returncode == 2
+        assert b"is a file: only a process can be asked" in said.stderr

@@ -58,6 +58,8 @@ def process(text: str, *, tree: bool = False) -> int:
     pids = list(named(text))
     if tree:
         pids = topmost(pids)
+    if not pids and os.path.exists(text):
+        raise click.BadParameter(f"'{text}' is a file: only a process can be asked for that")
     if not pids:
         hidden = " (/proc hides those of other users)" if hides_others() else ""
         raise ProcessLookupError(f"no process is called '{text}', and no file{hidden}")
