@@ -7,18 +7,25 @@ are counted. A process is known by when it began, too, so that no other one with
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from fastpagemap._kernel.descriptor import Descriptor
 from fastpagemap.cli import asking
 from fastpagemap.cli.collect import only, readable
 from fastpagemap.cli.processes import processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.cli.worker import NoAnswer, WorkerEnded, started
+from fastpagemap.engine.shared_frames import common, shared_frames
 from fastpagemap.group import Group
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import Known, known, open_again, open_known
+from fastpagemap.process.frames import MAPCOUNTS, open_frames
 from fastpagemap.report.members import Sharer, of_group, of_sharers
 from fastpagemap.report.report import About, Report, Unreadable, Usage
 
@@ -206,22 +213,34 @@ def collect_sharers(
     target, mapped, shared = asking.about(pid, _own, timeout)
     unreadable: list[Unreadable] = []
 
-    def overlap(other: int) -> tuple[str, int, int]:
-        held = [open_known(*target.known), open_known(other, others.began[other])]
-        with Group._of(held, []) as group:
-            table = group.overlap()
-            if len(table) < 2:
-                raise ProcessLookupError(errno.ESRCH, "one of the two has ended")
-            return held[1].name(), int(table[0, 1]), int(table[1, 1])
-
     # This process has forked the workers: what it shares is no other program's.
     wanted = [other for other in others.began if other not in (pid, os.getpid())]
     with counted("reading processes", wanted) as pids:
-        answers = readable(asking.each(pids, overlap, timeout), unreadable)
+        overlaps = _Overlaps(target.known, others.began)
+        answers = readable(asking.each(pids, overlaps, timeout), unreadable)
         sharers = [Sharer(other, *found) for other, found in answers if found[1]]
     asking.about(pid, lambda pid: _probe(pid, target.known.began), timeout)
     about = About.now(pid, target.name, target.uid if owner else None)
     return of_sharers(about, mapped, shared, sharers, unreadable)
+
+
+class _Overlaps:
+    """Tells how much memory of a process others map; in each worker it is looked at once."""
+
+    def __init__(self, target: Known, began: dict[int, int | None]) -> None:
+        self._target, self._began = target, began
+
+    def __call__(self, other: int) -> tuple[str, int, int]:
+        """Return the name of another process, how much both map, and how much it maps."""
+        counts, frames = self._shared
+        process = open_known(other, self._began[other])
+        its, mapped = shared_frames(process, counts.fd)
+        return process.name(), common(frames, its), mapped
+
+    @functools.cached_property
+    def _shared(self) -> tuple[Descriptor, npt.NDArray[np.uint64]]:
+        counts = open_frames(MAPCOUNTS)
+        return counts, shared_frames(open_known(*self._target), counts.fd)[0]
 
 
 def _own(pid: int) -> tuple[_Member, int, int]:
