@@ -114,8 +114,7 @@ def test_last_line_of_a_table(family):
     at = head.index("union")
     assert [row[at] for row in rows] == ["-"] * 3
     assert (last[0], last[-2:]) == ("group", ["3", "processes"])
-    with fpm.Group(family.pids) as group:
-        total = group.total()
+    total = fpm.Group(family.pids).total()
     assert last[at] == human(int(total["union"]))
     assert last[head.index("uss")] == "-"
     assert last[head.index("swapped_union")] == human(int(total["swapped_union"]))
@@ -172,6 +171,8 @@ def test_who_has_ended_is_named_below(family, gone):
     assert said.stdout.decode().splitlines()[-1].endswith("1 process")
     found = json.loads(run("report", family.root.pid, gone, "--json").stdout)
     assert found["ended"] == [gone]
+    said = run("report", family.root.pid, *range(GONE - 13, GONE))
+    assert said.stderr.count(f"{GONE - 2} and 1 more have ended".encode()) == 1
     said = run("report", gone, GONE - 1)
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (1, b"", 1)
 

@@ -26,6 +26,8 @@ _IN_TABLES = (
     *("rss", "pss", "uss", "union", "unique"),
     *("swapped", "swapped_pss", "swapped_uss", "swapped_union", "swapped_unique", "unknown"),
 )
+# Ended processes that a note lists: a cgroup may have all threads of the kernel.
+_MAX_LISTED = 12
 _NEED_FRAMES = "union", "unique", "swapped_union"
 _NEED_OTHERS = "swapped_unique", "swapped_pss", "swapped_uss"
 
@@ -123,13 +125,21 @@ def total_of(report: Report, column: str) -> int:
     return rows + (report.together or {}).get(column, 0)
 
 
+def _ended(pids: Sequence[int]) -> Iterator[str]:
+    if len(pids) == 1:
+        yield f"process {pids[0]} has ended, or has no memory: it is left out"
+    elif pids:
+        some = ", ".join(map(str, pids[:_MAX_LISTED]))
+        more = f" and {len(pids) - _MAX_LISTED} more" if len(pids) > _MAX_LISTED else ""
+        yield f"processes {some}{more} have ended, or have no memory: they are left out"
+
+
 def notes(report: Report) -> Iterator[str]:
     """Yield what is to be said of a group beside its table."""
     if report.by != "member":
         return
     total = report.together or {}
-    for pid in report.more["ended"]:
-        yield f"process {pid} has ended, or has no memory: it is left out"
+    yield from _ended(report.more["ended"])
     if _NEED_FRAMES[0] not in total:
         yield (
             f"without {', '.join(_NEED_FRAMES)}: these need CAP_SYS_ADMIN, and root's "
