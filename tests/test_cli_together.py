@@ -24,7 +24,6 @@ from sharer import Sharer
 pytest.importorskip("click")
 
 from fastpagemap.cli import together
-from fastpagemap.cli.together import Chosen
 
 TIMEOUT = 10
 
@@ -35,12 +34,12 @@ def test_another_process_with_the_pid_of_a_member_is_not_counted():
         with Sharer({}) as ends:
             chosen = together.of_tree(os.getpid(), TIMEOUT)
             pid = ends.pid
-        assert {stays.pid, pid} <= set(chosen.began)
+        assert {stays.pid, pid} <= set(chosen)
         other = process_with(pid)
         try:
             group = together.collect_group(chosen, timeout=TIMEOUT)
             sharers = together.collect_sharers(stays.pid, chosen, timeout=TIMEOUT)
-            by_pid = Chosen.by_pid([stays.pid, pid])
+            by_pid = dict.fromkeys([stays.pid, pid])
             anyone = together.collect_group(by_pid, timeout=TIMEOUT)
         finally:
             other.communicate(b"\n")
@@ -82,10 +81,19 @@ def test_the_name_of_a_whole_tree_means_its_root():
         assert b"2 processes are called 'of-one-tree', say which: " in said.stderr
 
 
+def test_a_tree_with_one_that_is_locked_or_may_not_be_read_is_counted():
+    with Locked(name="it-is-locked") as locked:
+        locked.lock()
+        said = run("report", "--tree", os.getpid(), "--timeout", 0.5, "--json", timeout=100)
+        assert said.returncode == 0, said.stderr
+        found = json.loads(said.stdout)
+    assert found["rows"][0]["pid"] == os.getpid()
+    assert locked.pid in [one["pid"] for one in found["unreadable"]]
+
+
 @pytest.mark.root
 def test_sharers_of_a_process_that_ended_are_an_error():
     with Sharer({}) as target, Sharer({}) as other:
-        target_ends = Chosen.by_pid([other.pid])
 
         class Ending(dict):
             def __iter__(self):  # asked once the process itself has answered
@@ -93,7 +101,7 @@ def test_sharers_of_a_process_that_ended_are_an_error():
                 os.waitid(os.P_PID, target.pid, os.WEXITED | os.WNOWAIT)
                 return super().__iter__()
 
-        chosen = target_ends._replace(began=Ending(target_ends.began))
+        chosen = Ending({other.pid: None})
         with pytest.raises(ProcessLookupError):
             together.collect_sharers(target.pid, chosen, timeout=TIMEOUT)
 

@@ -24,7 +24,15 @@ from fastpagemap.cli.worker import NoAnswer, WorkerEnded, started
 from fastpagemap.engine.shared_frames import common, shared_frames
 from fastpagemap.group import Group
 from fastpagemap.pagemap import PageMap
-from fastpagemap.process.family import Known, known, open_again, open_known
+from fastpagemap.process.family import (
+    Known,
+    descendants,
+    known,
+    known_at,
+    listed,
+    open_again,
+    open_known,
+)
 from fastpagemap.process.frames import MAPCOUNTS, open_frames
 from fastpagemap.report.members import Sharer, of_group, of_sharers
 from fastpagemap.report.report import About, Report, Unreadable, Usage
@@ -35,16 +43,8 @@ __all__ = ["Chosen", "collect_group", "collect_sharers", "of_cgroup", "of_tree"]
 _ALL_PIDS = range(1 << 31)
 
 
-class Chosen(NamedTuple):
-    """Processes to look at: when each began, None if that is not known; and pids of the ended."""
-
-    began: dict[int, int | None]
-    ended: list[int]
-
-    @classmethod
-    def by_pid(cls, pids: Iterable[int]) -> Chosen:
-        """Return whichever processes have these pids now; a pid that comes twice counts once."""
-        return cls(dict.fromkeys(pids), [])
+#: Processes to look at, by pid: when each began; None for whichever has that pid.
+Chosen = dict[int, int | None]
 
 
 class _Member(NamedTuple):
@@ -62,23 +62,21 @@ class _Counted(NamedTuple):
 def of_tree(pid: int, timeout: float | None) -> Chosen:
     """Return a process and all its descendants but this command."""
     me = os.getpid()
-    return asking.about(pid, lambda pid: _chosen(Group.tree(pid), me), timeout)
+    return asking.about(pid, lambda pid: _but_this([known_at(pid), *descendants(pid)], me), timeout)
 
 
 def of_cgroup(path: str, timeout: float | None) -> Chosen:
     """Return the processes in a cgroup and below it but this command."""
-    me = os.getpid()
-    found: Chosen = _ask(
-        lambda path: _chosen(Group.cgroup(path), me), path, timeout, f"the cgroup {path}"
-    )
+    me, what = os.getpid(), f"the cgroup {path}"
+    found: Chosen = _ask(lambda path: _but_this(listed(path), me), path, timeout, what)
+    if not found:
+        raise ProcessLookupError(errno.ESRCH, f"{what} has no other process")
     return found
 
 
-def _chosen(group: Group, asker: int) -> Chosen:
-    """Return the processes of a group but the one that asks, and the worker that this is."""
-    with group:
-        found = [each for _, each in group._ask(known) if each.pid not in (asker, os.getpid())]
-        return Chosen({each.pid: each.began for each in found}, list(group.ended))
+def _but_this(found: list[Known], asker: int) -> Chosen:
+    """Return processes but the one that asks, and the worker that this is."""
+    return {each.pid: each.began for each in found if each.pid not in (asker, os.getpid())}
 
 
 def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None) -> Report:
@@ -99,10 +97,10 @@ def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None)
         All of them have ended.
     """
     unreadable: list[Unreadable] = []
-    members = _readable(chosen.began, unreadable, timeout)
+    members = _readable(chosen, unreadable, timeout)
     found = _counted(members, unreadable, timeout)
     answered = {*members, *(one.pid for one in unreadable)} - set(found.ended)
-    ended = [pid for pid in (*chosen.began, *chosen.ended) if pid not in answered]
+    ended = [pid for pid in chosen if pid not in answered]
     owners: set[int | None] = {member.uid if owner else None for member in members.values()}
     names = {pid: member.name for pid, member in members.items()}
     about = About.now(None, "", only(owners))
@@ -110,7 +108,7 @@ def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None)
 
 
 def _readable(
-    began: dict[int, int | None], unreadable: list[Unreadable], timeout: float | None
+    began: Chosen, unreadable: list[Unreadable], timeout: float | None
 ) -> dict[int, _Member]:
     """Return the processes that answer; note the others."""
 
@@ -151,7 +149,7 @@ def _counted(
     try:
         return count(())
     except NoAnswer:
-        began: dict[int, int | None] = {pid: each.known.began for pid, each in members.items()}
+        began: Chosen = {pid: each.known.began for pid, each in members.items()}
         members.clear()
         members.update(_readable(began, unreadable, timeout))
         others = set(processes()) - set(began)
@@ -214,9 +212,9 @@ def collect_sharers(
     unreadable: list[Unreadable] = []
 
     # This process has forked the workers: what it shares is no other program's.
-    wanted = [other for other in others.began if other not in (pid, os.getpid())]
+    wanted = [other for other in others if other not in (pid, os.getpid())]
     with counted("reading processes", wanted) as pids:
-        overlaps = _Overlaps(target.known, others.began)
+        overlaps = _Overlaps(target.known, others)
         answers = readable(asking.each(pids, overlaps, timeout), unreadable)
         sharers = [Sharer(other, *found) for other, found in answers if found[1]]
     asking.about(pid, lambda pid: _probe(pid, target.known.began), timeout)
@@ -227,7 +225,7 @@ def collect_sharers(
 class _Overlaps:
     """Tells how much memory of a process others map; in each worker it is looked at once."""
 
-    def __init__(self, target: Known, began: dict[int, int | None]) -> None:
+    def __init__(self, target: Known, began: Chosen) -> None:
         self._target, self._began = target, began
 
     def __call__(self, other: int) -> tuple[str, int, int]:

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
-from typing import NamedTuple
 
 from .._kernel import pagecache
 from .._kernel.descriptor import Descriptor, open_file
@@ -19,8 +18,8 @@ from .namespaces import directory_of, is_foreign, pids
 from .probes import version
 from .process import Process, open_process
 
-__all__ = ["Known", "known", "members", "open_again", "open_known", "others"]
-__all__ += ["swaps_anything", "topmost", "tree"]
+__all__ = ["Known", "descendants", "known", "known_at", "listed", "members", "open_again"]
+__all__ += ["open_known", "others", "swaps_anything", "topmost", "tree"]
 
 _PROCS = "cgroup.procs"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -70,43 +69,42 @@ def open_again(found: Iterable[Known]) -> tuple[list[Process], list[int]]:
     return held, ended
 
 
-def _open_all(found: Iterable[int]) -> tuple[list[Process], list[int]]:
-    """Open processes by their pids; return them, and the pids of those without memory."""
-    held, ended = [], []
-    for pid in found:
-        try:
-            held.append(Process(pid))
-        except ProcessLookupError:
-            ended.append(pid)
-    return held, ended
-
-
 def tree(process: object) -> tuple[list[Process], list[int]]:
     """Open a process and all its descendants; return them, and the pids of those that ended."""
+    root = open_process(process)
+    held, ended = open_again(descendants(root.pid))
+    root.check_alive()
+    return [root, *held], ended
+
+
+def descendants(pid: int) -> list[Known]:
+    """Return the descendants of a process, as they are now. None is opened: it may be locked."""
     if is_foreign():
         raise UnsupportedError(
             errno.EOPNOTSUPP,
             "/proc shows another pid namespace, in which parents have other numbers: name the "
             "processes, or mount the /proc of this one, as unshare --mount-proc does",
         )
-    root = open_process(process)
-    families: dict[int, list[int]] = {}
-    started = {}
-    for pid in pids():
-        found = _stat(pid)
+    families: dict[int, list[Known]] = {}
+    for each in pids():
+        found = _stat(each)
         if found is not None:
-            parent, started[pid] = found
-            families.setdefault(parent, []).append(pid)
-    chosen, ended, waiting = [root], [], families.pop(root.pid, [])
+            families.setdefault(found[0], []).append(Known(each, found[1]))
+    chosen, waiting = [], families.pop(pid, [])
     while waiting:
-        pid = waiting.pop(0)
+        child = waiting.pop(0)
+        chosen.append(child)
         # None twice, though a pid may have been given to another process meanwhile.
-        waiting += families.pop(pid, ())
-        held, gone = open_again([Known(pid, started[pid])])
-        chosen += held
-        ended += gone
-    root.check_alive()
-    return chosen, ended
+        waiting += families.pop(child.pid, ())
+    return chosen
+
+
+def known_at(pid: int) -> Known:
+    """Return how to tell the process that has a pid now; it is not opened."""
+    found = _stat(pid)
+    if found is None:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}")
+    return Known(pid, found[1])
 
 
 def topmost(found: Collection[int]) -> list[int]:
@@ -133,13 +131,16 @@ def _stat(pid: int) -> tuple[int, int] | None:
 
 def members(path: str) -> tuple[list[Process], list[int]]:
     """Open the processes of a cgroup and of those below it; see ``Group.cgroup``."""
+    return open_again(listed(path))
+
+
+def listed(path: str) -> list[Known]:
+    """Return the processes of a cgroup and of those below it. None is opened: it may be locked."""
     top = _directory(path)
-    found = _listed(top)
-    held, ended = _open_all(found)
+    found = [Known(pid, stat[1]) for pid in _listed(top) if (stat := _stat(pid))]
     # A pid that was given to another process meanwhile is no longer listed, or rightly.
     still = set(_listed(top))
-    ended += [process.pid for process in held if process.pid not in still]
-    return [process for process in held if process.pid in still], ended
+    return [each for each in found if each.pid in still]
 
 
 def _directory(path: str) -> str:

@@ -261,14 +261,14 @@ def _together(
     from fastpagemap.cli.progress import waiting
 
     named = [targets.process(text, tree=options["tree"]) for text in texts]
-    chosen = together.Chosen.by_pid(named)
+    chosen: together.Chosen = dict.fromkeys(named)
     with waiting("looking for processes"):
         if options["tree"]:
             chosen = together.of_tree(named[0], timeout)
         elif options["cgroup"] is not None:
             chosen = together.of_cgroup(options["cgroup"], timeout)
         elif options["who"]:
-            chosen = together.Chosen.by_pid(processes())
+            chosen = dict.fromkeys(processes())
     if options["who"]:
         return together.collect_sharers(named[0], chosen, owner=owner, timeout=timeout)
     with waiting("counting processes together"):
