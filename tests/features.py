@@ -3,10 +3,11 @@
 import functools
 import os
 
+import fastpagemap as fpm
 import memory
 import oracle
 import oracle_files
-from needs import Missing
+from needs import Absent, Missing, need
 
 
 @functools.cache
@@ -27,3 +28,9 @@ def has_cachestat():
     finally:
         os.close(fd)
     return True
+
+
+def need_page_counts():
+    """Go on only where each page is counted: else a large folio has the average of its pages."""
+    what = "counts of single pages (no CONFIG_NO_PAGE_MAPCOUNT)"
+    need(fpm.capabilities().page_mapcounts is not False, what, Absent)

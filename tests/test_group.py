@@ -11,6 +11,7 @@ import fastpagemap as fpm
 import kinds
 import memory
 import runas
+from features import need_page_counts
 from linux import PAGE
 from needs import need
 from oracle_group import Twin
@@ -48,6 +49,7 @@ def while_still(pids, ask, agree):
 
 def check(group):
     """Hold all that a group says of what is mapped against the twin."""
+    need_page_counts()
 
     def agree(twin, answers):
         rows, total, overlap = answers

@@ -9,8 +9,8 @@ import memory
 import oracle
 import oracle_frames
 import runas
+from features import need_page_counts
 from linux import PAGE
-from needs import Absent, need
 from victim import Victim
 
 KINDS = [
@@ -32,12 +32,6 @@ def shares(pid, start, end):
         rows = [m for m in pm.mappings() if m.start < end and start < m.end]
         table = pm.usage(rows, fields=["pss", "uss"])
     return int(table["pss"].sum()), int(table["uss"].sum())
-
-
-def counted():
-    """Else a large folio has the average of its pages, of which smaps makes something else."""
-    what = "counts of single pages (no CONFIG_NO_PAGE_MAPCOUNT)"
-    need(fpm.capabilities().page_mapcounts is not False, what, Absent)
 
 
 def agree(found, wanted, pages):
@@ -63,7 +57,7 @@ def test_forked(victim, kind):
 @pytest.mark.root
 def test_huge_pages_shared_in_part(victim):
     """What the parent writes after fork is its own; the child keeps the huge page."""
-    counted()
+    need_page_counts()
     each = memory.huge_page_pages()
     made = victim.make("huge", 2 * each)
     child = victim.fork()
@@ -90,7 +84,7 @@ def test_mapped_three_times(victim):
 @pytest.mark.parametrize("kind", ["touched", "file_copied", "memfd", "memfd_private", "zero"])
 def test_smaps(victim, kind):
     """The kernel rounds each share down to 1/4096 of a byte, and the sum to a KiB."""
-    counted()
+    need_page_counts()
     made = victim.make(kind, 400)
     child = victim.fork()
     made.do("write", 0, 90)

@@ -31,6 +31,7 @@ from .model.errors import UnsupportedError
 from .model.span import checked
 from .process.capabilities import sees_pfns
 from .process.family import members, tree
+from .process.frame_probes import page_mapcounts
 from .process.frames import MAPCOUNTS, open_frames
 from .process.identity import pid_of
 from .process.process import Process, open_process
@@ -245,7 +246,8 @@ class Group:
             is swapped: private memory by its place in the swap area, shared memory by file and
             page; ``unknown``; ``changed``, memory that was unmapped while it was counted, as far as
             that shows. Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``;
-            if another process cannot be read, there may be no ``swapped_unique``.
+            if another process cannot be read, there may be no ``swapped_unique``; and there is no
+            ``changed`` where the kernel does not count single pages.
         """
         counts = self._counts
         if counts is None:
@@ -268,7 +270,10 @@ class Group:
             [found for _, (_, found) in answers], [p for p, _ in answers], self._skipped
         )
         row = *sizes, *swap.total, changed
-        return _total(_TOTAL, row, () if swap.complete else ("swapped_unique",))
+        without = [] if swap.complete else ["swapped_unique"]
+        if page_mapcounts() is False:  # an average may be less than what these processes map
+            without.append("changed")
+        return _total(_TOTAL, row, without)
 
     def sharers(self, process: Any, start: int, end: int) -> npt.NDArray[np.uint16]:
         """Return how many processes of the group map each page of a span of one of them.
@@ -345,13 +350,13 @@ def _opened(processes: Iterable[Any]) -> list[Process]:
     return list(held.values())
 
 
-def _total(names: tuple[str, ...], row: tuple[int, ...], without: tuple[str, ...] = ()) -> np.void:
+def _total(names: tuple[str, ...], row: tuple[int, ...], without: Collection[str] = ()) -> np.void:
     total: np.void = _table(names, [row], without)[0]
     return total
 
 
 def _table(
-    names: tuple[str, ...], rows: list[tuple[int, ...]], without: tuple[str, ...] = ()
+    names: tuple[str, ...], rows: list[tuple[int, ...]], without: Collection[str] = ()
 ) -> npt.NDArray[np.void]:
     """Return an array of rows, without some columns."""
     table = np.array(rows, [(name, np.int64 if name == "pid" else np.uint64) for name in names])
