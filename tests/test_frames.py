@@ -15,6 +15,7 @@ from namespaces import in_own_mounts
 from needs import Absent, need
 
 CAP_DAC_READ_SEARCH = 2
+MS_BIND = 1 << 12
 FILES = {"flags": "kpageflags", "mapcounts": "kpagecount", "cgroups": "kpagecgroup"}
 #: What of the flags nobody else changes meanwhile.
 STEADY = fpm.KPF.ANON | fpm.KPF.MMAP | fpm.KPF.THP | fpm.KPF.COMPOUND_HEAD | fpm.KPF.COMPOUND_TAIL
@@ -150,6 +151,36 @@ def test_a_proc_without_them():
             assert pm.nodes(made.start, made.end).min() >= 0
 
     in_own_mounts(ask)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mask", ["/dev/null", "empty"])
+def test_what_is_mounted_over_them(mask, tmp_path):
+    """As containers do to hide a file: it can be opened, and reads as empty."""
+    if mask == "empty":
+        mask = tmp_path / "empty"
+        mask.touch()
+
+    def ask():
+        for name in FILES.values():
+            linux.call("mount", os.fsencode(mask), f"/proc/{name}".encode(), None, MS_BIND, None)
+        assert not fpm.capabilities().frames
+        with memory.touched(3) as made, fpm.PageMap() as pm:
+            for question in (pm.mapcounts, pm.folios, lambda *_: fpm.Frames()):
+                with pytest.raises(fpm.UnsupportedError, match="this /proc has no kpage"):
+                    question(made.start, made.end)
+        with fpm.Group([os.getpid()]) as group:
+            assert group.total().dtype.names == ("rss", "pss", "swapped", "unknown")
+
+    in_own_mounts(ask)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("question", [*FILES, "nodes"])
+def test_more_numbers_than_fit(frames, question):
+    """They are not looked at before that is known."""
+    with pytest.raises(MemoryError):
+        getattr(frames, question)(np.broadcast_to(np.int8(1), (1 << 50,)))
 
 
 @pytest.mark.root

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from .._kernel import frames
 from .._kernel.descriptor import Descriptor, open_file
+from .._kernel.failures import IgnoringFileErrors
+from .._kernel.pagecache import file_system
 from ..model.entry import output
 from ..model.errors import UnsupportedError
 from .limits import affordable
@@ -28,9 +30,11 @@ _U64, _U32, _I16 = np.dtype(np.uint64), np.dtype(np.uint32), np.dtype(np.int16)
 _SORTED_FRAMES = 1 << 20
 # Sorting costs less than reading half as many frames again.
 _MAX_UNSORTED_COST = 1.5
+# PROC_SUPER_MAGIC.
+_PROC = 0x9FA0
 _MISSING = {
-    FLAGS: "no container hides it, and a kernel with CONFIG_PROC_PAGE_MONITOR",
-    MAPCOUNTS: "no container hides it, and a kernel with CONFIG_PROC_PAGE_MONITOR",
+    FLAGS: "a kernel with CONFIG_PROC_PAGE_MONITOR",
+    MAPCOUNTS: "a kernel with CONFIG_PROC_PAGE_MONITOR",
     CGROUPS: "a kernel with CONFIG_MEMCG",
 }
 
@@ -47,7 +51,7 @@ def open_frames(name: str) -> Descriptor:
     """
     path = f"/proc/{name}"
     try:
-        return open_file(path, os.O_RDONLY)
+        file = open_file(path, os.O_RDONLY)
     except PermissionError as error:
         raise PermissionError(
             error.errno,
@@ -57,9 +61,26 @@ def open_frames(name: str) -> Descriptor:
             path,
         ) from None
     except (FileNotFoundError, NotADirectoryError):
-        raise UnsupportedError(
-            errno.EOPNOTSUPP, f"this /proc has no {name}: it needs {_MISSING[name]}", path
-        ) from None
+        raise _missing(name) from None
+    if _is_mounted_over(file):
+        raise _missing(name)
+    return file
+
+
+def _is_mounted_over(file: Descriptor) -> bool:
+    """Return whether a file is none of /proc: containers hide some by an empty file or a device."""
+    with IgnoringFileErrors():
+        return file_system(file.fd) != _PROC
+    return False
+
+
+def _missing(name: str) -> UnsupportedError:
+    """Return the exception for a file that is not there."""
+    return UnsupportedError(
+        errno.EOPNOTSUPP,
+        f"this /proc has no {name}: a container hides it, or it needs {_MISSING[name]}",
+        f"/proc/{name}",
+    )
 
 
 class Frames:
@@ -279,10 +300,10 @@ def checked_pfns(pfns: npt.ArrayLike) -> npt.NDArray[np.uint64]:
             return flat.reshape(array.shape)
     if array.dtype.kind not in "ui":
         raise ValueError(f"frame numbers of dtype {array.dtype}: integers up to 2**64 are needed")
-    if array.dtype.kind == "i" and array.size and (least := array.min()) < 0:
-        raise ValueError(f"frame number {least}: it cannot be negative")
     if not array.flags.c_contiguous or array.dtype != np.uint64:
         affordable(array.size, 8, "frames")
+    if array.dtype.kind == "i" and array.size and (least := array.min()) < 0:
+        raise ValueError(f"frame number {least}: it cannot be negative")
     return np.asarray(array, np.uint64, order="C")
 
 
