@@ -23,6 +23,7 @@ _FINDING = {
     "readlinkat": {"x86_64": 267, "aarch64": 78},
     "fstatfs": {"x86_64": 138, "aarch64": 44},
 }
+_MREMAP = {"x86_64": 25, "aarch64": 216}
 _PROCMAP_QUERY = 0xC0686611
 _PAGEMAP_SCAN = 0xC0606610
 
@@ -51,6 +52,11 @@ def refuse(number, error, second=None):
         linux.call("prctl", _SET_SECCOMP, _MODE_FILTER, ctypes.byref(program))
     except OSError as error:
         raise Absent("seccomp filters") from error
+
+
+def without_mremap():
+    """As where memory has run out: what is larger than a page grows no more in place."""
+    refuse(_MREMAP[os.uname().machine], errno.ENOMEM)
 
 
 def without_cachestat(error):

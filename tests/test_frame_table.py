@@ -1,13 +1,17 @@
 """The table of frames, against a Counter in Python and the counts of the kernel's file."""
 
+import os
 import random
 from collections import Counter
 
 import numpy as np
 import pytest
 
+import backed
 import cgroups
+import fastpagemap as fpm
 import runas
+import seccomp
 from fastpagemap._kernel.frame_table import FrameTable
 
 
@@ -161,6 +165,21 @@ def test_counts_cannot_be_read(tmp_path):
         for ask in table.read, table.totals:
             with pytest.raises(OSError, match="named so"):
                 ask(file.fileno(), "named so")
+
+
+@pytest.mark.root
+def test_memory_runs_out_during_a_walk():
+    """Which says so as everywhere: what asks others, or goes on without one, looks for that."""
+
+    def ask():
+        with fpm.Group([os.getpid()]) as group:
+            seccomp.without_mremap()
+            with pytest.raises(MemoryError, match="/proc/"):
+                group.total()
+
+    with backed.memfd(1 << 14) as made:
+        made.read()
+        runas.in_child(ask)
 
 
 @pytest.mark.root

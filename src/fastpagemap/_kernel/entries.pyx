@@ -11,7 +11,7 @@ from fastpagemap._kernel.reading cimport PAGE_SHIFT, read_entries
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
 from fastpagemap._kernel.sinks cimport Sink, put_pages, sink_t
 
-from .failures import failure
+from .failures import walk_failure
 
 
 cdef uint64_t PAGES_PER_HUGE_PAGE = (<uint64_t> 1 << PAGE_SHIFT) >> 3
@@ -129,4 +129,4 @@ def read_small(int fd, object path, uint64_t start, uint64_t end, Sink sink):
     with nogil:
         got = read_span(fd, start, end, 0, &sink.sink)
     if got < 0:
-        raise failure(-got, path)
+        raise walk_failure(-got, path)

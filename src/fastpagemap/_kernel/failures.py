@@ -5,7 +5,7 @@ import os
 import resource
 from types import TracebackType
 
-__all__ = ["IgnoringFileErrors", "exists", "failure", "is_refusal", "tells_of_file"]
+__all__ = ["IgnoringFileErrors", "exists", "failure", "is_refusal", "tells_of_file", "walk_failure"]
 
 # How a kernel that lacks a call, or a sandbox that forbids it, answers. Any other errno is about
 # this one call: the next may succeed.
@@ -20,6 +20,13 @@ def failure(number: int, what: str) -> OSError:
     """Return the OSError of an errno that a system call on `what` gave."""
     text = os.strerror(number)
     return OSError(number, text + _files_allowed() if number == errno.EMFILE else text, what)
+
+
+def walk_failure(number: int, path: str) -> Exception:
+    """Return the exception for an errno of what collects results: ENOMEM is of their memory."""
+    if number == errno.ENOMEM:
+        return MemoryError(f"no memory for what is read of {path}")
+    return failure(number, path)
 
 
 def _files_allowed() -> str:

@@ -11,7 +11,7 @@ from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive
 from fastpagemap._kernel.sinks cimport append, check_growth, found_t
 
-from .failures import failure
+from .failures import walk_failure
 
 cdef enum:
     # Pages that a call looks at, at most. A touched page that does not match costs 3 ns, so a call
@@ -214,7 +214,7 @@ cdef bytes search(int fd, object path, const uint64_t[::1] starts, const uint64_
                     else:
                         got = collect(fd, &at, ends[i], &pace, asked, &found)
                 if got < 0:
-                    raise failure(-got, path)
+                    raise walk_failure(-got, path)
                 PyErr_CheckSignals()
                 check_growth(&found)
         check_alive(fd, path)

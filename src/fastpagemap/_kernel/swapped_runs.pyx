@@ -19,7 +19,7 @@ from fastpagemap._kernel.sinks cimport append, found_t
 
 import os
 
-from .failures import failure
+from .failures import walk_failure
 
 cdef enum:
     # Pages asked about at once, at most: a call takes time for each page in the page cache.
@@ -112,7 +112,7 @@ def search(int fd, object path, uint64_t page, uint64_t end, bint exact):
                 problem = search_some(fd, &page, end, exact, &found)
             PyErr_CheckSignals()
         if problem < 0:
-            raise failure(-problem, path)
+            raise walk_failure(-problem, path)
         return PyBytes_FromStringAndSize(<char *> found.regions,
                                          found.count * sizeof(abi.page_region))
     finally:

@@ -13,7 +13,7 @@ from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
 from fastpagemap._kernel.sinks cimport Sink, put_pages, sink_t
 from fastpagemap._kernel.stretch cimport advance, set_cursor
 
-from .failures import failure
+from .failures import walk_failure
 
 cdef enum:
     # Reading the entries of so many pages between two mappings costs less than another read.
@@ -183,7 +183,7 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
             with nogil:
                 got = walk_some(fd, maps, &segments, &cursor, &sink.sink)
             if got < 0:
-                raise failure(-got, path)
+                raise walk_failure(-got, path)
             PyErr_CheckSignals()
             sink.check()
     finally:
