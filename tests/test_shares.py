@@ -9,6 +9,7 @@ import memory
 import oracle
 import oracle_frames
 import runas
+from fastpagemap.cli.collect import collect
 from features import need_page_counts
 from linux import PAGE
 from victim import Victim
@@ -97,8 +98,7 @@ def test_smaps(victim, kind):
 
 def test_ordinary_user():
     """The sums of smaps; of a part of a mapping there are none."""
-    root = os.geteuid() == 0
-    with Victim(runas.NOBODY if root else None) as victim:
+    with Victim(ordinary()) as victim:
         made = victim.make("touched", 400)
         fields = oracle.smaps(victim.pid)[made.start, made.end]
 
@@ -106,14 +106,42 @@ def test_ordinary_user():
             with fpm.PageMap(victim.pid) as pm:
                 (row,) = [m for m in pm.mappings() if m.start == made.start]
                 found = pm.usage([row], fields=["pss", "uss"])
-                part = row._replace(end=row.end - PAGE)
-                with pytest.raises(fpm.UnsupportedError, match="which is no mapping as a whole"):
-                    pm.usage([part], fields=["pss"])
+                for part in row._replace(end=row.end - PAGE), row._replace(start=row.start + PAGE):
+                    with pytest.raises(fpm.UnsupportedError, match="the sums of whole mappings"):
+                        pm.usage([part], fields=["pss"])
+                made.do("protect", 1, 50, 100)
+                assert len(memory_of(pm, made)) == 3
+                assert pm.usage([row], fields=["pss", "uss"]) == found
                 return found
 
         found = runas.as_nobody(ask)
     assert found["pss"][0] == fields["Pss"]
     assert found["uss"][0] == fields["Private_Clean"] + fields["Private_Dirty"]
+
+
+def ordinary():
+    return runas.NOBODY if os.geteuid() == 0 else None
+
+
+def memory_of(pm, made):
+    return [m for m in pm.mappings() if m.start < made.end and made.start < m.end]
+
+
+def test_a_heap_that_grows_all_the_time():
+    """Without privilege, too: rows and sums are of one reading."""
+
+    def ask():
+        for _ in range(50):
+            with fpm.PageMap(grower.pid) as pm:
+                table = pm.usage(fields=["start", "end", "pss", "uss"])
+            assert (table["end"][:-1] <= table["start"][1:]).all()
+            assert 0 < table["uss"].sum() <= table["pss"].sum()
+            report = collect(grower.pid, fields=("size", "present", "pss", "uss"))
+            assert report.usage["pss"].sum() > 0
+
+    with Victim(ordinary()) as grower:
+        grower.send("grow")
+        runas.as_nobody(ask)
 
 
 def agree_by_row(pid, rows, table):

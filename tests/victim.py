@@ -185,6 +185,18 @@ def _again_untouched(number, times):
     _memories.extend(backed.mapped(os.dup(made.fd), made.pages) for _ in range(times))
 
 
+def _grow():
+    """Have a mapping grow, page by page, for as long as this process lives."""
+    import mmap
+
+    pages = 1
+    with mmap.mmap(-1, linux.PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as made:
+        while True:
+            pages = pages % 5000 + 1
+            made.resize(pages * linux.PAGE)
+            made[-1] = 1
+
+
 def _pageout(number):
     import swap
 
@@ -216,6 +228,7 @@ _COMMANDS = {
     "part": _part,
     "again": _again,
     "again_untouched": _again_untouched,
+    "grow": _grow,
     "pageout": _pageout,
     "step": _step,
     "stripe": _stripe,

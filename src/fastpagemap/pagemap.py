@@ -433,7 +433,8 @@ class PageMap:
         UnsupportedError
             This kernel cannot fill a column that `fields` names, or a file cannot be asked what
             of it is cached; see `cached`. Or ``pss`` or ``uss`` of a part of a mapping is asked
-            for without CAP_SYS_ADMIN and root's /proc/kpagecount: smaps has them of whole ones.
+            for without CAP_SYS_ADMIN and root's /proc/kpagecount: smaps has them of whole ones. One
+            of `mappings` that has grown since is such a part; by default all are of one reading.
         ValueError
             There is no such column, or a mapping ends at 2**64.
         """

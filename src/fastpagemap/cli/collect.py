@@ -10,6 +10,7 @@ import numpy as np
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.processes import name_of
+from fastpagemap.engine.usage import rows_and_usage
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.backing import Backings
 from fastpagemap.report.kinds import IsShmem
@@ -65,8 +66,7 @@ def collect(
 
 def _read(pid: int, owner: bool, fields: Fields) -> Report:
     with PageMap(pid) as pagemap:
-        mappings = pagemap.mappings()
-        usage = pagemap.usage(mappings, fields=fields)
+        mappings, usage = rows_and_usage(pagemap._process(), None, fields)
         about = About.now(pid, name_of(pid), pagemap.uid if owner else None)
         return of_mappings(about, mappings, usage, _is_shmem_of(pagemap))
 

@@ -23,7 +23,7 @@ from .survey import RESOLVED, Segments, Spans
 from .table import SCANNED
 from .walk import Walker, ask, new_sink
 
-__all__ = ["COLUMNS", "usage"]
+__all__ = ["COLUMNS", "rows_and_usage", "usage"]
 
 # Columns that the mapping itself fills, and columns that are counted in pages.
 _RANGE = ("start", "end", "size")
@@ -39,34 +39,46 @@ _COUNTED = (
     "zero",
 )
 COLUMNS = (*_RANGE, *_COUNTED)
+_MAX_END = (1 << 64) - 1
 
 
 def usage(
     process: Process, spans: Iterable[Mapping] | None, fields: Iterable[str] | None
 ) -> npt.NDArray[np.void]:
     """Return one row for each mapping; see ``PageMap.usage``."""
+    return rows_and_usage(process, spans, fields)[1]
+
+
+def rows_and_usage(
+    process: Process, spans: Iterable[Mapping] | None, fields: Iterable[str] | None
+) -> tuple[list[Mapping], npt.NDArray[np.void]]:
+    """Return the mappings, all by default, and one row for each."""
     # Lists: what can be gone through only once would be gone when it is asked about again.
     chosen = None if spans is None else list(spans)
     names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
     for row in chosen or ():
         checked(row.start, row.end)
+        if row.end > _MAX_END:
+            raise ValueError(
+                "a mapping that ends at 2**64 has no row: its end does not fit 64 bits, and "
+                "nothing is ever mapped on the last page"
+            )
     return _usage(process, chosen, names)
 
 
 @asks_again
 def _usage(
     process: Process, spans: list[Mapping] | None, fields: list[str] | None
-) -> npt.NDArray[np.void]:
+) -> tuple[list[Mapping], npt.NDArray[np.void]]:
     columns = _wanted(fields)
-    rows = mappings(process) if spans is None else spans
+    of_share = [name for name in columns if name in SHARE_COLUMNS]
+    shares = None
+    if of_share and spans != []:
+        rows, shares = count_shares(process, spans)
+    else:
+        rows = mappings(process) if spans is None else spans
     table = np.zeros((len(rows), len(columns)), np.uint64)
-    try:
-        starts, ends = bounds(rows)
-    except OverflowError:
-        raise ValueError(
-            "a mapping that ends at 2**64 has no row: its end does not fit 64 bits, and nothing is "
-            "ever mapped on the last page"
-        ) from None
+    starts, ends = bounds(rows)
     for name, values in (("start", starts), ("end", ends), ("size", ends - starts)):
         if name in columns:
             table[:, columns.index(name)] = values
@@ -75,8 +87,7 @@ def _usage(
         found = count_cached(process, rows, spans is None, of_cache)
         for name in of_cache:
             table[:, columns.index(name)] = found[:, CACHE_COLUMNS.index(name)]
-    if rows and (of_share := [name for name in columns if name in SHARE_COLUMNS]):
-        shares = count_shares(process, rows, spans is None)
+    if shares is not None:
         for name in of_share:
             table[:, columns.index(name)] = shares[:, SHARE_COLUMNS.index(name)]
     counted = [name for name in columns if name in _COUNTED]
@@ -89,8 +100,8 @@ def _usage(
     else:
         process.check_alive()
     if not columns:
-        return np.zeros(len(rows), _dtype(()))
-    return table.view(_dtype(tuple(columns)))[:, 0]
+        return rows, np.zeros(len(rows), _dtype(()))
+    return rows, table.view(_dtype(tuple(columns)))[:, 0]
 
 
 @functools.cache
