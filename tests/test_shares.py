@@ -5,6 +5,7 @@ import os
 import pytest
 
 import fastpagemap as fpm
+import hugetlb
 import memory
 import oracle
 import oracle_frames
@@ -142,6 +143,27 @@ def test_a_heap_that_grows_all_the_time():
     with Victim(ordinary()) as grower:
         grower.send("grow")
         runas.as_nobody(ask)
+
+
+@pytest.mark.root
+def test_shared_hugetlb_pages_of_an_ordinary_user():
+    """By how many others they are mapped smaps does not tell: they count in rss alone."""
+
+    def ask():
+        made.write()
+        with fpm.PageMap() as pm, fpm.Group([os.getpid()]) as group:
+            (row,) = memory_of(pm, made)
+            fields = oracle.smaps()[row[:2]]
+            assert fields["Shared_Hugetlb"] == row.end - row.start
+            assert pm.usage([row], fields=["pss", "uss"]).tolist() == [(0, 0)]
+            (sums,) = group.usage()
+            total = group.total()
+        assert sums["rss"] - fields["Shared_Hugetlb"] >= sums["pss"]
+        return total["pss"] < total["rss"] - fields["Shared_Hugetlb"]
+
+    with hugetlb.hugetlb_shared(40 * memory.huge_page_pages()) as made:
+        made.write()
+        assert runas.as_nobody(ask)
 
 
 def agree_by_row(pid, rows, table):

@@ -84,9 +84,10 @@ class Group:
     or with CAP_DAC_READ_SEARCH. Without these, `usage` and `total` have those columns alone that
     smaps tells, and `sharers` and `overlap` raise PermissionError.
 
-    Memory counts whatever its kind: hugetlb, too, which the kernel's RSS and PSS leave out. The
-    zero page is no memory. A page that one process maps several times counts several times in its
-    rss, as in the kernel's, and once in everything else.
+    Memory counts whatever its kind: hugetlb, too, which the kernel's RSS and PSS leave out; but if
+    smaps has to do, hugetlb pages that others map are in no pss. The zero page is no memory. A page
+    that one process maps several times counts several times in its rss, as in the kernel's, and
+    once in everything else.
 
     The processes go on while they are looked at, one after the other. A page that one of them gives
     back meanwhile and another one takes counts twice. With CONFIG_NO_PAGE_MAPCOUNT (Linux 6.15) the

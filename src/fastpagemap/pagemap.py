@@ -423,7 +423,9 @@ class PageMap:
             cannot be asked which pages are swapped, ``swapped`` and ``swapped_shared`` are taken
             from smaps, if its sum cannot be of any other pages. Only where `fields` names them:
             ``pss``, what is present by its share, each page divided by how often it is mapped, and
-            ``uss``, what no other process maps, both with hugetlb pages and without zero pages;
+            ``uss``, what no other process maps, both with hugetlb pages and without zero pages
+            (without frame numbers they are those of smaps, and ``pss`` leaves out hugetlb pages
+            that others map);
             ``cached``, ``cache_dirty`` and ``cache_writeback``, the part of the file behind the
             mapping that is in the page cache, is to be written to the disk, and is just being
             written (the last two need Linux 6.5); 0 without a file.

@@ -51,11 +51,11 @@ def count_shares(process: Process, rows: list[Mapping] | None) -> tuple[list[Map
 def _by_smaps(process: Process) -> tuple[list[Mapping], Sums]:
     """Return all mappings, pss and uss as smaps has them.
 
-    There uss leaves out pages that the process maps twice.
+    There uss leaves out pages that the process maps twice, and pss hugetlb pages that others map.
     """
     rows: list[Mapping] = []
     sums: list[tuple[int, int]] = []
-    for mapping, fields in smaps(process, "Pss", *_PRIVATE, "Shared_Hugetlb"):
+    for mapping, fields in smaps(process, "Pss", *_PRIVATE):
         cut_back(rows, mapping.start)  # those that it has grown over meanwhile
         del sums[len(rows) :]
         size = {name: size_of(text) for name, text in fields.items()}
@@ -87,14 +87,14 @@ def _sums_of(process: Process, rows: list[Mapping], known: list[Mapping], sums: 
 
 
 def _pss(sizes: dict[str, int]) -> int:
-    """Return the Pss; hugetlb pages are added."""
-    return sum(sizes.get(name, 0) for name in ("Pss", "Private_Hugetlb", "Shared_Hugetlb"))
+    """Return the Pss; by how many others a shared hugetlb page is mapped, no sum tells."""
+    return sizes.get("Pss", 0) + sizes.get("Private_Hugetlb", 0)
 
 
 def sums_of_smaps(process: Process) -> tuple[int, int, int]:
     """Return rss, pss and uss of a process, in bytes, as smaps has them.
 
-    Hugetlb pages are added.
+    Hugetlb pages are added; those that others map, to rss alone.
     """
     sums = rollup(process)
     hugetlb = sum(sums.get(f"{kind}_Hugetlb", 0) for kind in ("Private", "Shared"))
