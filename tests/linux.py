@@ -37,6 +37,7 @@ TMPFS_MAGIC = 0x01021994
 PIDFD_OPEN = 434
 PROCESS_MADVISE = 440
 CACHESTAT = 451
+CLONE_VM = 0x100
 # mbind(2) is older; the C library does not have it.
 MBIND = {"x86_64": 237, "aarch64": 235}
 MPOL_BIND, MPOL_INTERLEAVE = 2, 3

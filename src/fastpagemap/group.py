@@ -30,7 +30,7 @@ from .engine.usage import usage
 from .model.errors import UnsupportedError
 from .model.span import checked
 from .process.capabilities import sees_pfns
-from .process.family import members, tree
+from .process.family import members, memories, tree
 from .process.frame_probes import page_mapcounts
 from .process.frames import MAPCOUNTS, open_frames
 from .process.identity import pid_of
@@ -88,6 +88,11 @@ class Group:
     smaps has to do, hugetlb pages that others map are in no pss. The zero page is no memory. A page
     that one process maps several times counts several times in its rss, as in the kernel's, and
     once in everything else.
+
+    Processes that share all of their memory (clone with CLONE_VM; vfork, until exec) have all of it
+    in each of their rows, and count as one process in `total`. kcmp(2) tells them; without
+    CONFIG_KCMP, where it is forbidden, or with the /proc of another pid namespace, they count twice
+    in `total`, and `overlap` may lack what both map.
 
     The processes go on while they are looked at, one after the other. A page that one of them gives
     back meanwhile and another one takes counts twice. With CONFIG_NO_PAGE_MAPCOUNT (Linux 6.15) the
@@ -192,11 +197,17 @@ class Group:
         return [process for process in self._held if process.pid not in self._ended]
 
     def _ask(self, question: Callable[[Process], Answer]) -> list[tuple[Process, Answer]]:
-        """Ask each process; leave out those that have ended."""
+        """Ask each process, of those with the same memory one; leave out those that have ended."""
         found = []
-        for process in self._processes():
+        processes = self._processes()
+        memory = memories(processes)
+        answers: dict[int, Answer] = {}
+        for process in processes:
+            own = memory[process.pid]
             try:
-                found.append((process, question(process)))
+                if own not in answers:
+                    answers[own] = question(process)
+                found.append((process, answers[own]))
             except ProcessLookupError:
                 self._ended[process.pid] = None
         if not found:
@@ -218,20 +229,18 @@ class Group:
         """
         counts = self._counts
         if counts is None:
-            return _table(_SMAPS_ROW, [row for _, row in self._ask(_without_frames)])
+            found = self._ask(_without_frames)
+            return _table(_SMAPS_ROW, [(process.pid, *row) for process, row in found])
 
         def ask(process: Process) -> tuple[tuple[int, int, int], Swapped]:
             sums, locations = sums_of(process, counts.fd)
             return sums, swapped_of(process, locations)
 
         answers = self._ask(ask)
-        swapped = count_swapped(
-            [swap for _, (_, swap) in answers], [p for p, _ in answers], self._skipped
-        )
-        rows = [
-            (process.pid, *sums, *swap)
-            for (process, (sums, _)), swap in zip(answers, swapped.rows, strict=True)
-        ]
+        once = _once(answers)
+        swapped = count_swapped([swap for _, swap in once], [p for p, _ in answers], self._skipped)
+        row_of = {id(answer): row for answer, row in zip(once, swapped.rows, strict=True)}
+        rows = [(process.pid, *answer[0], *row_of[id(answer)]) for process, answer in answers]
         return _table(_ROW, rows, () if swapped.complete else ("swapped_pss", "swapped_uss"))
 
     def total(self) -> np.void:
@@ -241,19 +250,19 @@ class Group:
         -------
         numpy.void
             One row, all fields uint64, in bytes: ``rss`` and ``pss``, the sums of those of the
-            processes; ``union``, the distinct memory that any of them maps; ``unique``, what no
-            process outside of the group maps, which is freed once all have ended, unless it is a
-            file's; ``swapped``, the sum; ``swapped_union`` and ``swapped_unique``, the same of what
-            is swapped: private memory by its place in the swap area, shared memory by file and
-            page; ``unknown``; ``changed``, memory that was unmapped while it was counted, as far as
-            that shows. Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``;
-            if another process cannot be read, there may be no ``swapped_unique``; and there is no
-            ``changed`` where the kernel does not count single pages.
+            processes, of which only one counts if several share one memory (see above); ``union``,
+            the distinct memory that any of them maps; ``unique``, what no process outside of the
+            group maps, which is freed once all have ended, unless it is a file's; ``swapped``, the
+            sum; ``swapped_union`` and ``swapped_unique``, the same of what is swapped: private
+            memory by its place in the swap area, shared memory by file and page; ``unknown``;
+            ``changed``, memory that was unmapped while it was counted, as far as that shows.
+            Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``; if another
+            process cannot be read, there may be no ``swapped_unique``; and there is no ``changed``
+            where the kernel does not count single pages.
         """
         counts = self._counts
         if counts is None:
-            rows = [row for _, row in self._ask(_without_frames)]
-            sums = _table(_SMAPS_ROW, rows)
+            sums = _table(_SMAPS_ROW[1:], _once(self._ask(_without_frames)))
             return _total(_SMAPS_TOTAL, tuple(int(sums[name].sum()) for name in _SMAPS_TOTAL))
         answers: list[tuple[Process, tuple[Gathered, Swapped]]] = []
 
@@ -263,12 +272,12 @@ class Group:
                 return found, swapped_of(process, found.locations)
 
             answers[:] = self._ask(ask)
-            return [found for _, (found, _) in answers]
+            return [found for found, _ in _once(answers)]
 
         table, gathered = counted(gather_all)
         *sizes, changed = totals_of(table, gathered, counts.fd)
         swap = count_swapped(
-            [found for _, (_, found) in answers], [p for p, _ in answers], self._skipped
+            [found for _, found in _once(answers)], [p for p, _ in answers], self._skipped
         )
         row = *sizes, *swap.total, changed
         without = [] if swap.complete else ["swapped_unique"]
@@ -305,11 +314,12 @@ class Group:
             raise ValueError(f"process {pid} is not in the group: {', '.join(map(str, self.pids))}")
         counts = self._need_frames()
         answers = self._ask(gather)
-        asked = [each for each, _ in answers if each.pid == pid]
+        asked = [answer for answer in answers if answer[0].pid == pid]
         if not asked:
             raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
-        sets = mapped_sets([found for _, found in answers], counts.fd)
-        return sharers(asked[0], start, end, sets)
+        gathered = [found for _, found in answers]
+        together = sum(found is asked[0][1] for found in gathered)
+        return sharers(asked[0][0], start, end, mapped_sets(gathered, counts.fd), together)
 
     def overlap(self) -> npt.NDArray[np.uint64]:
         """Return how much memory each two processes map both, in bytes.
@@ -351,6 +361,11 @@ def _opened(processes: Iterable[Any]) -> list[Process]:
     return list(held.values())
 
 
+def _once(answers: list[tuple[Process, Answer]]) -> list[Answer]:
+    """Return each answer once: processes with the same memory have the same one."""
+    return list({id(answer): answer for _, answer in answers}.values())
+
+
 def _total(names: tuple[str, ...], row: tuple[int, ...], without: Collection[str] = ()) -> np.void:
     total: np.void = _table(names, [row], without)[0]
     return total
@@ -365,7 +380,7 @@ def _table(
 
 
 def _without_frames(process: Process) -> tuple[int, ...]:
-    """Return the row of a process that needs no frames."""
+    """Return what needs no frames of the row of a process, without its pid."""
     table = usage(process, None, ("swapped", "unknown"))
     swapped, unknown = int(table["swapped"].sum()), int(table["unknown"].sum())
-    return process.pid, *sums_of_smaps(process), swapped, unknown
+    return *sums_of_smaps(process), swapped, unknown

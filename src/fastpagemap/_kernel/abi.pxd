@@ -73,6 +73,8 @@ cdef extern from "uapi.h" nogil:
     const long SYS_memfd_create
     const unsigned int MFD_CLOEXEC "FPM_MFD_CLOEXEC"
     const long SYS_pidfd_open
+    const long SYS_kcmp
+    const int KCMP_VM "FPM_KCMP_VM"
 
     const long SYS_cachestat
     ctypedef struct cachestat_range "struct fpm_cachestat_range":

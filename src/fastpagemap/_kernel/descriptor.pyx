@@ -122,3 +122,15 @@ def open_pidfd(int pid):
     if held.fd < 0:
         raise failure(errno, f"process {pid}")
     return held
+
+
+def compare_memory(int one, int other):
+    """Return 0 if two threads have the same memory, else 1 or 2: which one stands before the other.
+
+    That is kcmp (CONFIG_KCMP), by their ids in the pid namespace of this process. All that have no
+    memory have the same.
+    """
+    cdef long order = abi.syscall(abi.SYS_kcmp, one, other, abi.KCMP_VM, 0L, 0L)
+    if order < 0:
+        raise failure(errno, f"process {one}")
+    return order

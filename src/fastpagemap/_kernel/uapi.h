@@ -27,6 +27,8 @@
 #ifndef SYS_pidfd_open /* 5.3 */
 #define SYS_pidfd_open 434
 #endif
+/* linux/kcmp.h */
+#define FPM_KCMP_VM 1
 
 #ifndef SYS_cachestat
 #define SYS_cachestat 451

@@ -212,7 +212,10 @@ def mapped_sets(gathered: Sequence[Gathered], counts: int) -> list[Numbers]:
 
 
 def overlaps(gathered: Sequence[Gathered], sets: Sequence[Numbers]) -> Numbers:
-    """Return how many bytes both of two processes map; on the diagonal what each one maps."""
+    """Return how many bytes both of two processes map; on the diagonal what each one maps.
+
+    Those that share all of their memory are given as the same object twice.
+    """
     union = np.unique(np.concatenate(sets))
     rows = []
     for frames in sets:
@@ -221,16 +224,20 @@ def overlaps(gathered: Sequence[Gathered], sets: Sequence[Numbers]) -> Numbers:
         rows.append(np.packbits(row))
     pages = np.zeros((len(sets), len(sets)), np.uint64)
     for i, j in itertools.combinations_with_replacement(range(len(sets)), 2):
-        pages[i, j] = pages[j, i] = _BITS[rows[i] & rows[j]].sum()
-    alone = [int(found.alone.sum()) for found in gathered]
-    pages[np.diag_indices(len(sets))] += np.array(alone, np.uint64)
+        both = _BITS[rows[i] & rows[j]].sum()
+        if gathered[i] is gathered[j]:
+            both += gathered[i].alone.sum()
+        pages[i, j] = pages[j, i] = both
     return pages * np.uint64(PAGE_SIZE)
 
 
 def sharers(
-    process: Process, start: int, end: int, sets: Sequence[Numbers]
+    process: Process, start: int, end: int, sets: Sequence[Numbers], together: int
 ) -> npt.NDArray[np.uint16]:
-    """Return how many processes, by the frames that each maps, map each page of a span."""
+    """Return how many processes, by the frames that each maps, map each page of a span.
+
+    `together`: how many have all of their memory in common with this one, which counts.
+    """
     table = FrameTable()
     for frames in sets:
         table.add(frames)
@@ -244,6 +251,6 @@ def sharers(
     table.own(frames, mapping)
     found = np.zeros(len(entries), np.uint16)
     # An exclusive page of small ones is in no set.
-    alone = mask(entries, "exclusive")[there]
+    alone = mask(entries, "exclusive")[there] * np.uint32(together)
     found[there] = np.minimum(np.maximum(mapping, alone), 0xFFFF)
     return found

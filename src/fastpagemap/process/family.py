@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from .._kernel import pagecache
-from .._kernel.descriptor import Descriptor, open_file
+from .._kernel.descriptor import Descriptor, compare_memory, open_file
 from .._kernel.failures import IgnoringFileErrors, exists, failure
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
@@ -18,8 +20,8 @@ from .namespaces import directory_of, is_foreign, pids
 from .probes import version
 from .process import Process, open_process
 
-__all__ = ["Known", "descendants", "known", "known_at", "listed", "members", "open_again"]
-__all__ += ["open_known", "others", "swaps_anything", "topmost", "tree"]
+__all__ = ["Known", "descendants", "known", "known_at", "listed", "members", "memories"]
+__all__ += ["open_again", "open_known", "others", "swaps_anything", "topmost", "tree"]
 
 _PROCS = "cgroup.procs"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -214,6 +216,46 @@ def _raise_unless_empty(error: OSError, path: str) -> None:
     """Raise what keeps a cgroup from being listed: what is not seen would be missing silently."""
     if error.errno not in _NOT_LISTED:
         raise failure(error.errno or 0, path) from None
+
+
+def memories(processes: Iterable[Process]) -> dict[int, int]:
+    """Return for each pid which memory it has: the pid of one of those that have the same.
+
+    Processes share all of their memory between vfork and exec, and after clone with CLONE_VM. Where
+    kcmp does not tell (no CONFIG_KCMP, or forbidden), each is taken to have its own.
+    """
+    found = {process.pid: process.pid for process in processes}
+    if is_foreign():  # their pids are others here
+        return found
+    by_thread = {process.thread: process for process in processes}
+    ordered = sorted(by_thread, key=functools.cmp_to_key(_order))
+    for before, thread in itertools.pairwise(ordered):
+        one, other = by_thread[before], by_thread[thread]
+        if _compare(before, thread) == 0 and _still(one, before) and _still(other, thread):
+            found[other.pid] = found[one.pid]
+    return found
+
+
+def _compare(one: int, other: int) -> int | None:
+    """Return what kcmp says of the memory of two threads; None if it does not."""
+    try:
+        return compare_memory(one, other)
+    except OSError:
+        return None
+
+
+def _order(one: int, other: int) -> int:
+    order = _compare(one, other)
+    return {1: -1, 2: 1}.get(order or 0, 0)
+
+
+def _still(process: Process, thread: int) -> bool:
+    """Return whether a process still has memory, and is read through this thread of it."""
+    try:
+        process.read_own("statm")
+    except OSError:
+        return False
+    return process.thread == thread
 
 
 def swaps_anything(pid: int) -> bool:

@@ -137,6 +137,11 @@ class Process:
             self.path,
         )
 
+    @property
+    def thread(self) -> int:
+        """The id of the thread that the process is read through; that of the main thread is pid."""
+        return int(self._thread.split("/")[1]) if self._thread else self.pid
+
     def where(self, name: str) -> str:
         """Return the path, from `directory` on, of a file that is below /proc/PID for others."""
         return name if name in _OF_MAIN_THREAD else self._thread + name
