@@ -9,10 +9,13 @@ import sys
 
 import pytest
 
+import cgroups
 import fastpagemap as fpm
+import linux
 import runas
 from commandline import run
 from fastpagemap.cli.collect import collect_all
+from victim import Victim
 
 pytest.importorskip("click")
 
@@ -127,6 +130,22 @@ def test_those_that_may_not_be_entered_are_counted():
     assert (said.returncode, "python" in said.stdout) == (0, True)
     assert "processes could not be read: Operation not permitted" in said.stderr
     assert said.stderr.count("\n") == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("option", [b"hidepid=noaccess", b"hidepid=invisible"])
+def test_hidden_children_and_members_are_said(option):
+    with cgroups.own() as group, Victim(runas.NOBODY) as own, Victim() as one, Victim() as other:
+        said = elsewhere(b"proc", option, "report", "--tree", str(own.pid), nobody=True)
+        assert (said.returncode, str(own.pid) in said.stdout) == (0, True)
+        assert "/proc hides the parents of other users' processes (hidepid)" in said.stderr
+        for pid in own.pid, one.pid, other.pid:
+            linux.write_text(f"{group}/cgroup.procs", pid)
+        said = elsewhere(b"proc", option, "report", "--cgroup", group, nobody=True)
+    assert (said.returncode, str(own.pid) in said.stdout) == (0, True)
+    assert "2 processes could not be read: " in said.stderr
+    assert "of them" not in said.stderr
+    assert "(hidepid)" not in said.stderr
 
 
 @pytest.mark.root

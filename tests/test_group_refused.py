@@ -140,14 +140,34 @@ def test_sharers_of_more_than_fits(kind, victim):
         assert not runas.in_child(ask).any()
 
 
+def hide(option):
+    """Become a user from whom /proc hides the processes of others."""
+    linux.call("unshare", namespaces.CLONE_NEWNS)
+    linux.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+    linux.call("mount", b"proc", b"/proc", b"proc", 0, option)
+    runas.become(runas.NOBODY)
+
+
+@pytest.mark.parametrize("option", [b"hidepid=0", b"hidepid=1", b"hidepid=2"])
+def test_a_hidden_process_in_a_control_group(group, option):
+    """Its group is refused, not smaller."""
+
+    def ask():
+        hide(option)
+        with pytest.raises(PermissionError):
+            fpm.Group.cgroup(group)
+
+    with Victim(runas.NOBODY) as own, Victim() as other:
+        for pid in own.pid, other.pid:
+            linux.write_text(f"{group}/cgroup.procs", pid)
+        runas.in_child(ask)
+
+
 def test_children_that_may_not_be_seen():
     """hidepid=1: they are listed, and no file of theirs can be opened."""
 
     def ask():
-        linux.call("unshare", namespaces.CLONE_NEWNS)
-        linux.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
-        linux.call("mount", b"proc", b"/proc", b"proc", 0, b"hidepid=1")
-        runas.become(runas.NOBODY)
+        hide(b"hidepid=1")
         with pytest.raises(PermissionError):
             os.close(os.open(f"/proc/{other.pid}/stat", os.O_RDONLY))
         with Victim() as own, fpm.Group.tree(os.getpid()) as group:

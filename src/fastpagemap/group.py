@@ -120,6 +120,9 @@ class Group:
     def tree(cls, process: Any) -> Self:
         """Return the group of a process and all its descendants, as they are now.
 
+        Where /proc hides the processes of other users from this one (hidepid), it does not show
+        whose children they are: they and their descendants are not in the group.
+
         Parameters
         ----------
         process : int or object
@@ -142,6 +145,8 @@ class Group:
             There is no such cgroup.
         ProcessLookupError
             No process with memory is in it.
+        PermissionError
+            One of them may not be read, or /proc does not show it (hidepid).
         UnsupportedError
             It has processes of another pid namespace.
         """

@@ -23,6 +23,15 @@ def hides_others() -> bool:
     return not os.path.exists("/proc/1")
 
 
+def hides_parents() -> bool:
+    """Return whether /proc does not show whose children the processes of other users are."""
+    try:
+        with open("/proc/1/stat", "rb"):
+            return False
+    except OSError:
+        return True
+
+
 def name_of(pid: int) -> str:
     """Return the name of a process as ps shows it; empty where it cannot be read."""
     try:

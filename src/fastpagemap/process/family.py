@@ -37,11 +37,11 @@ _STAT = re.compile(rb".*\) \S (-?\d+)(?: \S+){17} (\d+)", re.DOTALL)
 class Known(NamedTuple):
     """A process by its pid, and by when it began: a pid may be given to another process.
 
-    `began` is in ticks, as in /proc/PID/stat.
+    `began` is in ticks, as in /proc/PID/stat; None where /proc does not show that to this user.
     """
 
     pid: int
-    began: int
+    began: int | None
 
 
 def known(process: Process) -> Known:
@@ -139,8 +139,10 @@ def members(path: str) -> tuple[list[Process], list[int]]:
 def listed(path: str) -> list[Known]:
     """Return the processes of a cgroup and of those below it. None is opened: it may be locked."""
     top = _directory(path)
-    found = [Known(pid, stat[1]) for pid in _listed(top) if (stat := _stat(pid))]
-    # A pid that was given to another process meanwhile is no longer listed, or rightly.
+    # Those that hidepid hides stay, and are refused once they are opened.
+    found = [Known(pid, stat[1] if (stat := _stat(pid)) else None) for pid in _listed(top)]
+    # A pid that was given to another process meanwhile is no longer listed, or rightly. Nor is a
+    # process that has ended.
     still = set(_listed(top))
     return [each for each in found if each.pid in still]
 

@@ -15,7 +15,7 @@ def hidden_process(pid: int) -> OSError | None:
         return None
     return PermissionError(
         errno.EACCES,
-        f"{os.strerror(errno.EACCES)} (process {pid} is running, but this /proc does not show it: "
+        f"{os.strerror(errno.EACCES)} (it is running, but this /proc does not show it: "
         "mounted with hidepid, it needs the same user or CAP_SYS_PTRACE)",
         f"/proc/{pid}",
     )

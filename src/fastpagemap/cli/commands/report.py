@@ -12,7 +12,7 @@ from fastpagemap.cli import drawing, targets
 from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.options import parsed, raw_options, timeout_option
-from fastpagemap.cli.processes import hides_others, processes
+from fastpagemap.cli.processes import hides_others, hides_parents, processes
 from fastpagemap.report import members, selection, unreadable
 from fastpagemap.report.report import Report, of_snapshot
 
@@ -33,6 +33,9 @@ Examples:
   fastpagemap 1234 | awk '$6 != 0'
 """
 HIDDEN = "/proc hides the processes of other users (hidepid): only those that it lists are here"
+HIDDEN_CHILDREN = (
+    "/proc hides the parents of other users' processes (hidepid): such children are not here"
+)
 
 
 @click.command(
@@ -225,10 +228,17 @@ def _report(
     else:
         yield from drawing.lines(found, options["form"])
     said = [*members.notes(whole), *unreadable.lines(found.unreadable)]
-    if (options["everyone"] or options["who"]) and hides_others():
-        said.append(HIDDEN)
-    for line in said:
+    for line in [*said, *_hidden(options)]:
         click.echo(f"fastpagemap: {line}", err=True)
+
+
+def _hidden(options: dict[str, Any]) -> Iterator[str]:
+    """Yield what /proc does not show of the processes that were asked for."""
+    if options["tree"] and hides_parents():
+        yield HIDDEN_CHILDREN
+    # A cgroup lists its processes itself: those that /proc hides are among the unreadable ones.
+    elif (options["everyone"] or options["who"]) and options["cgroup"] is None and hides_others():
+        yield HIDDEN
 
 
 def _collected(
