@@ -75,7 +75,9 @@ def cache_of(path: str, leases: Leases | None = None) -> FileCache:
     """
     opened = open_given(path, leases or Leases())
     about = os.fstat(opened.file.fd)
-    magic = pagecache.file_system(opened.file.fd)
+    magic = _file_system(opened, path)
+    # A sandbox may have kept it from being seen before.
+    opened = opened._replace(tmpfs=magic == pagecache.TMPFS_MAGIC)
     if magic == _HUGETLBFS_MAGIC:
         raise UnsupportedError(errno.EOPNOTSUPP, "the kernel does not tell it of hugetlbfs", path)
     pages: tuple[int, int | None, int | None] | None = _by_cachestat(opened, path, magic)
@@ -92,6 +94,16 @@ def cache_of(path: str, leases: Leases | None = None) -> FileCache:
 
 def _bytes(pages: int | None) -> int | None:
     return None if pages is None else pages * PAGE_SIZE
+
+
+def _file_system(opened: Opened, path: str) -> int:
+    """Return the magic number of the file system that a file is on."""
+    try:
+        return pagecache.file_system(opened.file.fd)
+    except OSError as error:
+        if not tells_of_file(error):
+            raise
+        raise _hidden(path) from None
 
 
 def _by_cachestat(opened: Opened, path: str, magic: int) -> tuple[int, int, int] | None:
@@ -132,7 +144,7 @@ def _hidden(path: str) -> UnsupportedError:
     return UnsupportedError(
         errno.EOPNOTSUPP,
         "what of it is cached is told to the owner of the file, or who may write it, if no sandbox "
-        "forbids cachestat (Linux 6.5) and mincore",
+        "forbids fstatfs, or both cachestat (Linux 6.5) and mincore",
         path,
     )
 

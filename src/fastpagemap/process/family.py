@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from .._kernel import pagecache
 from .._kernel.descriptor import Descriptor, compare_memory, open_file
-from .._kernel.failures import IgnoringFileErrors, exists, failure
+from .._kernel.failures import failure, is_refusal
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 from .cgroups import mount_points
 from .namespaces import directory_of, is_foreign, pids
+from .opening import pass_over
 from .probes import version
 from .process import Process, open_process
 
@@ -149,13 +150,17 @@ def listed(path: str) -> list[Known]:
 
 def _directory(path: str) -> str:
     """Return the directory of a cgroup, given as that or by its name in /proc/PID/cgroup."""
-    if _is_cgroup(path):
-        return path
-    for point in mount_points():
-        directory = os.path.join(point, path.lstrip("/"))
-        if _is_cgroup(directory):
-            return directory
-    raise FileNotFoundError(
+    refused = None
+    below = (os.path.join(point, path.lstrip("/")) for point in mount_points())
+    for directory in itertools.chain([path], below):
+        try:
+            if _is_cgroup(directory):
+                return directory
+        except OSError as error:
+            pass_over(error)
+            if is_refusal(error):
+                refused = refused or failure(error.errno or 0, directory)
+    raise refused or FileNotFoundError(
         errno.ENOENT,
         "no such cgroup: give its directory, or its name as in /proc/PID/cgroup",
         path,
@@ -163,11 +168,9 @@ def _directory(path: str) -> str:
 
 
 def _is_cgroup(path: str) -> bool:
-    """Return whether a path is a cgroup: any directory may have a file of that name."""
-    with IgnoringFileErrors():
-        held = open_file(path, os.O_PATH | os.O_DIRECTORY)
-        return pagecache.file_system(held.fd) in _CGROUP_SYSTEMS and exists(f"{path}/{_PROCS}")
-    return False
+    """Return whether a directory is a cgroup, by its file system: any may have cgroup.procs."""
+    held = open_file(path, os.O_PATH | os.O_DIRECTORY)
+    return pagecache.file_system(held.fd) in _CGROUP_SYSTEMS
 
 
 def _listed(top: str) -> list[int]:

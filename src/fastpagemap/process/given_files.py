@@ -13,7 +13,7 @@ from .._kernel.descriptor import open_file
 from ..model.errors import UnsupportedError
 from .leases import Leases
 from .local_files import Opened
-from .opening import is_tmpfs, look, reopen_quietly
+from .opening import is_tmpfs, look, pass_over, reopen_quietly
 
 __all__ = ["open_given"]
 
@@ -32,11 +32,16 @@ def open_given(path: str, leases: Leases) -> Opened:
     Raises
     ------
     UnsupportedError
-        It is no regular file, or a process holds a lease on it. Leases are seen of the processes
-        that this pid namespace shows.
+        It is no regular file, a sandbox forbids to look at it, or a process holds a lease on it.
+        Leases are seen of the processes that this pid namespace shows.
     """
     file = open_file(path, os.O_PATH)
-    found = look(file)
+    try:
+        found = look(file)
+    except OSError as error:
+        pass_over(error)
+        why = f"what it is cannot be asked (statx): {error.strerror}"
+        raise UnsupportedError(errno.EOPNOTSUPP, why, path) from None
     if not stat.S_ISREG(found.mode):
         what = _KINDS.get(stat.S_IFMT(found.mode), "no regular file")
         raise UnsupportedError(errno.EOPNOTSUPP, f"it is {what}", path)

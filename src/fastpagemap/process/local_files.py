@@ -67,12 +67,13 @@ class LocalFiles:
                 if not self._may_be_opened(file, found, mapping):
                     continue
                 opened = self._open(file, found.size)
+                # What was found is of the mapping's file system, unless maps shows a layer's.
+                if pagecache.file_system(opened.file.fd) in STACKED:
+                    continue
             except OSError as error:
                 pass_over(error)
                 continue
-            # What was found is of the mapping's file system, unless maps shows a layer's.
-            if pagecache.file_system(opened.file.fd) not in STACKED:
-                yield opened
+            yield opened
         layer = self._files.layer(mapping, self._is_sure)
         if layer is not None:
             size = os.fstat(layer.fd).st_size
