@@ -33,6 +33,12 @@ def file_in(directory):
     return path
 
 
+def on_a_disk(pages):
+    fd = os.open(backed.disk_directory(), os.O_RDWR | os.O_TMPFILE)
+    os.pwrite(fd, b"x" * pages * PAGE, 0)
+    return backed.mapped(fd, pages)
+
+
 def found_on(directory, most):
     """The files found on the tmpfs that is mounted on a directory."""
     mounted = [each for each in mounted_tmpfs() if os.fsencode(directory) in each.points]
@@ -74,6 +80,24 @@ def test_a_lease_on_btrfs():
             other.ask("lease", first)
             refused(first, Leases(), "lease")
             assert other.ask("ready") == other.pid
+
+
+@pytest.mark.parametrize("make", [on_a_disk, backed.memfd])
+def test_a_lease_that_another_process_has_of_the_file(make):
+    """The process that is read has the mapping alone: only the table of locks tells."""
+    with contextlib.ExitStack() as stack:
+        made = stack.enter_context(make(4))
+        target = stack.enter_context(Sharer({"close": lambda: os.close(made.fd)}))
+        target.ask("close")
+        other = stack.enter_context(Sharer({"lease": lambda: locks.lease(made.fd)}))
+        other.ask("lease")
+        with fpm.PageMap(target.pid) as pm:
+            with pytest.raises(fpm.UnsupportedError, match="lease"):
+                pm.cached(made.start, made.end)
+            (row,) = [each for each in pm.mappings() if each.start == made.start]
+            with pytest.raises(fpm.UnsupportedError, match="lease"):
+                pm.usage([row], fields=["cached"])
+        assert other.ask("ready") == other.pid
 
 
 def test_more_locks_than_are_looked_at():

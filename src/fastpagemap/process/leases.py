@@ -46,9 +46,10 @@ class Leases:
                 "on it, which would break if it were opened, is not known"
             )
             raise UnsupportedError(errno.EOPNOTSUPP, why, path)
-        if exact or found.device in self._devices:
-            return (found.device, found.inode) in self._files
-        return any(inode == found.inode for _, inode in self._files)
+        devices = {device for device, inode in self._files if inode == found.inode}
+        if exact or (devices and found.device in self._devices):
+            return found.device in devices
+        return bool(devices)
 
     @functools.cached_property
     def _files(self) -> frozenset[tuple[int, int]] | None:

@@ -1,5 +1,6 @@
 """The files of any file system on this machine, opened to ask which of their pages are cached."""
 
+import functools
 import os
 import stat
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from .._kernel import pagecache
 from .._kernel.descriptor import Descriptor
 from ..model.mapping import Mapping
 from .backing import Backings
+from .leases import Leases
 from .mounts import Mounts
 from .opening import Stat, is_btrfs, is_tmpfs, pass_over, reopen_quietly
 
@@ -38,6 +40,7 @@ class LocalFiles:
     def __init__(self, backings: Backings) -> None:
         self._backings = backings
         self._files = backings.files
+        self._leases = Leases()
         # By the device of a file: whether it is of a file system of the kernel's own.
         self._local: dict[int, bool] = {}
         # Files of those that are. As long as one is held, no other file system has its device.
@@ -74,7 +77,7 @@ class LocalFiles:
                 pass_over(error)
                 continue
             yield opened
-        layer = self._files.layer(mapping, self._is_sure)
+        layer = self._files.layer(mapping, functools.partial(self._has_no_effect, mapping))
         if layer is not None:
             size = os.fstat(layer.fd).st_size
             yield Opened(layer, False, is_tmpfs(layer), _pages(size))
@@ -82,7 +85,15 @@ class LocalFiles:
     def _may_be_opened(self, file: Descriptor, found: Stat, mapping: Mapping) -> bool:
         if not stat.S_ISREG(found.mode):
             return False
-        return self._is_sure(file, found) and not self._files.is_leased(mapping, own=True)
+        if self._files.is_leased(mapping, own=True):  # also where /proc/locks cannot be read
+            return False
+        return self._has_no_effect(mapping, file, found)
+
+    def _has_no_effect(self, mapping: Mapping, file: Descriptor, found: Stat) -> bool:
+        """Return whether to open a file cannot wait, and breaks no lease of any process."""
+        return self._is_sure(file, found) and not self._leases.cover(
+            found, mapping.path, exact=is_tmpfs(file)
+        )
 
     def _is_sure(self, file: Descriptor, found: Stat) -> bool:
         """Return whether a file that is held is on a file system of the kernel's own, or a tmpfs.
