@@ -199,6 +199,10 @@ def test_what_was_unique_is_mapped_no_more():
                 group.total()
             assert group.ended == pids
             assert group.pids == ()
+            with pytest.raises(ProcessLookupError, match=f"process {pids[0]} has ended"):
+                group.sharers(pids[0], made.start, made.end)
+            with pytest.raises(ProcessLookupError, match="all processes of the group have ended"):
+                group.overlap()
         os.close(child)
         os.close(held)
 
@@ -220,7 +224,7 @@ def test_one_ends(victim):
         assert group.ended == (other.pid,)
         assert group.overlap().shape == (2, 2)
         assert len(group) == 2
-        with pytest.raises(ValueError, match=f"process {other.pid} is not in the group"):
+        with pytest.raises(ProcessLookupError, match=f"process {other.pid} has ended"):
             group.sharers(other.pid, made.start, made.end)
         check(group)
 

@@ -234,6 +234,21 @@ def test_control_groups_of_threads():
             fpm.Group.cgroup(below)
 
 
+def test_all_have_ended_and_frames_are_hidden():
+    """It is not the frames that are missed first."""
+
+    def ask():
+        with Victim() as victim, fpm.Group([victim]) as group:
+            victim.kill()
+            for question in group.total, group.overlap:
+                with pytest.raises(ProcessLookupError, match="all processes of the group"):
+                    question()
+            with pytest.raises(ProcessLookupError, match=f"process {victim.pid} has ended"):
+                group.sharers(victim, 0, PAGE)
+
+    runas.as_nobody(ask)
+
+
 def test_no_such_control_group():
     with pytest.raises(FileNotFoundError, match="no such cgroup"):
         fpm.Group.cgroup("/fastpagemap/is/not/there")

@@ -216,7 +216,7 @@ class Group:
             except ProcessLookupError:
                 self._ended[process.pid] = None
         if not found:
-            raise ProcessLookupError(errno.ESRCH, "all processes of the group have ended")
+            raise _all_ended()
         return found
 
     def usage(self) -> npt.NDArray[np.void]:
@@ -310,18 +310,22 @@ class Group:
         ------
         PermissionError
             Frame numbers are hidden from this user.
+        ProcessLookupError
+            `process` has ended.
         ValueError
             `process` is not in the group.
         """
         start, end, _ = checked(start, end)
         pid = pid_of(process)
         if pid not in self.pids:
+            if pid in self._ended:
+                raise _has_ended(pid)
             raise ValueError(f"process {pid} is not in the group: {', '.join(map(str, self.pids))}")
         counts = self._need_frames()
         answers = self._ask(gather)
         asked = [answer for answer in answers if answer[0].pid == pid]
         if not asked:
-            raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
+            raise _has_ended(pid)
         gathered = [found for _, found in answers]
         together = sum(found is asked[0][1] for found in gathered)
         return sharers(asked[0][0], start, end, mapped_sets(gathered, counts.fd), together)
@@ -347,11 +351,21 @@ class Group:
     def _need_frames(self) -> Descriptor:
         """Return the open /proc/kpagecount; raise if this user may not see frames."""
         processes = self._processes()
+        if not processes:
+            raise _all_ended()
         counts = self._counts
         if counts is None:
             open_frames(MAPCOUNTS)
             raise hidden(processes[0])
         return counts
+
+
+def _has_ended(pid: int) -> ProcessLookupError:
+    return ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
+
+
+def _all_ended() -> ProcessLookupError:
+    return ProcessLookupError(errno.ESRCH, "all processes of the group have ended")
 
 
 def _opened(processes: Iterable[Any]) -> list[Process]:
