@@ -26,6 +26,7 @@ MADV_GUARD_INSTALL = 102
 MLOCK_ONFAULT = 1
 MNT_DETACH = 2
 MREMAP_MAYMOVE = 1
+_PF_KTHREAD = 0x00200000
 MS_SYNC = 4
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -123,6 +124,15 @@ def wait_until_asleep(pid, patience=60.0):
             return
         os.sched_yield()
     raise TimeoutError(f"process {pid} still runs after {patience} s: {state}")
+
+
+def is_kernel_thread(pid):
+    """Whether a process is a thread of the kernel, as far as /proc shows it."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return bool(int(file.read().rpartition(") ")[2].split()[6]) & _PF_KTHREAD)
+    except OSError:
+        return False
 
 
 def meminfo(name):

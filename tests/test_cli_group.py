@@ -83,6 +83,13 @@ def near(one, other):
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("arguments", [(), ("--who", os.getpid())])
+def test_an_empty_name_is_no_cgroup(arguments):
+    said = run("report", "--cgroup", "", *arguments)
+    assert (said.returncode, said.stdout) == (2, b"")
+    assert b"--cgroup: say which cgroup" in said.stderr
+
+
 @pytest.mark.parametrize("how", ["pids", "tree"])
 def test_a_group_is_what_group_says(family, how):
     found = as_json(*(family.pids if how == "pids" else ["--tree", family.root.pid]))
@@ -164,7 +171,7 @@ def test_csv_and_parquet(family, tmp_path):
 
 @pytest.mark.parametrize("gone", [GONE, 2])
 def test_who_has_ended_is_named_below(family, gone):
-    need(gone != 2 or is_kernel_thread(2), "kthreadd")
+    need(gone != 2 or linux.is_kernel_thread(2), "kthreadd")
     said = run("report", family.root.pid, gone)
     assert said.returncode == 0
     assert f"process {gone} has ended, or has no memory: it is left out" in said.stderr.decode()
@@ -175,14 +182,6 @@ def test_who_has_ended_is_named_below(family, gone):
     assert said.stderr.count(f"{GONE - 2} and 1 more have ended".encode()) == 1
     said = run("report", gone, GONE - 1)
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (1, b"", 1)
-
-
-def is_kernel_thread(pid):
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return file.read().split()[0] == "0"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("how", ["pids", "tree"])

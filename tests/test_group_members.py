@@ -249,6 +249,12 @@ def test_all_have_ended_and_frames_are_hidden():
     runas.as_nobody(ask)
 
 
+def test_an_empty_name_is_no_control_group():
+    """It is not the topmost one."""
+    with pytest.raises(ValueError, match="is empty"):
+        fpm.Group.cgroup("")
+
+
 def test_no_such_control_group():
     with pytest.raises(FileNotFoundError, match="no such cgroup"):
         fpm.Group.cgroup("/fastpagemap/is/not/there")

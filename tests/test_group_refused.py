@@ -12,7 +12,9 @@ import linux
 import memory
 import namespaces
 import runas
+from fastpagemap.process.family import listed
 from linux import PAGE
+from needs import Absent, need
 from victim import Victim
 
 pytestmark = pytest.mark.root
@@ -83,6 +85,18 @@ def test_a_relative_name_is_that_of_a_control_group(group, victim, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with fpm.Group.cgroup(os.path.basename(group)) as found:
         assert found.pids == (victim.pid,)
+
+
+def test_threads_of_the_kernel_are_in_no_group(group):
+    """The topmost cgroup lists them; they have not ended, and have no memory."""
+    top = os.path.dirname(group)
+    with open(f"{top}/cgroup.procs") as file:
+        pids = {int(line) for line in file}
+    threads = set(filter(linux.is_kernel_thread, pids))
+    need(threads, "threads of the kernel in a cgroup", Absent)
+    found = {each.pid for each in listed(top)}
+    assert os.getpid() in found
+    assert not threads & found
 
 
 def test_deep_control_groups(group):

@@ -17,7 +17,6 @@ from needs import Absent, need
 from victim import Victim
 
 PAGES = 16
-PF_KTHREAD = 0x00200000
 
 pytestmark = pytest.mark.usefixtures("_nothing_stays_open")
 
@@ -96,18 +95,10 @@ def test_a_zombie_is_no_process(reader):
 @pytest.mark.parametrize("reader", [lambda ask, *a: ask(*a), runas.as_nobody])
 def test_a_kernel_thread_is_no_process(reader):
     pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    thread = next(filter(is_kernel_thread, pids), 0)
+    thread = next(filter(linux.is_kernel_thread, pids), 0)
     need(thread, "a kernel thread to be seen", Absent)
     with pytest.raises(ProcessLookupError, match=f"/proc/{thread}"):
         reader(fpm.PageMap, thread)
-
-
-def is_kernel_thread(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rpartition(") ")[2].split()[6]) & PF_KTHREAD
-    except OSError:
-        return False
 
 
 @pytest.mark.root

@@ -137,10 +137,13 @@ class Group:
         Parameters
         ----------
         path : str
-            The directory of a cgroup of version 1 or 2, or its name as in /proc/PID/cgroup.
+            The directory of a cgroup of version 1 or 2, or its name as in /proc/PID/cgroup. The
+            kernel's threads, which have no memory, are left out of any.
 
         Raises
         ------
+        ValueError
+            `path` is empty.
         FileNotFoundError
             There is no such cgroup.
         ProcessLookupError

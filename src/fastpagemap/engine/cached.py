@@ -185,8 +185,8 @@ class _Caches:
         elif self._local.is_local(mapping):
             reason = (
                 "it could not be opened: that needs the right to read it, and CAP_SYS_ADMIN or "
-                "CAP_CHECKPOINT_RESTORE, a descriptor or a path of it; no lease on it, nor more locks in "
-                "/proc/locks than are read; and no sandbox that forbids to look at it"
+                "CAP_CHECKPOINT_RESTORE, a descriptor or a path of it; no lease on it, nor more "
+                "locks in /proc/locks than are read; and no sandbox that forbids to look at it"
             )
         elif self._backings.is_hugetlb(mapping):
             reason = "the kernel does not tell it of hugetlbfs"

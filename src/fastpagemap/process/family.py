@@ -31,8 +31,10 @@ _CGROUP_SYSTEMS = (0x63677270, 0x0027E0EB)
 # It was removed meanwhile, or it has threads alone: their processes are listed further up.
 _NOT_LISTED = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
 _OF_THREADS = "a cgroup of single threads, which names no processes: give the one above it"
-# What follows the name, which may hold anything: state, parent, and as the 20th field the start.
-_STAT = re.compile(rb".*\) \S (-?\d+)(?: \S+){17} (\d+)", re.DOTALL)
+# What follows the name, which may hold anything: state, parent, and as the 7th and the 20th field
+# the flags and the start.
+_STAT = re.compile(rb".*\) \S (-?\d+)(?: \S+){4} (\d+)(?: \S+){12} (\d+)", re.DOTALL)
+_PF_KTHREAD = 0x00200000
 
 
 class Known(NamedTuple):
@@ -48,7 +50,7 @@ class Known(NamedTuple):
 def known(process: Process) -> Known:
     """Return how to tell an open process from a later one with its pid."""
     try:
-        return Known(process.pid, _parse(process.read("stat"))[1])
+        return Known(process.pid, _parse(process.read("stat")).began)
     except FileNotFoundError:
         raise process.gone() from None
 
@@ -92,7 +94,7 @@ def descendants(pid: int) -> list[Known]:
     for each in pids():
         found = _stat(each)
         if found is not None:
-            families.setdefault(found[0], []).append(Known(each, found[1]))
+            families.setdefault(found.parent, []).append(Known(each, found.began))
     chosen, waiting = [], families.pop(pid, [])
     while waiting:
         child = waiting.pop(0)
@@ -107,24 +109,29 @@ def known_at(pid: int) -> Known:
     found = _stat(pid)
     if found is None:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}")
-    return Known(pid, found[1])
+    return Known(pid, found.began)
 
 
 def topmost(found: Collection[int]) -> list[int]:
     """Return those of some pids that are no children of others of them."""
     stats = {pid: _stat(pid) for pid in found}
-    return [pid for pid, stat in stats.items() if stat is None or stat[0] not in stats]
+    return [pid for pid, stat in stats.items() if stat is None or stat.parent not in stats]
 
 
-def _parse(text: bytes) -> tuple[int, int]:
-    """Return the parent and the start time of a process."""
+class _Stat(NamedTuple):
+    parent: int
+    flags: int
+    began: int
+
+
+def _parse(text: bytes) -> _Stat:
     found = _STAT.match(text)
     if found is None:
         raise ValueError(f"{text!r} is no content of /proc/PID/stat")
-    return int(found[1]), int(found[2])
+    return _Stat(*map(int, found.groups()))
 
 
-def _stat(pid: int) -> tuple[int, int] | None:
+def _stat(pid: int) -> _Stat | None:
     try:
         file = open_file(f"{directory_of(pid)}/stat", os.O_RDONLY)
         return _parse(read_all(file.fd, "stat"))
@@ -138,10 +145,18 @@ def members(path: str) -> tuple[list[Process], list[int]]:
 
 
 def listed(path: str) -> list[Known]:
-    """Return the processes of a cgroup and of those below it. None is opened: it may be locked."""
+    """Return the processes of a cgroup and of those below it. None is opened: it may be locked.
+
+    The kernel's own threads are left out: they never have memory.
+    """
     top = _directory(path)
     # Those that hidepid hides stay, and are refused once they are opened.
-    found = [Known(pid, stat[1] if (stat := _stat(pid)) else None) for pid in _listed(top)]
+    stats = {pid: _stat(pid) for pid in _listed(top)}
+    found = [
+        Known(pid, stat.began if stat else None)
+        for pid, stat in stats.items()
+        if stat is None or not stat.flags & _PF_KTHREAD
+    ]
     # A pid that was given to another process meanwhile is no longer listed, or rightly. Nor is a
     # process that has ended.
     still = set(_listed(top))
@@ -150,6 +165,8 @@ def listed(path: str) -> list[Known]:
 
 def _directory(path: str) -> str:
     """Return the directory of a cgroup, given as that or by its name in /proc/PID/cgroup."""
+    if not path:
+        raise ValueError("the path of a cgroup is empty: the topmost one is '/'")
     refused = None
     below = (os.path.join(point, path.lstrip("/")) for point in mount_points())
     for directory in itertools.chain([path], below):

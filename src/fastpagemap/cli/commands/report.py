@@ -171,6 +171,8 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
 def _check(texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]) -> None:
     """Raise an error for options that do not go together."""
     by = _by(texts, options)
+    if options["cgroup"] == "":
+        raise click.UsageError("--cgroup: say which cgroup; '/' is the topmost one")
     if bool(texts or (options["cgroup"] and by == "member")) == options["everyone"]:
         raise click.UsageError("say which process: a process id, a name or a file, or --all")
     if options["form"] and options["parquet"]:
