@@ -8,11 +8,13 @@ import runas
 from needs import refusal
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
-def _unshare(flags):
+def unshare(flags):
+    """Go into new namespaces, made by flags of unshare(2)."""
     try:
         linux.call("unshare", flags)
     except OSError as error:
@@ -20,7 +22,7 @@ def _unshare(flags):
 
 
 def _own_mounts():
-    _unshare(CLONE_NEWNS)
+    unshare(CLONE_NEWNS)
     linux.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
 
 
@@ -38,7 +40,7 @@ def in_pid_namespace(function, *arguments):
     """Call a function in the first process of a new pid namespace, with the /proc of this one."""
 
     def enter():
-        _unshare(CLONE_NEWPID)
+        unshare(CLONE_NEWPID)
         return runas.in_child(function, *arguments)
 
     return runas.in_child(enter)
@@ -53,7 +55,7 @@ def with_anothers_proc(function, *arguments):
     def enter():
         _own_mounts()
         reader, writer = os.pipe()
-        _unshare(CLONE_NEWPID)
+        unshare(CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
             # /proc stays mounted as long as this namespace has a process.

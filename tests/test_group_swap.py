@@ -7,6 +7,7 @@ import pytest
 import fastpagemap as fpm
 from fastpagemap.engine import swap_places
 from linux import PAGE
+from namespaces import CLONE_NEWIPC
 from oracle_group import slots
 from victim import Victim
 
@@ -143,6 +144,25 @@ def test_files_that_look_alike(victim):
         total = group.total()
     wanted = own + len(kinds) * PAGES
     hold(total, swapped=wanted, swapped_union=wanted, swapped_unique=wanted)
+
+
+def test_segments_of_two_ipc_namespaces(victim):
+    """The first segment of each namespace has the same id, which is its inode, and the same name."""
+    with Victim() as other:
+        for each in (victim, other):
+            each.ask("unshare", CLONE_NEWIPC)
+            each.pageout(each.make("sysv", PAGES))
+        pids = victim.pid, other.pid, other.fork()
+        (one, two, three), once = of_slots(*pids)
+        with fpm.Group(pids) as group:
+            total, rows = group.total(), group.usage()
+        hold(total, swapped=one + two + three + 3 * PAGES)
+        hold(total, swapped_union=once + 2 * PAGES, swapped_unique=once + 2 * PAGES)
+        with fpm.Group(pids[:1]) as group:
+            alone = group.total()
+    hold(alone, swapped_unique=one + PAGES)
+    hold(rows[0], swapped_uss=one + PAGES)
+    hold(rows[1], swapped_uss=0)
 
 
 def test_ended_meanwhile(private):

@@ -136,6 +136,12 @@ def _call(number, method, *arguments):
     getattr(_memories[number], method)(*arguments)
 
 
+def _unshare(flags):
+    import namespaces
+
+    namespaces.unshare(flags)
+
+
 def _stripe(number):
     """Make every page a mapping of its own."""
     for page in range(0, _memories[number].pages, 2):
@@ -243,6 +249,7 @@ _COMMANDS = {
     "grow": _grow,
     "pageout": _pageout,
     "step": _step,
+    "unshare": _unshare,
     "stripe": _stripe,
     "fork": _fork,
     "clone": _clone,

@@ -6,6 +6,7 @@ has a place in its file, which the page tables of those that map it do not show.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -13,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import pagecache
+from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.runs import Spans as Ranges
 from ..model.runs import State, edges_of, has_any, in_spans, union
-from ..process.backing import Backings
+from ..process.backing import Backings, kernel_tmpfs
 from ..process.family import others, swaps_anything
 from ..process.mappings import mappings
 from ..process.process import Process
@@ -27,8 +29,8 @@ from .survey import RESOLVED
 
 __all__ = ["Swapped", "count_swapped", "swapped_of"]
 
-# A file: its device and inode, and the path of SysV memory. Its inode is its id, which another
-# file on the kernel's own tmpfs may have.
+# A file: its device and inode, and the ipc namespace of a SysV segment. Its inode is its id, which
+# other files on the kernel's own tmpfs may have, such as a segment of another namespace.
 File = tuple[int, int, str]
 FilePages = dict[File, list[Ranges]]
 
@@ -137,16 +139,30 @@ def swapped_files(process: Process) -> tuple[FilePages, int]:
     owners = np.searchsorted(starts, runs["start"], "right") - 1
     for number in np.unique(owners).tolist():
         mapping, own = chosen[number], runs[owners == number]
-        found.setdefault(_file(mapping), []).append(
+        found.setdefault(_file(process, mapping), []).append(
             (_page(mapping, own["start"]), _page(mapping, own["end"]))
         )
     return found, int((unsure["end"] - unsure["start"]).sum()) // PAGE_SIZE
 
 
-def _file(mapping: Mapping) -> File:
+def _file(process: Process, mapping: Mapping) -> File:
     """Return which file is behind a mapping."""
-    path = mapping.path if mapping.path.startswith("/SYSV") else ""
-    return mapping.device, mapping.inode, path
+    is_segment = mapping.path.startswith("/SYSV") and mapping.device == kernel_tmpfs()
+    return mapping.device, mapping.inode, _ipc_namespace(process) if is_segment else ""
+
+
+def _ipc_namespace(process: Process) -> str:
+    """Return the name of a process's ipc namespace; raise PermissionError if it is not told."""
+    try:
+        return os.fsdecode(process.readlink("ns/ipc"))
+    except FileNotFoundError:  # a kernel without such namespaces, if the process is still there
+        process.check_alive()
+        return ""
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        where = f"/proc/{process.pid}/ns/ipc"
+        raise PermissionError(error.errno, os.strerror(error.errno or 0), where) from None
 
 
 def _page(mapping: Mapping, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -159,7 +175,7 @@ def mapped_files(process: Process, wanted: Collection[File]) -> FilePages:
     """Return which pages of some files a process maps, swapped or not; only of those it maps."""
     found: FilePages = {}
     for mapping in mappings(process):
-        file = _file(mapping)
+        file = _file(process, mapping)
         if file in wanted:
             ends = np.array([mapping.start, mapping.end], np.uint64)
             first, end = _page(mapping, ends)
