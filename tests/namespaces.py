@@ -10,6 +10,7 @@ from needs import refusal
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
+FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the inode of its file, in every kernel
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
@@ -21,7 +22,8 @@ def unshare(flags):
         raise refusal(error, "to make namespaces") from error
 
 
-def _own_mounts():
+def own_mounts():
+    """Go into a namespace of mounts, in which what is mounted is for this process alone."""
     unshare(CLONE_NEWNS)
     linux.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
 
@@ -30,7 +32,7 @@ def in_own_mounts(function, *arguments):
     """Call a function in a child that mounts for itself alone."""
 
     def enter():
-        _own_mounts()
+        own_mounts()
         return function(*arguments)
 
     return runas.in_child(enter)
@@ -53,7 +55,7 @@ def with_anothers_proc(function, *arguments):
         linux.call("mount", b"proc", b"/proc", b"proc", 0, None)
 
     def enter():
-        _own_mounts()
+        own_mounts()
         reader, writer = os.pipe()
         unshare(CLONE_NEWPID)
         pid = os.fork()

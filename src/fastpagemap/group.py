@@ -232,8 +232,9 @@ class Group:
             ``rss``, what it maps; ``pss``, where each page counts by its share, divided by how
             often it is mapped; ``uss``, what no other process maps; ``swapped``; ``swapped_pss``,
             ``swapped_uss``, the same of what is swapped; ``unknown``, what may be swapped or not.
-            Without frame numbers (see above), or if another process has something in swap and
-            cannot be read, there are no ``swapped_pss`` and ``swapped_uss``.
+            Without frame numbers (see above), or if another process may have the same in swap and
+            cannot be read or seen, there are no ``swapped_pss`` and ``swapped_uss``. In a container
+            the processes outside of it cannot be seen.
         """
         counts = self._counts
         if counts is None:
@@ -264,8 +265,8 @@ class Group:
             sum; ``swapped_union`` and ``swapped_unique``, the same of what is swapped: private
             memory by its place in the swap area, shared memory by file and page; ``unknown``;
             ``changed``, memory that was unmapped while it was counted, as far as that shows.
-            Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``; if another
-            process cannot be read, there may be no ``swapped_unique``; and there is no ``changed``
+            Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``; there is no
+            ``swapped_unique`` if ``usage`` has no ``swapped_uss``; and there is no ``changed``
             where the kernel does not count single pages.
         """
         counts = self._counts

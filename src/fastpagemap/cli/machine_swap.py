@@ -10,13 +10,14 @@ import click
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.collect import reason
-from fastpagemap.cli.processes import hides_others, name_of, processes
+from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.engine import machine_swap as engine
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.process.capabilities import sees_pfns
 from fastpagemap.process.held_files import mounted_tmpfs
 from fastpagemap.process.leases import Leases
+from fastpagemap.process.namespaces import hides_others, shows_all
 from fastpagemap.report import machine_swap as report
 from fastpagemap.report import unreadable
 from fastpagemap.report.report import Unreadable
@@ -27,6 +28,10 @@ __all__ = ["lines"]
 #: Names on all tmpfs together that are looked at.
 MAX_NAMES = 200_000
 HIDDEN = "/proc hides the processes of other users (hidepid): what they have is unexplained"
+NOT_SEEN = (
+    "only the processes of this pid namespace are here: what others have is unexplained, and pss "
+    "and uss do not know of it"
+)
 
 
 def lines(as_json: bool, timeout: float) -> Iterator[str]:
@@ -60,8 +65,8 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
         notes,
     )
     yield from report.json_lines(found, unread) if as_json else report.plain(found)
-    hidden = [HIDDEN] if hides_others() else []
-    for line in [*notes, *unreadable.lines(unread), *hidden]:
+    unseen = [] if shows_all() else [HIDDEN if hides_others() else NOT_SEEN]
+    for line in [*notes, *unreadable.lines(unread), *unseen]:
         click.echo(f"fastpagemap: {printable(line)}", err=True)
 
 

@@ -18,11 +18,6 @@ def processes() -> list[int]:
     return pids()
 
 
-def hides_others() -> bool:
-    """Return whether /proc does not list the processes of other users (the option hidepid)."""
-    return not os.path.exists("/proc/1")
-
-
 def hides_parents() -> bool:
     """Return whether /proc does not show whose children the processes of other users are."""
     try:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fastpagemap.cli import asking
-from fastpagemap.cli.processes import has_memory, hides_others, name_of, processes
+from fastpagemap.cli.processes import has_memory, name_of, processes
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import topmost
-from fastpagemap.process.namespaces import directory_of
+from fastpagemap.process.namespaces import directory_of, hides_others
 from fastpagemap.report.text import printable
 
 if TYPE_CHECKING:

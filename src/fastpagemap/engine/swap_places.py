@@ -22,6 +22,7 @@ from ..model.runs import State, edges_of, has_any, in_spans, union
 from ..process.backing import Backings, kernel_tmpfs
 from ..process.family import others, swaps_anything
 from ..process.mappings import mappings
+from ..process.namespaces import shows_all
 from ..process.process import Process
 from .frames import locations
 from .states import state_runs
@@ -97,11 +98,14 @@ def _others(
 ) -> tuple[list[tuple[npt.NDArray[np.uint64], FilePages]], bool]:
     """Return which of some places processes outside of the group have, or map of wanted files.
 
-    Also whether that is all: not if a process that may have some cannot be read, or has so many
-    that they do not fit into memory.
+    Also whether that is all: not if a process that may have some cannot be seen or read, or has so
+    many that they do not fit into memory.
     """
-    found, complete = [], True
-    for pid in others(group) if len(places) or wanted else ():
+    found: list[tuple[npt.NDArray[np.uint64], FilePages]] = []
+    if not len(places) and not wanted:
+        return found, True
+    complete = shows_all()
+    for pid in others(group):
         if pid in skipped:
             complete = False
             continue

@@ -13,9 +13,10 @@ from .._kernel.failures import is_refusal
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 
-__all__ = ["directory_of", "is_foreign", "open_directory", "pids"]
+__all__ = ["directory_of", "hides_others", "is_foreign", "open_directory", "pids", "shows_all"]
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 _PID = re.compile(rb"^Pid:\t(-?\d+)", re.MULTILINE)
 _NUMBERS = re.compile(rb"^NSpid:\t(.*)", re.MULTILINE)
 
@@ -39,6 +40,27 @@ def is_foreign() -> bool:
         stat = open_file("/proc/self/stat", os.O_RDONLY)
         shown = read_all(stat.fd, "/proc/self/stat").split(b" ", 1)[0].decode()
     return shown != str(os.getpid())
+
+
+def hides_others() -> bool:
+    """Return whether /proc does not list the processes of other users (the option hidepid)."""
+    return not os.path.exists("/proc/1")
+
+
+def shows_all() -> bool:
+    """Return whether `pids` returns all processes of the machine.
+
+    It does not in a container, or where /proc hides processes.
+    """
+    try:
+        is_first = os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+    except FileNotFoundError:  # a kernel without pid namespaces
+        is_first = True
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        is_first = False
+    return is_first and not hides_others()
 
 
 def open_directory(pid: int) -> Descriptor:

@@ -146,6 +146,9 @@ def notes(report: Report) -> Iterator[str]:
             "/proc/kpagecount"
         )
     elif missing := [name for name in _NEED_OTHERS if name not in (*total, *report.columns)]:
-        yield f"without {', '.join(missing)}: another process cannot be read, and may have swap"
+        yield (
+            f"without {', '.join(missing)}: another process cannot be read or seen, and may have "
+            "swap"
+        )
     if total.get("changed"):
         yield printable(f"{human(total['changed'])} was unmapped while it was counted")

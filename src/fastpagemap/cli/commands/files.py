@@ -9,10 +9,11 @@ import click
 from fastpagemap.cli import asking
 from fastpagemap.cli.collect import reason
 from fastpagemap.cli.options import timeout_option
-from fastpagemap.cli.processes import hides_others, name_of, processes
+from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.engine.file_caches import File, FileCache, cache_of, mapped_by
 from fastpagemap.process.leases import Leases
+from fastpagemap.process.namespaces import hides_others
 from fastpagemap.process.process import Process
 from fastpagemap.report import cached_files, unreadable
 from fastpagemap.report.cached_files import CachedFile, User

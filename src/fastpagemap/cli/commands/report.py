@@ -12,7 +12,8 @@ from fastpagemap.cli import drawing, targets
 from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.options import parsed, raw_options, timeout_option
-from fastpagemap.cli.processes import hides_others, hides_parents, processes
+from fastpagemap.cli.processes import hides_parents, processes
+from fastpagemap.process.namespaces import hides_others
 from fastpagemap.report import members, selection, unreadable
 from fastpagemap.report.report import Report, of_snapshot
 
