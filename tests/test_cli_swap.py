@@ -16,6 +16,8 @@ import linux
 import runas
 import swap
 from commandline import run
+from fastpagemap.report import machine_swap as report
+from fastpagemap.report.text import human
 from locked import Locked
 from memory import PRIVATE, Memory
 from needs import Absent, need
@@ -183,13 +185,31 @@ def test_little_is_left_unexplained(any_swap):
     said = run("report", "--swap", *SOON)
     memory.close()
     sums = found["in_processes"] + found["in_unmapped"]
-    assert found["unexplained"] == found["used"] - sums
+    left = min(found["used"], found["used_before"]) - sums
+    assert found["unexplained"] == max(0, left)
     # The machine goes on meanwhile, and what is cached keeps its place.
-    assert abs(found["unexplained"]) <= found["cached"] + SOME_MIB
+    assert abs(left) <= found["cached"] + SOME_MIB
     text = said.stdout.decode()
     assert str(os.getpid()) in text
     assert "used (SwapTotal - SwapFree of /proc/meminfo)" in text
     assert "unexplained" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left", "more"), [(9, 9, 4, 0), (7, 9, 2, 0), (9, 7, 2, 0), (4, 9, 0, 1)]
+)
+def test_swap_that_changes_meanwhile(before, after, left, more):
+    """Nothing is unexplained that was not in swap all the while, and no sum is below 0."""
+    found = report.MachineSwap([], [], 3 << 20, 2 << 20, before << 20, after << 20, 0)
+    said = json.loads("".join(report.json_lines(found, [])))
+    assert (said["used_before"], said["used"]) == (before << 20, after << 20)
+    assert said["unexplained"] == left << 20
+    lines = [line.split(maxsplit=1) for line in report.plain(found)]
+    sizes = {rest[0]: size for size, *rest in filter(None, lines)}
+    assert sizes["unexplained"] == human(left << 20)
+    beyond = sizes.get("more was found: swap changed meanwhile")
+    assert beyond == (human(more << 20) if more else None)
+    assert ("used when the reading began" in sizes) == (before != after)
 
 
 def test_only_the_whole_machine_is_asked():

@@ -46,6 +46,7 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
         raise PermissionError(
             errno.EPERM, "where swapped pages lie is shown to CAP_SYS_ADMIN alone"
         )
+    before = engine.counters()
     answers, unread = _processes(timeout)
     notes: list[str] = []
     machine = engine.counted(answers, _tmpfs(timeout, notes))
@@ -60,6 +61,7 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
         [report.Unmapped(*file) for file in machine.unmapped],
         machine.in_processes,
         machine.in_unmapped,
+        before.total - before.free,
         now.total - now.free,
         now.cached,
         notes,

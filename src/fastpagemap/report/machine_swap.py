@@ -40,12 +40,16 @@ class Unmapped:
 
 @dataclass(frozen=True)
 class MachineSwap:
-    """Where the swap of a machine is, in bytes, each place once; `used` is what meminfo says."""
+    """Where the swap of a machine is, in bytes, each place once.
+
+    `used_before` and `used` are what meminfo says, before the processes were read and afterwards.
+    """
 
     rows: list[Row]
     unmapped: list[Unmapped]
     in_processes: int
     in_unmapped: int
+    used_before: int
     used: int
     cached: int
     # Notes on what could not be looked at.
@@ -53,8 +57,13 @@ class MachineSwap:
 
     @property
     def unexplained(self) -> int:
-        """What meminfo counts and was not found; below 0, if more was found than it counts."""
-        return self.used - self.in_processes - self.in_unmapped
+        """What meminfo counted all the while, and was not found."""
+        return max(0, -self.surplus)
+
+    @property
+    def surplus(self) -> int:
+        """What was found beyond what meminfo counted all the while: swap changes meanwhile."""
+        return self.in_processes + self.in_unmapped - min(self.used_before, self.used)
 
 
 def plain(found: MachineSwap) -> Iterator[str]:
@@ -82,12 +91,14 @@ def _counted(rows: Sequence[Row]) -> str:
 
 
 def _sums(found: MachineSwap) -> Iterator[str]:
-    left = found.unexplained
+    changed, more = found.used != found.used_before, found.surplus
     sums = [
         [human(found.used), "used (SwapTotal - SwapFree of /proc/meminfo)"],
+        *([[human(found.used_before), "used when the reading began"]] if changed else []),
         [human(found.in_processes), "in processes"],
         [human(found.in_unmapped), "in shared memory that no process maps"],
-        [("-" if left < 0 else "") + human(abs(left)), "unexplained"],
+        [human(found.unexplained), "unexplained"],
+        *([[human(more), "more was found: swap changed meanwhile"]] if more > 0 else []),
         [human(found.cached), "in RAM as well (SwapCached): it may explain as much"],
     ]
     width = max(len(size) for size, _ in sums)

@@ -46,8 +46,8 @@ fill, or that this user may not see, is absent. Beside them it has, by what rows
 
 `report --swap --json` has `rows`, for each process `pid`, `name`, `private`, `shared`, `pss`, `uss`
 and `unknown`; `unmapped`, for each file that no process maps `path`, `swapped` and `pid` (of a process
-that holds it open, or 0); the sums `in_processes`, `in_unmapped`, `used`, `unexplained` and `cached`;
-`notes` on what was not looked at, and `unreadable`.
+that holds it open, or 0); the sums `in_processes`, `in_unmapped`, `used`, `used_before` (the same when
+the reading began), `unexplained` (of the lesser of these; 0 if more was found) and `cached`; `notes` on what was not looked at, and `unreadable`.
 
 `files --json` has `files`, for each `path`, `size`, `allocated`, `cached`, `dirty`, `writeback` and
 `swapped` (null where the kernel does not tell), and `processes`: `pid`, `name`, `mapped`, `present`;
