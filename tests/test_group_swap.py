@@ -4,11 +4,16 @@ import os
 
 import pytest
 
+import backed
 import fastpagemap as fpm
+import swap
 from fastpagemap.engine import swap_places
+from features import has_cachestat
 from linux import PAGE
 from namespaces import CLONE_NEWIPC, FIRST_PID_NAMESPACE
+from needs import Absent, need
 from oracle_group import slots
+from sharer import Sharer
 from victim import Victim
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
@@ -165,6 +170,41 @@ def test_segments_of_two_ipc_namespaces(victim):
     hold(alone, swapped_unique=one + PAGES)
     hold(rows[0], swapped_uss=one + PAGES)
     hold(rows[1], swapped_uss=0)
+
+
+def test_a_file_of_an_overlay_and_of_its_layer():
+    """One process has mapped the overlay's, another one the layer's: the pages are the same."""
+    need(has_cachestat(), "cachestat (Linux 6.5)", Absent)
+    kept = []
+
+    def map_file(path):
+        kept.append(backed.mapped(os.open(path, os.O_RDWR), PAGES))
+
+    with (
+        backed.mounted("tmpfs") as base,
+        Sharer({"map": map_file}) as one,
+        Sharer({"map": map_file}) as other,
+    ):
+        names = "lower", "upper", "work"
+        for name in names:
+            os.mkdir(f"{base}/{name}")
+        options = ",".join(f"{name}dir={base}/{name}" for name in names)
+        with backed.mounted("overlay", options) as directory:
+            with open(f"{directory}/file", "wb") as file:
+                file.truncate(PAGES * PAGE)
+            one.ask("map", f"{directory}/file")
+            other.ask("map", f"{base}/upper/file")
+            fd = os.open(f"{base}/upper/file", os.O_RDWR)
+            with backed.mapped(fd, PAGES).write() as made:
+                swap.pageout(made.start, made.end)
+            each, once = of_slots(one.pid, other.pid)
+            with fpm.Group([one.pid, other.pid]) as group:
+                total = group.total()
+            hold(total, swapped=sum(each) + 2 * PAGES, swapped_union=once + PAGES)
+            with fpm.Group([one.pid]) as group:
+                alone = group.total()
+            # What both have from their parent is not theirs alone either.
+            hold(alone, swapped_union=each[0] + PAGES, swapped_unique=0)
 
 
 def test_ended_meanwhile(private):

@@ -23,6 +23,7 @@ from ..process.backing import Backings, kernel_tmpfs
 from ..process.family import others, swaps_anything
 from ..process.mappings import mappings
 from ..process.namespaces import shows_all
+from ..process.opening import is_tmpfs, look
 from ..process.process import Process
 from .frames import locations
 from .states import state_runs
@@ -31,7 +32,8 @@ from .survey import RESOLVED
 __all__ = ["Swapped", "count_swapped", "swapped_of"]
 
 # A file: its device and inode, and the ipc namespace of a SysV segment. Its inode is its id, which
-# other files on the kernel's own tmpfs may have, such as a segment of another namespace.
+# other files on the kernel's own tmpfs may have, such as a segment of another namespace. A file of
+# an overlay is that of the layer, which others may have mapped themselves.
 File = tuple[int, int, str]
 FilePages = dict[File, list[Ranges]]
 
@@ -143,16 +145,24 @@ def swapped_files(process: Process) -> tuple[FilePages, int]:
     owners = np.searchsorted(starts, runs["start"], "right") - 1
     for number in np.unique(owners).tolist():
         mapping, own = chosen[number], runs[owners == number]
-        found.setdefault(_file(process, mapping), []).append(
+        found.setdefault(_file(backings, mapping), []).append(
             (_page(mapping, own["start"]), _page(mapping, own["end"]))
         )
     return found, int((unsure["end"] - unsure["start"]).sum()) // PAGE_SIZE
 
 
-def _file(process: Process, mapping: Mapping) -> File:
+def _file(backings: Backings, mapping: Mapping) -> File:
     """Return which file is behind a mapping."""
-    is_segment = mapping.path.startswith("/SYSV") and mapping.device == kernel_tmpfs()
-    return mapping.device, mapping.inode, _ipc_namespace(process) if is_segment else ""
+    if mapping.device == kernel_tmpfs():
+        is_segment = mapping.path.startswith("/SYSV")
+        namespace = _ipc_namespace(backings.files.process) if is_segment else ""
+        return mapping.device, mapping.inode, namespace
+    if backings.is_shmem(mapping) is None:
+        layer = backings.files.layer(mapping, lambda file, _: is_tmpfs(file))
+        if layer is not None:
+            about = look(layer)
+            return about.device, about.inode, ""
+    return mapping.device, mapping.inode, ""
 
 
 def _ipc_namespace(process: Process) -> str:
@@ -178,9 +188,11 @@ def _page(mapping: Mapping, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np
 def mapped_files(process: Process, wanted: Collection[File]) -> FilePages:
     """Return which pages of some files a process maps, swapped or not; only of those it maps."""
     found: FilePages = {}
+    backings = Backings(process)
+    inodes = {inode for _, inode, _ in wanted}
     for mapping in mappings(process):
-        file = _file(process, mapping)
-        if file in wanted:
+        # A file of an overlay has its layer's inode.
+        if mapping.inode in inodes and (file := _file(backings, mapping)) in wanted:
             ends = np.array([mapping.start, mapping.end], np.uint64)
             first, end = _page(mapping, ends)
             found.setdefault(file, []).append((np.array([first]), np.array([end])))
