@@ -82,7 +82,6 @@ def near(one, other):
     return abs(one - other) < max(1 << 20, one // 8)
 
 
-@pytest.mark.root
 @pytest.mark.parametrize("arguments", [(), ("--who", os.getpid())])
 def test_an_empty_name_is_no_cgroup(arguments):
     said = run("report", "--cgroup", "", *arguments)
@@ -90,6 +89,7 @@ def test_an_empty_name_is_no_cgroup(arguments):
     assert b"--cgroup: say which cgroup" in said.stderr
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("how", ["pids", "tree"])
 def test_a_group_is_what_group_says(family, how):
     found = as_json(*(family.pids if how == "pids" else ["--tree", family.root.pid]))
