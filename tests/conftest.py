@@ -7,7 +7,6 @@ failure, unless no setting up could give this machine what its kernel has not go
 
 import contextlib
 import errno
-import functools
 import inspect
 import os
 import shutil
@@ -70,31 +69,12 @@ _SLOW |= {"runas", "screens", "setuptools", "sharer", "sharing", "subprocess", "
 _SLOW_FIXTURES = {"swap_area", "any_swap", "zero_pfn", "victim"}
 
 
-def pytest_addoption(parser):
-    parser.addoption(
-        "--swap",
-        choices=("with", "without"),
-        help="only files in which swap is spoken of, or only the others, which may run beside them",
-    )
-
-
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
     """Run first what needs no root, no swap and no other process: a broken basic shows at once.
 
     The order among these, and among the others, stays as it was.
     """
-    if wanted := config.getoption("swap"):
-        halves = {True: [], False: []}
-        for item in items:
-            halves[_speaks_of_swap(item.path) == (wanted == "with")].append(item)
-        items[:] = halves[True]
-        config.hook.pytest_deselected(items=halves[False])
     items.sort(key=_is_slow)
-
-
-@functools.cache
-def _speaks_of_swap(path):
-    return "swap" in path.read_text().lower()
 
 
 def _is_slow(item):
