@@ -1,7 +1,6 @@
 """A table of frames: how often some processes map each, and how often all processes do."""
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -10,6 +9,7 @@ from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.frame_blocks cimport (BLOCK_FRAMES, add_frames, block_t, find_block,
                                                free_table, index_blocks, sort_blocks, table_bytes,
                                                table_t)
+from fastpagemap._kernel.frames cimport read_window
 
 from .failures import failure
 
@@ -47,22 +47,6 @@ cdef void add_to_totals(totals_t *totals, uint32_t own, uint64_t all) noexcept n
     totals.share += PAGE_SHARE // all * own if own < all else PAGE_SHARE
 
 
-cdef ssize_t read_counts(int fd, uint64_t first, size_t count, uint64_t *counts) noexcept nogil:
-    """Read the counts of consecutive frames: 0 for those that do not exist."""
-    cdef size_t done = 0, size = count * sizeof(uint64_t)
-    cdef ssize_t got
-    memset(counts, 0, size)
-    while done < size:
-        got = abi.pread(fd, <char *> counts + done, size - done, first * sizeof(uint64_t) + done)
-        if got == 0:
-            break
-        if got > 0:
-            done += got
-        elif errno != EINTR:
-            return -errno
-    return count
-
-
 cdef size_t run_end(const table_t *table, size_t first) noexcept nogil:
     """Return where the run of blocks ends that are read together with a block."""
     cdef const block_t *blocks = table.blocks
@@ -88,7 +72,7 @@ cdef ssize_t read_run(int fd, const table_t *table, size_t index, size_t end, ui
     last += BLOCK_FRAMES - 1
     while not final.own[last % BLOCK_FRAMES]:
         last -= 1
-    got = read_counts(fd, first, last + 1 - first, counts)
+    got = read_window(fd, first, last + 1 - first, counts)
     if got < 0:
         return got
     for index in range(index, end):
