@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from .._kernel import cached as kernel
 from .._kernel import pagecache
-from .._kernel.failures import tells_of_file
 from ..model.entry import PAGE_SIZE
 from ..model.errors import UnsupportedError
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..process.backing import Backings, has_no_cache
 from ..process.local_files import LocalFiles, Opened
+from ..process.opening import pass_over
 from ..process.process import Process
 from .own_cache import fill_own
 from .survey import Spans, survey
@@ -151,8 +151,7 @@ class _Caches:
                     return 0, 0, 0
                 found = kernel.counts(opened.file.fd, mapping.path, first, inside)
             except OSError as error:
-                if not tells_of_file(error):
-                    raise
+                pass_over(error)
                 why.append(error)
                 continue
             self._last = _key(mapping), opened
@@ -225,8 +224,7 @@ def _fill_by_file(
             kernel.by_cachestat(file, path, page + number * _WINDOW_PAGES, window)
         return True
     except OSError as error:
-        if not tells_of_file(error):
-            raise
+        pass_over(error)
         why.append(error)
     # mincore calls a swapped page with a copy in the swap cache cached. To map a file for it may
     # change its access time.
@@ -236,8 +234,7 @@ def _fill_by_file(
         for number, window in enumerate(windows):
             kernel.by_mincore(file, path, page + number * _WINDOW_PAGES, window, opened.pages)
     except OSError as error:
-        if not tells_of_file(error):
-            raise
+        pass_over(error)
         why.append(error)
         return False
     return True

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._kernel import cached as kernel
 from .._kernel import pagecache
-from .._kernel.failures import IgnoringFileErrors, tells_of_file
+from .._kernel.failures import IgnoringFileErrors
 from ..model.entry import PAGE_SIZE
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
@@ -21,6 +21,7 @@ from ..process.given_files import open_given
 from ..process.leases import Leases
 from ..process.local_files import STACKED, Opened
 from ..process.mappings import mappings, within
+from ..process.opening import pass_over
 from ..process.process import Process
 from .usage import usage
 
@@ -101,8 +102,7 @@ def _file_system(opened: Opened, path: str) -> int:
     try:
         return pagecache.file_system(opened.file.fd)
     except OSError as error:
-        if not tells_of_file(error):
-            raise
+        pass_over(error)
         raise _hidden(path) from None
 
 
@@ -113,8 +113,7 @@ def _by_cachestat(opened: Opened, path: str, magic: int) -> tuple[int, int, int]
     try:
         return kernel.counts(opened.file.fd, path, 0, opened.pages)
     except OSError as error:
-        if not tells_of_file(error):
-            raise
+        pass_over(error)
         return None
 
 
@@ -134,8 +133,7 @@ def _by_mincore(opened: Opened, path: str) -> int:
                 kernel.by_mincore(opened.file.fd, path, page, part, opened.pages)
                 total += int(np.count_nonzero(part))
     except OSError as error:
-        if not tells_of_file(error):
-            raise
+        pass_over(error)
         raise _hidden(path) from None
     return total
 

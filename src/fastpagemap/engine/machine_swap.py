@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .._kernel import pagecache
-from .._kernel.failures import tells_of_file
 from ..model.entry import PAGE_SIZE
 from ..model.errors import UnsupportedError
 from ..model.runs import Spans as Ranges
@@ -157,8 +156,7 @@ def _named(found: Found) -> NamedFile | None:
     try:
         ranges = search_runs(found.file.fd, found.path, 0, -(-found.about.size // PAGE_SIZE))
     except OSError as error:
-        if not tells_of_file(error):
-            raise
+        pass_over(error)
         return None
     if ranges is None or not len(ranges[0]):
         return None
