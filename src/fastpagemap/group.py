@@ -28,7 +28,7 @@ from .engine.shares import sums_of_smaps
 from .engine.swap_places import Swapped, count_swapped, swapped_of
 from .engine.usage import usage
 from .model.errors import UnsupportedError
-from .model.span import checked
+from .model.span import Start
 from .process.capabilities import sees_pfns
 from .process.family import members, memories, tree
 from .process.frame_probes import page_mapcounts
@@ -294,14 +294,14 @@ class Group:
             without.append("changed")
         return _total(_TOTAL, row, without)
 
-    def sharers(self, process: Any, start: int, end: int) -> npt.NDArray[np.uint16]:
+    def sharers(self, process: Any, start: Start, end: int | None = None) -> npt.NDArray[np.uint16]:
         """Return how many processes of the group map each page of a span of one of them.
 
         Parameters
         ----------
         process : int or object
             One of the group.
-        start, end : int
+        start, end : int, or one object with memory
             The span.
 
         Returns
@@ -319,12 +319,13 @@ class Group:
         ValueError
             `process` is not in the group.
         """
-        start, end, _ = checked(start, end)
         pid = pid_of(process)
         if pid not in self.pids:
             if pid in self._ended:
                 raise _has_ended(pid)
             raise ValueError(f"process {pid} is not in the group: {', '.join(map(str, self.pids))}")
+        member = next(each for each in self._processes() if each.pid == pid)
+        start, end, _ = member.span(start, end)
         counts = self._need_frames()
         answers = self._ask(gather)
         asked = [answer for answer in answers if answer[0].pid == pid]

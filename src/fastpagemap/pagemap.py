@@ -19,9 +19,10 @@ from .engine.residency import residency
 from .engine.states import states
 from .engine.usage import usage
 from .model import entry, hooks
+from .model.layout import Memory
 from .model.mapping import Mapping
 from .model.runs import Runs
-from .model.span import checked
+from .model.span import Start
 from .process.capabilities import need_soft_dirty, soft_dirty
 from .process.limits import affordable
 from .process.mappings import mappings
@@ -62,8 +63,10 @@ class PageMap:
 
     Notes
     -----
-    All methods take page-aligned addresses in bytes, `start` inclusive and `end` exclusive. Masks
-    have one element a page, in address order; pages outside every mapping are False. No method but
+    All methods take page-aligned addresses in bytes, `start` inclusive and `end` exclusive. In
+    their place they take, of this process, one object with memory (an array, a buffer, whatever
+    ``span`` takes), for all pages that it lies on. Masks have one element a page, in address order;
+    pages outside every mapping are False. No method but
     `clear_soft_dirty` changes anything, and none faults a page in. Many threads may use one object
     at once; the GIL is released while the kernel works.
 
@@ -139,12 +142,14 @@ class PageMap:
         """
         return mappings(self._process())
 
-    def read(self, start: int, end: int, *, out: npt.NDArray[np.void] | None = None) -> Pages:
+    def read(
+        self, start: Start, end: int | None = None, *, out: npt.NDArray[np.void] | None = None
+    ) -> Pages:
         """Return the entries of a span as the kernel gives them; a page's bits are of one instant.
 
         Parameters
         ----------
-        start, end : int
+        start, end : int, or one object with memory
             The span.
         out : ndarray of ENTRY_DTYPE, optional
             Filled, and used for the result in place of a new array.
@@ -158,17 +163,17 @@ class PageMap:
         MemoryError
             The result would not fit into free memory.
         """
-        start, end, count = checked(start, end)
         process = self._process()
+        start, end, count = process.span(start, end)
         entries = self._output(out, count, entry.ENTRY_DTYPE)
         return Pages(process, start, end, entries)
 
-    def masks(self, start: int, end: int) -> Masks:
+    def masks(self, start: Start, end: int | None = None) -> Masks:
         """Return the masks `swapped`, `soft_dirty`, `shared` and `unknown` of a span, in one pass.
 
         Parameters
         ----------
-        start, end : int
+        start, end : int, or one object with memory
             The span.
 
         Returns
@@ -180,21 +185,22 @@ class PageMap:
         MemoryError
             The result would not fit into free memory.
         """
-        start, end, count = checked(start, end)
+        process = self._process()
+        start, end, count = process.span(start, end)
         names = ["swapped", "shared", "unknown"] + ["soft_dirty"] * soft_dirty()
         affordable(count, len(names))
         found = {name: np.empty(count, bool) for name in names}
-        masks.fill(self._process(), start, end, found)
+        masks.fill(process, start, end, found)
         return Masks(start, end, found)
 
-    def present(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def present(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are mapped in RAM (bit 63).
 
         PROT_NONE and MADV_FREE'd pages are present until the kernel has reclaimed them.
         """
         return self._mask("present", start, end, out)
 
-    def swapped(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def swapped(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are known to be swapped out.
 
         A page is swapped if the page table holds a swap entry for it (bit 62, but no guard region,
@@ -214,7 +220,7 @@ class PageMap:
         """
         return self._mask("swapped", start, end, out)
 
-    def unknown(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def unknown(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages of shared memory are not present, and may or may not be swapped.
 
         The page table reads the same for both. A page is unknown if the file behind the mapping
@@ -222,7 +228,7 @@ class PageMap:
         """
         return self._mask("unknown", start, end, out)
 
-    def shared(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def shared(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are present and file pages or shared-anonymous pages (bit 61).
 
         The zero page is not one of them, nor is the huge zero page, though its entry has the bit
@@ -231,7 +237,7 @@ class PageMap:
         """
         return self._mask("shared", start, end, out)
 
-    def exclusive(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def exclusive(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are present and mapped exactly once (bit 56, Linux 4.2 and later).
 
         A page that one process maps twice is not exclusive. If a huge page is mapped as a whole,
@@ -240,7 +246,7 @@ class PageMap:
         """
         return self._mask("exclusive", start, end, out)
 
-    def huge(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def huge(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are mapped as part of a huge page, transparent or of hugetlb.
 
         The huge zero page is none. A huge page of which only parts are mapped, page by page, is
@@ -253,7 +259,7 @@ class PageMap:
         """
         return self._mask("huge", start, end, out)
 
-    def zero(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def zero(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are present and map the zero page, or the huge zero page.
 
         It is one page for the whole machine: private memory that was only ever read, or that
@@ -266,7 +272,7 @@ class PageMap:
         """
         return self._mask("zero", start, end, out)
 
-    def cached(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def cached(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages of the files that are mapped there are in the page cache.
 
         It is about the file's page, mapped here or not, also where a private mapping has a copy of
@@ -288,12 +294,13 @@ class PageMap:
         process itself has mapped are asked through the mapping where they cannot be opened. Nothing
         is faulted in or read, and access times stay as they are.
         """
-        start, end, count = checked(start, end)
+        process = self._process()
+        start, end, count = process.span(start, end)
         out = self._output(out, count, _BOOL)
-        fill_cached(self._process(), start, end, out)
+        fill_cached(process, start, end, out)
         return out
 
-    def soft_dirty(self, start: int, end: int, *, out: Mask | None = None) -> Mask:
+    def soft_dirty(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages were written, or newly mapped, since soft-dirty was cleared (bit 55).
 
         Raises
@@ -349,7 +356,7 @@ class PageMap:
 
     def regions(
         self,
-        start: int = 0,
+        start: Start = 0,
         end: int | None = None,
         *,
         mask: int = 0,
@@ -361,7 +368,7 @@ class PageMap:
 
         Parameters
         ----------
-        start, end : int
+        start, end : int, or one object with memory
             The span; the whole address space by default. Unmapped pages are in no region, and
             neither are mappings that the kernel does not walk (device memory, ``[vvar]``).
         mask : Category
@@ -394,7 +401,9 @@ class PageMap:
 
         Source: ioctl PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst.
         """
-        return regions(self._process(), start, end, mask, anyof, inverted, returns)
+        process = self._process()
+        start, end, _ = process.span(start, end, 1 << 64)
+        return regions(process, start, end, mask, anyof, inverted, returns)
 
     def usage(
         self,
@@ -442,12 +451,12 @@ class PageMap:
         """
         return usage(self._process(), mappings, fields)
 
-    def states(self, mappings: Iterable[Mapping] | None = None) -> Runs:
+    def states(self, mappings: Iterable[Mapping] | Memory | None = None) -> Runs:
         """Return the runs of pages in the same state: all that is known of each page, at once.
 
         Parameters
         ----------
-        mappings : iterable of Mapping, optional
+        mappings : iterable of Mapping, or one object with memory, optional
             All mappings of the process by default.
 
         Returns
@@ -520,13 +529,13 @@ class PageMap:
         return residency(self._process(), addresses, sizes, out)
 
     def mapcounts(
-        self, start: int, end: int, *, out: npt.NDArray[np.uint32] | None = None
+        self, start: Start, end: int | None = None, *, out: npt.NDArray[np.uint32] | None = None
     ) -> npt.NDArray[np.uint32]:
         """Return how often each present page is mapped, by all processes together.
 
         Parameters
         ----------
-        start, end : int
+        start, end : int, or one object with memory
             The span.
         out : ndarray of uint32, optional
             Filled and returned.
@@ -556,8 +565,8 @@ class PageMap:
 
         Source: /proc/kpagecount, Documentation/admin-guide/mm/pagemap.rst.
         """
-        start, end, count = checked(start, end)
         process = self._process()
+        start, end, count = process.span(start, end)
         if out is None:
             affordable(count, _U32.itemsize)
             counts = np.zeros(count, _U32)
@@ -567,13 +576,13 @@ class PageMap:
         return counts
 
     def nodes(
-        self, start: int, end: int, *, out: npt.NDArray[np.int16] | None = None
+        self, start: Start, end: int | None = None, *, out: npt.NDArray[np.int16] | None = None
     ) -> npt.NDArray[np.int16]:
         """Return on which NUMA node each present page lies.
 
         Parameters
         ----------
-        start, end : int
+        start, end : int, or one object with memory
             The span.
         out : ndarray of int16, optional
             Filled and returned.
@@ -601,18 +610,18 @@ class PageMap:
 
         Source: Documentation/admin-guide/mm/numa_memory_policy.rst, move_pages(2).
         """
-        start, end, count = checked(start, end)
         process = self._process()
+        start, end, count = process.span(start, end)
         found = self._output(out, count, _I16)
         physical.fill_nodes(process, start, end, found)
         return found
 
-    def folios(self, start: int = 0, end: int | None = None) -> npt.NDArray[np.void]:
+    def folios(self, start: Start = 0, end: int | None = None) -> npt.NDArray[np.void]:
         """Return the folios that are mapped in a span: small pages, and huge ones of any order.
 
         Parameters
         ----------
-        start, end : int
+        start, end : int, or one object with memory
             The span; the whole address space by default.
 
         Returns
@@ -643,13 +652,15 @@ class PageMap:
 
         Source: /proc/kpageflags, Documentation/admin-guide/mm/pagemap.rst, transhuge.rst.
         """
-        start, end, _ = checked(start, 1 << 64 if end is None else end)
-        return physical.folios(self._process(), start, end)
+        process = self._process()
+        start, end, _ = process.span(start, end, 1 << 64)
+        return physical.folios(process, start, end)
 
-    def _mask(self, question: str, start: int, end: int, out: Mask | None) -> Mask:
-        start, end, count = checked(start, end)
+    def _mask(self, question: str, start: Start, end: int | None, out: Mask | None) -> Mask:
+        process = self._process()
+        start, end, count = process.span(start, end)
         out = self._output(out, count, _BOOL)
-        masks.fill(self._process(), start, end, {question: out})
+        masks.fill(process, start, end, {question: out})
         return out
 
     @staticmethod

@@ -16,7 +16,7 @@ from .model import entry
 from .model.entry import PAGE_SIZE, REGION_DTYPE, Category
 from .model.errors import UnsupportedError
 from .model.mapping import Mapping
-from .model.span import checked
+from .model.span import Start, spanned
 from .process.limits import affordable
 from .process.mappings import within
 from .process.process import Process
@@ -42,10 +42,10 @@ class WriteTracker:
 
     Parameters
     ----------
-    start, end : int
-        The span, in bytes: page-aligned, mapped without gaps, and writable.
-        ``WriteTracker(*span(array))`` tracks an array; other objects may have memory on its first
-        and last page.
+    start, end : int, or one object with memory
+        The span, in bytes: page-aligned, mapped without gaps, and writable. Of an object as
+        ``span`` takes it, all pages that it lies on; other objects may have memory on the first and
+        the last of them. The tracker does not keep the object alive.
 
     Raises
     ------
@@ -87,9 +87,9 @@ class WriteTracker:
     PM_SCAN_WP_MATCHING.
     """
 
-    def __init__(self, start: int, end: int) -> None:
+    def __init__(self, start: Start, end: int | None = None) -> None:
         self._watch: uffd.Userfaultfd | None = None
-        self.start, self.end, self._count = checked(start, end)
+        self.start, self.end, self._count = spanned(start, end)
         # Reentrant: a signal handler may ask during an answer.
         self._lock = threading.RLock()
         self._owner = os.getpid()

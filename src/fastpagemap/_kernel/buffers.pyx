@@ -33,26 +33,19 @@ cdef enum:
     ROCM_HOST = 11
 
 
-def extent(object buffer):
-    """Return the addresses of a buffer's first byte and of the byte after its last one."""
+def layout(object buffer):
+    """Return a buffer's address, shape, strides and itemsize, as numpy has them."""
     cdef Py_buffer view
-    cdef Py_ssize_t reach
-    cdef uint64_t first, last
-    cdef int axis
+    cdef tuple shape, strides
     PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO)
-    first = last = <uint64_t> view.buf
     if view.strides is NULL:  # ctypes never gives them
-        last += view.len
-    elif view.len:
-        last += view.itemsize
-        for axis in range(view.ndim):
-            reach = (view.shape[axis] - 1) * view.strides[axis]
-            if reach < 0:
-                first += reach
-            else:
-                last += reach
+        shape, strides = (view.len,), (1,)
+    else:
+        shape = tuple([view.shape[axis] for axis in range(view.ndim)])
+        strides = tuple([view.strides[axis] for axis in range(view.ndim)])
+    found = <uint64_t> view.buf, shape, strides, 1 if view.strides is NULL else view.itemsize
     PyBuffer_Release(&view)
-    return first, last
+    return found
 
 
 cdef const dltensor_t *tensor_of(object capsule) except NULL:
@@ -65,26 +58,15 @@ cdef const dltensor_t *tensor_of(object capsule) except NULL:
     return &versioned.tensor
 
 
-def dlpack_extent(object capsule):
+def dlpack_layout(object capsule):
     """Return the same for the capsule from an object's ``__dlpack__()``; it is not consumed."""
     cdef const dltensor_t *tensor = tensor_of(capsule)
-    cdef uint64_t first, last
-    cdef int64_t size = (tensor.type_bits * tensor.type_lanes + 7) // 8, reach, contiguous = size
+    cdef int64_t size = (tensor.type_bits * tensor.type_lanes + 7) // 8
     cdef int axis
     if tensor.device_type not in (CPU, CUDA_HOST, ROCM_HOST):
         raise TypeError(f"it is on a device (DLPack's number {tensor.device_type}), not in memory")
-    first = <uint64_t> tensor.data + tensor.byte_offset
-    last = first + size
-    for axis in range(tensor.ndim - 1, -1, -1):
-        if tensor.shape[axis] == 0:
-            return first, first
-        if tensor.strides is NULL:
-            reach = (tensor.shape[axis] - 1) * contiguous
-            contiguous *= tensor.shape[axis]
-        else:
-            reach = (tensor.shape[axis] - 1) * tensor.strides[axis] * size
-        if reach < 0:
-            first += reach
-        else:
-            last += reach
-    return first, last
+    shape = tuple([tensor.shape[axis] for axis in range(tensor.ndim)])
+    strides = None
+    if tensor.strides is not NULL:
+        strides = tuple([tensor.strides[axis] * size for axis in range(tensor.ndim)])
+    return <uint64_t> tensor.data + tensor.byte_offset, shape, strides, size

@@ -18,7 +18,6 @@ from ..model.entry import Flag
 from ..model.mapping import Mapping
 from ..process.backing import Backings
 from ..process.local_files import LocalFiles
-from ..process.process import Process
 
 __all__ = ["fill_own"]
 
@@ -36,7 +35,7 @@ def fill_own(
 ) -> bool:
     """Fill the mask of a part of a mapping of this process; return whether it could be told."""
     process = backings.files.process
-    if not _is_this_process(process) or not _may_be_asked(backings, local, mapping):
+    if not process.is_this or not _may_be_asked(backings, local, mapping):
         return False
     entries = np.empty(len(mask), np.uint64)
     process.read_entries(start, entries)
@@ -48,10 +47,6 @@ def fill_own(
     allowed = not mask[empty].all() or not empty.any() or _is_capable()
     mask |= of_file
     return bool(allowed and (of_file | empty).all())
-
-
-def _is_this_process(process: Process) -> bool:
-    return process.pid == process.owner == os.getpid()
 
 
 def _may_be_asked(backings: Backings, local: LocalFiles, mapping: Mapping) -> bool:

@@ -14,7 +14,6 @@ from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category, Flag
 from ..model.errors import UnsupportedError
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.runs import concat_rows
-from ..model.span import checked
 from ..process.backing import Backings
 from ..process.capabilities import categories, need_soft_dirty, soft_dirty
 from ..process.limits import affordable
@@ -44,14 +43,13 @@ _WINDOW_PAGES = 1 << 16
 def regions(
     process: Process,
     start: int,
-    end: int | None,
+    end: int,
     mask: int,
     anyof: int,
     inverted: int,
     returns: int | None,
 ) -> Regions:
     """Return the regions of a span; see ``PageMap.regions``."""
-    start, end, _ = checked(start, 1 << 64 if end is None else end)
     return _regions(process, start, end, (mask, anyof, inverted), returns)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 
 from ..model.entry import PAGE_SIZE
+from ..model.layout import Memory, has_memory
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.runs import (
     RUN_DTYPE,
@@ -36,13 +38,19 @@ _QUESTIONS = frozenset({"present", "swapped", "swapped_shared", "unknown", "shar
 
 
 def states(
-    process: Process, spans: Iterable[Mapping] | None, current: list[Mapping] | None = None
+    process: Process,
+    spans: Iterable[Mapping] | Memory | None,
+    current: list[Mapping] | None = None,
 ) -> Runs:
     """Return the runs of the mappings; see ``PageMap.states``.
 
     `current` are the mappings of the process, if they have just been read.
     """
-    return _states(process, None if spans is None else _disjoint(list(spans)), current)
+    if spans is None:
+        return _states(process, None, current)
+    if has_memory(spans):
+        spans = [Mapping(*process.span(spans, None)[:2], "", 0, 0, 0, "")]
+    return _states(process, _disjoint(list(cast(Iterable[Mapping], spans))), current)
 
 
 @asks_again

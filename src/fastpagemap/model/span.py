@@ -1,17 +1,20 @@
 """Spans of pages: check addresses, and find the span that covers an object's memory."""
 
+import numbers
 import operator
-from typing import Any
+from typing import Any, TypeGuard
 
-import numpy as np
-
-from .._kernel import buffers
 from .entry import PAGE_SIZE
+from .layout import Memory, layout_of
 
-__all__ = ["checked", "span"]
+__all__ = ["Start", "checked", "is_memory", "span", "spanned"]
 
 
-def span(buffer: Any) -> tuple[int, int]:
+Start = int | Memory
+"""Where a span begins, or an object with memory, which has an end of its own."""
+
+
+def span(buffer: Memory) -> tuple[int, int]:
     """Return the page-aligned span that covers an object's memory.
 
     Parameters
@@ -42,65 +45,47 @@ def span(buffer: Any) -> tuple[int, int]:
     Source: https://docs.python.org/3/c-api/buffer.html,
     https://numpy.org/doc/stable/reference/arrays.interface.html, https://dmlc.github.io/dlpack.
     """
-    first, last = _extent(buffer)
+    first, last = layout_of(buffer).extent()
     start = first // PAGE_SIZE * PAGE_SIZE
     return start, (-(-last // PAGE_SIZE) * PAGE_SIZE if last > first else start)
 
 
-def _extent(buffer: Any) -> tuple[int, int]:
-    """Return the addresses of an object's first byte and of the one after the last."""
+def spanned(start: Start, end: int | None, last: int | None = None) -> tuple[int, int, int]:
+    """Return the start, the end and the number of pages of what a caller asks about.
+
+    Parameters
+    ----------
+    start : int or object
+        An address; or, alone, an object as `span` takes it.
+    end : int or None
+        The end of the span that begins at an address.
+    last : int, optional
+        The end for an address without one.
+
+    Raises
+    ------
+    TypeError
+        It is an address without an end, an object with one, or an object without memory.
+    ValueError
+        As from `checked`.
+    """
+    if end is None and is_memory(start):
+        return checked(*span(start))
+    end = last if end is None else end
+    if end is None:
+        raise TypeError(
+            f"start {start:#x} has no end: give start and end, or one object with memory alone"
+        )
     try:
-        return buffers.extent(buffer)
-    except (TypeError, BufferError, ValueError) as error:
-        why: Exception = error
-    interface = getattr(buffer, "__array_interface__", None)
-    if interface is not None and interface.get("data") is not None:
-        return _interface_extent(interface)
-    try:
-        if hasattr(buffer, "__dlpack__"):
-            return buffers.dlpack_extent(_dlpack(buffer))
-        if isinstance(getattr(buffer, "buf", None), memoryview):
-            return buffers.extent(buffer.buf)
-    except (TypeError, BufferError, ValueError, RuntimeError) as error:
-        why = error
-    raise TypeError(
-        f"{type(buffer).__name__!r} has no memory to ask about: a buffer, __array_interface__ or "
-        f"__dlpack__ is needed ({why})"
-    ) from None
+        return checked(start, end)
+    except TypeError as error:
+        raise TypeError(f"{error}: give start and end, or one object with memory alone") from None
 
 
-def _dlpack(tensor: Any) -> Any:
-    """Return the capsule of a tensor; if it requires a gradient, of the detached tensor."""
-    try:
-        return _capsule(tensor)
-    except (BufferError, RuntimeError):
-        if not hasattr(tensor, "detach"):
-            raise
-        return _capsule(tensor.detach())
-
-
-def _capsule(tensor: Any) -> Any:
-    """Return the capsule, in the newer form if the object supports that."""
-    try:
-        return tensor.__dlpack__(max_version=(1, 0))
-    except TypeError:
-        return tensor.__dlpack__()
-
-
-def _interface_extent(interface: dict[str, Any]) -> tuple[int, int]:
-    """Return the addresses of the first byte and of the one after the last."""
-    first = last = interface["data"][0]
-    shape = interface["shape"]
-    itemsize = np.dtype(interface["typestr"]).itemsize
-    if 0 in shape or not itemsize:
-        return first, first
-    strides = interface.get("strides")
-    if strides is None:
-        return first, first + itemsize * int(np.prod(shape, dtype=np.int64))
-    for length, stride in zip(shape, strides, strict=True):
-        reach = (length - 1) * stride
-        first, last = first + min(reach, 0), last + max(reach, 0)
-    return first, last + itemsize
+def is_memory(start: Start) -> TypeGuard[Memory]:
+    """Return whether what is given as a span, without an end, is no address."""
+    # numpy's integers are addresses, although they are buffers, too.
+    return not isinstance(start, numbers.Integral)
 
 
 def checked(start: Any, end: Any, size: int = PAGE_SIZE) -> tuple[int, int, int]:

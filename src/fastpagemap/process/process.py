@@ -16,6 +16,7 @@ from .._kernel import reading
 from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import tells_of_file
 from .._kernel.lines import Lines, read_all
+from ..model.span import Start, is_memory, spanned
 from .identity import check_running, pid_of
 from .missing import hidden_process, missing_file
 from .namespaces import open_directory
@@ -80,6 +81,20 @@ class Process:
         self.pagemap, self.maps = pagemap.fd, maps.fd
         # What owns the descriptors, which are kept as plain ints for speed.
         self._held = (directory, pagemap, maps)
+
+    @property
+    def is_this(self) -> bool:
+        """Whether it is the process that asks."""
+        return self.pid == self.owner == os.getpid()
+
+    def span(self, start: Start, end: int | None, last: int | None = None) -> tuple[int, int, int]:
+        """Return the start, the end and the number of pages of a span; see `spanned`."""
+        if end is None and is_memory(start) and not self.is_this:
+            raise ValueError(
+                f"the memory of an object is this process's, not process {self.pid}'s; for what a "
+                "forked child has at the same addresses give these: *fastpagemap.span(object)"
+            )
+        return spanned(start, end, last)
 
     def _open_memory(self) -> tuple[Descriptor, Descriptor] | None:
         """Open pagemap and maps; return None if there is no memory, or no more."""
