@@ -13,6 +13,7 @@ if sys.maxsize < 2**32:
 
 from .engine.pages import Masks, Pages
 from .engine.residency import RESIDENCY_DTYPE
+from .engine.resident import resident
 from .group import Group
 from .model import hooks
 from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
@@ -51,6 +52,7 @@ __all__ = [
     "WriteTracker",
     "capabilities",
     "decode",
+    "resident",
     "span",
 ]
 
