@@ -1,6 +1,5 @@
 """Objects with memory in place of addresses: the masks of the pages that they lie on."""
 
-import ctypes
 import os
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 import fastpagemap as fpm
 import memory
+import tracked
 from features import keeps_soft_dirty
 from linux import PAGE
 from needs import Absent, need, refusal
@@ -29,14 +29,9 @@ METHODS += ["regions", "huge", "zero", "soft_dirty", "mapcounts", "folios"]
 
 @pytest.fixture(scope="module")
 def striped():
-    """Memory of which every third page, and the last, is present."""
-    with memory.untouched(PAGES) as made:
-        made.write(0, None, step=3).write(PAGES - 1)
+    """Memory of which every third page is present."""
+    with memory.sparse(PAGES) as made:
         yield made
-
-
-def bytes_of(made):
-    return np.frombuffer((ctypes.c_char * (made.pages * PAGE)).from_address(made.start), np.uint8)
 
 
 def content(answer):
@@ -49,7 +44,7 @@ def content(answer):
 @pytest.mark.parametrize("method", METHODS)
 def test_an_object_in_place_of_addresses(striped, method):
     """The pages that it lies on, whatever it is: the same as for their addresses."""
-    values = bytes_of(striped)[PAGE + 5 : 9 * PAGE + 5]
+    values = tracked.array(striped)[PAGE + 5 : 9 * PAGE + 5]
     with fpm.PageMap() as pm:
         ask = getattr(pm, method)
         try:
@@ -61,14 +56,14 @@ def test_an_object_in_place_of_addresses(striped, method):
 
 
 def test_out(striped):
-    values, out = bytes_of(striped), np.empty(PAGES, bool)
+    values, out = tracked.array(striped), np.empty(PAGES, bool)
     with fpm.PageMap() as pm:
         assert pm.present(values, out=out) is out
-    assert out.tolist() == [page % 3 == 0 or page == PAGES - 1 for page in range(PAGES)]
+    assert out.tolist() == [page % 3 == 0 for page in range(PAGES)]
 
 
 def test_states(striped):
-    values = bytes_of(striped)[2 * PAGE : 9 * PAGE]
+    values = tracked.array(striped)[2 * PAGE : 9 * PAGE]
     with fpm.PageMap() as pm:
         runs = pm.states(values)
         assert runs["start"].tolist() == [striped.at(3), striped.at(6)]
@@ -77,7 +72,7 @@ def test_states(striped):
 
 @pytest.mark.usefixtures("_write_tracking")
 def test_write_tracker(striped):
-    values = bytes_of(striped)
+    values = tracked.array(striped)
     with fpm.WriteTracker(values) as tracker:
         assert (tracker.start, tracker.end) == (striped.start, striped.end)
         striped.write(5, 6)
@@ -87,7 +82,7 @@ def test_write_tracker(striped):
 @pytest.mark.root
 def test_sharers(striped):
     with fpm.Group([os.getpid()]) as group:
-        told = group.sharers(os.getpid(), bytes_of(striped))
+        told = group.sharers(os.getpid(), tracked.array(striped))
         assert told.tolist() == group.sharers(os.getpid(), striped.start, striped.end).tolist()
 
 
@@ -95,7 +90,7 @@ def test_sharers(striped):
 def test_neither_or_both(method, striped):
     if method == "soft_dirty":
         need(keeps_soft_dirty(), "soft-dirty bits", Absent)
-    values = bytes_of(striped)
+    values = tracked.array(striped)
     with fpm.PageMap() as pm:
         ask = getattr(pm, method)
         with pytest.raises(TypeError, match="give start and end, or one object with memory alone"):

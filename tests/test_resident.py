@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view as windows
 import fastpagemap as fpm
 import memory
 import oracle
+import tracked
 from linux import PAGE
 
 PAGES = 24
@@ -21,14 +22,9 @@ PAGES = 24
 
 @pytest.fixture(scope="module")
 def striped():
-    """Memory of which every third page, and the last, is present."""
-    with memory.untouched(PAGES) as made:
-        made.write(0, None, step=3).write(PAGES - 1)
+    """Memory of which every third page is present."""
+    with memory.sparse(PAGES) as made:
         yield made
-
-
-def bytes_of(made):
-    return np.frombuffer((ctypes.c_char * (made.pages * PAGE)).from_address(made.start), np.uint8)
 
 
 def in_ram(values):
@@ -70,7 +66,7 @@ def in_ram(values):
 )
 def test_resident_bytes_of_an_array(striped, view):
     """Its own bytes, each once, and none of what lies between them or beside."""
-    values = view(bytes_of(striped))
+    values = view(tracked.array(striped))
     expected = in_ram(values) if values.size else 0
     assert fpm.resident(values) == expected
     assert type(fpm.resident(values)) is int
@@ -81,7 +77,7 @@ def test_any_view(striped, data):
     """Sliced and transposed at random."""
     shape = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3))
     stretch = data.draw(st.integers(1, PAGES * PAGE // (8 * int(np.prod(shape)))))
-    values = bytes_of(striped)[: 8 * int(np.prod(shape)) * stretch].view(np.uint64)
+    values = tracked.array(striped)[: 8 * int(np.prod(shape)) * stretch].view(np.uint64)
     values = values.reshape(*shape, stretch)[..., :: data.draw(st.integers(1, stretch))]
     for axis in range(values.ndim):
         step = data.draw(st.sampled_from([1, 2, 3, -1, -2]))
