@@ -70,26 +70,6 @@ def test_flags_are_the_top_16_bits_of_the_same_8_bytes():
     assert entries["value"].tolist() == [PRESENT & (1 << 48) - 1, 0x11380, 0]
 
 
-def test_flag_has_the_kernels_bits():
-    bits = {flag.name: flag.value.bit_length() - 1 for flag in fpm.Flag}
-    assert bits == {
-        "SOFT_DIRTY": 55,
-        "MMAP_EXCLUSIVE": 56,
-        "UFFD_WP": 57,
-        "GUARD_REGION": 58,
-        "FILE": 61,
-        "SWAP": 62,
-        "PRESENT": 63,
-    }
-
-
-@pytest.mark.parametrize("flag", list(fpm.Flag))
-def test_flag_works_on_arrays(flag):
-    entries = array([0, flag.value, 2**64 - 1, ~flag.value & 2**64 - 1]).view(fpm.ENTRY_DTYPE)
-    assert ((entries["value"] & flag) != 0).tolist() == [False, True, True, False]
-    assert ((entries["flags"] & (flag >> 48)) != 0).tolist() == [False, True, True, False]
-
-
 def test_decode_knows_the_words_of_the_patch_author():
     pages = fpm.decode(array([SWAPPED, PRESENT]).view(fpm.ENTRY_DTYPE))
     assert pages.dtype == fpm.PAGE_DTYPE

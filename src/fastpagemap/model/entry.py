@@ -58,6 +58,37 @@ PAGE_DTYPE = np.dtype(
 class UInt64Flag(enum.IntFlag):
     """Flags for uint64 arrays: numpy would take the members of a plain IntFlag for int64."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
+    def __str__(self) -> str:
+        return self.name or str(int(self))
+
+    @classmethod
+    def names(cls, values: npt.ArrayLike) -> npt.NDArray[np.str_]:
+        """Return the names of the flags of each number in an array, joined by ``|``; ``0`` of none.
+
+        Parameters
+        ----------
+        values : array_like of int
+            Of any shape. Bits that are no flags, as of frame numbers, are left out.
+
+        Returns
+        -------
+        ndarray of str
+            Of the same shape.
+
+        Examples
+        --------
+        >>> from fastpagemap import State
+        >>> print(State.names([0, 1, 65]))
+        ['0' 'PRESENT' 'PRESENT|HUGE']
+        """
+        numbers = np.asarray(values, np.uint64) & np.uint64(sum(map(int, cls)))
+        different, places = np.unique(numbers, return_inverse=True)
+        texts = np.array([str(cls(number)) for number in different.tolist()], str)
+        return texts[places].reshape(numbers.shape)
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Take part in ufuncs as uint64."""
         # An int: while numpy looks at an enum's member it drops what a signal handler raises.
