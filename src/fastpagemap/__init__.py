@@ -1,4 +1,48 @@
-"""Which pages of a Linux process are present, swapped, soft-dirty or shared, page by page."""
+"""Which pages of a Linux process are present, swapped, soft-dirty or shared, page by page.
+
+The kernel answers in /proc/PID/pagemap, and leaves things out. fastpagemap fills numpy arrays with
+the whole answer, for this process or any other.
+
+>>> import numpy as np
+>>> import fastpagemap as fpm
+>>> array = np.ones(100_000)
+>>> fpm.resident(array)  # how many of its 800,000 bytes are in RAM
+800000
+>>> with fpm.PageMap() as pm:  # PageMap(pid): another process
+...     present = pm.present(array)  # one bool a page
+...     usage = pm.usage()  # one row a mapping, in bytes
+>>> bool(present.all()), int(usage["present"].sum()) > array.nbytes
+(True, True)
+
+Where to look
+-------------
+of an object
+    ``resident``: bytes in RAM. ``span``: the addresses of its pages, start and end. Every method
+    that takes a start and an end takes, of this process, the object as well.
+of pages
+    Masks of a ``PageMap``: ``present``, ``swapped``, ``shared``, ``exclusive``, ``soft_dirty``,
+    ``zero``, ``huge``, ``cached``, ``unknown``, several at once with ``masks``. As runs:
+    ``states`` (flags of ``State``) and ``regions`` (the kernel's ``Category``). ``read`` gives the
+    entries themselves, ``decode`` takes them apart, also those of a file.
+of mappings, of allocations
+    ``PageMap.mappings``, ``usage``, ``residency``, in bytes.
+of physical memory
+    ``PageMap.mapcounts``, ``nodes``, ``folios``, and ``Frames``; mostly for root.
+of several processes
+    ``Group``: what they share counts once.
+over time
+    ``WriteTracker``: which pages this process writes. ``PageMap.clear_soft_dirty``, then
+    ``soft_dirty``, of others. ``PageMap.snapshot``: a ``Snapshot`` to keep, save, load, plot, and
+    compare with a later one (``diff``).
+of this kernel and this user
+    ``capabilities``. What cannot be answered raises ``UnsupportedError``; no answer is silently
+    empty.
+
+Sizes are in bytes, masks have one element a page of ``PAGE_SIZE`` bytes. Nothing that looks changes
+the memory that it looks at. The examples in these pages begin with the two imports above.
+
+The same on a terminal: ``fastpagemap --help``.
+"""
 
 import sys
 from types import ModuleType
@@ -74,6 +118,10 @@ def _picture() -> ModuleType:
 
 # Only this module stands above `report`, so only it may import `report` for lower layers.
 hooks.provide(notebook=_notebook, picture=_picture)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -99,6 +99,13 @@ class Group:
     kernel only estimates how often a page of a large folio is mapped.
 
     Source: Documentation/admin-guide/mm/pagemap.rst, Documentation/filesystems/proc.rst.
+
+    Examples
+    --------
+    >>> with fpm.Group([os.getpid(), os.getpid()]) as group:
+    ...     rows, total = group.usage(), group.total()
+    >>> len(rows), bool(total["rss"] > 0)
+    (1, True)
     """
 
     def __init__(self, processes: Iterable[Any]) -> None:

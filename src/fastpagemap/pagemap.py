@@ -71,6 +71,42 @@ class PageMap:
     at once; the GIL is released while the kernel works.
 
     Source: /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
+
+    Examples
+    --------
+    >>> memory = mmap.mmap(-1, 4 * fpm.PAGE_SIZE)
+    >>> memory[fpm.PAGE_SIZE] = 1
+    >>> pm = fpm.PageMap()
+
+    Masks have one bool a page, of an object or of a span:
+
+    >>> pm.present(memory)
+    array([False,  True, False, False])
+    >>> start, end = fpm.span(memory)
+    >>> int(pm.present(start, end).sum()) * fpm.PAGE_SIZE == fpm.resident(memory)
+    True
+
+    The same as runs, by the kernel's categories or with all that is known:
+
+    >>> regions = pm.regions(memory, mask=fpm.Category.PRESENT)
+    >>> (regions["start"] - start == fpm.PAGE_SIZE).tolist()
+    [True]
+    >>> states = pm.states(memory)["state"]
+    >>> int((states & fpm.State.PRESENT != 0).sum())
+    1
+
+    Bytes by mapping, and by allocation:
+
+    >>> usage = pm.usage(fields=["size", "present", "swapped"])
+    >>> bool((usage["present"] + usage["swapped"] <= usage["size"]).all())
+    True
+    >>> pm.residency([start, start + fpm.PAGE_SIZE], [100, 100])["present"].tolist()
+    [0, 100]
+
+    The entries themselves, as the kernel gives them:
+
+    >>> pm.read(memory).entries["flags"].shape
+    (4,)
     """
 
     def __init__(self, process: Any = None) -> None:

@@ -85,6 +85,14 @@ class WriteTracker:
 
     Source: Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst, UFFD_FEATURE_WP_ASYNC and
     PM_SCAN_WP_MATCHING.
+
+    Examples
+    --------
+    >>> memory = mmap.mmap(-1, 4 * fpm.PAGE_SIZE)
+    >>> with fpm.WriteTracker(memory) as tracker:
+    ...     memory[2 * fpm.PAGE_SIZE] = 1
+    ...     tracker.written()
+    array([False, False,  True, False])
     """
 
     def __init__(self, start: Start, end: int | None = None) -> None:

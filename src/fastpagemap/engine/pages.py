@@ -33,6 +33,13 @@ class Masks:
         The span, addresses in bytes.
     swapped, shared, unknown : ndarray of bool
         One element a page, as ``PageMap``'s method of that name returns it.
+
+    Examples
+    --------
+    >>> memory = mmap.mmap(-1, 4 * fpm.PAGE_SIZE)
+    >>> memory[0] = 1
+    >>> fpm.PageMap().masks(memory).shared
+    array([ True, False, False, False])
     """
 
     __slots__ = ("_soft_dirty", "end", "shared", "start", "swapped", "unknown")
@@ -79,6 +86,12 @@ class Pages:
         The span, addresses in bytes.
     entries : ndarray of ENTRY_DTYPE
         One element a page, in address order.
+
+    Examples
+    --------
+    >>> pages = fpm.PageMap().read(np.ones(100_000))
+    >>> bool(pages.present.all()), bool(pages.addresses[0] % fpm.PAGE_SIZE)
+    (True, False)
     """
 
     def __init__(

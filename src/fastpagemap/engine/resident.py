@@ -34,6 +34,12 @@ def resident(buffer: Memory) -> int:
     See Also
     --------
     PageMap.residency : millions of allocations at once, of any process, swapped and shared as well.
+
+    Examples
+    --------
+    >>> array = np.ones(100_000)
+    >>> fpm.resident(array), fpm.resident(array[::10])
+    (800000, 80000)
     """
     layout, process = layout_of(buffer), Process()
     start, end, _ = process.span(buffer, None)

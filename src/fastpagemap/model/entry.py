@@ -80,8 +80,7 @@ class UInt64Flag(enum.IntFlag):
 
         Examples
         --------
-        >>> from fastpagemap import State
-        >>> print(State.names([0, 1, 65]))
+        >>> print(fpm.State.names([0, 1, 65]))
         ['0' 'PRESENT' 'PRESENT|HUGE']
         """
         numbers = np.asarray(values, np.uint64) & np.uint64(sum(map(int, cls)))
@@ -101,6 +100,11 @@ class Flag(UInt64Flag):
 
     ``entries["value"] & Flag.PRESENT`` picks pages; shifted right by 48 (``Flag.PRESENT >> 48``)
     they fit the ``flags`` field.
+
+    Examples
+    --------
+    >>> fpm.Flag.FILE | fpm.Flag.PRESENT
+    Flag(FILE|PRESENT)
     """
 
     SOFT_DIRTY = 1 << 55
@@ -116,6 +120,11 @@ class Category(UInt64Flag):
     """The categories of a page that PAGEMAP_SCAN knows, by the kernel's names (``PAGE_IS_*``).
 
     Source: include/uapi/linux/fs.h, Documentation/admin-guide/mm/pagemap.rst.
+
+    Examples
+    --------
+    >>> fpm.Category.names([8, 72])
+    array(['PRESENT', 'PRESENT|HUGE'], dtype='<U12')
     """
 
     WPALLOWED = 1 << 0
@@ -172,6 +181,12 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
     Notes
     -----
     Documentation/admin-guide/mm/pagemap.rst.
+
+    Examples
+    --------
+    >>> page = fpm.decode([0xA1800000001D6C72])[0]
+    >>> hex(page["pfn"]), bool(page["present"]), bool(page["exclusive"])
+    ('0x1d6c72', True, True)
     """
     flat = values(entries)
     out = output(out, flat.shape, PAGE_DTYPE)

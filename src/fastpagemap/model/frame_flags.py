@@ -15,6 +15,11 @@ class KPF(UInt64Flag):
     and bit 34 was MAPPEDTODISK before it became OWNER_2.
 
     Source: include/uapi/linux/kernel-page-flags.h, include/linux/kernel-page-flags.h.
+
+    Examples
+    --------
+    >>> fpm.KPF(0x5828)
+    KPF(UPTODATE|LRU|MMAP|ANON|SWAPBACKED)
     """
 
     LOCKED = 1 << 0

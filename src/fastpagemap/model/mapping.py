@@ -31,6 +31,12 @@ class Mapping(NamedTuple):
     path : str
         As in maps, decoded with ``os.fsdecode``: a file's path (with `` (deleted)`` after it once
         it is unlinked), a name in brackets (``[heap]``, ``[anon:NAME]``), or empty.
+
+    Examples
+    --------
+    >>> mapping = fpm.PageMap().mappings()[0]
+    >>> mapping.pages * fpm.PAGE_SIZE == mapping.end - mapping.start
+    True
     """
 
     start: int

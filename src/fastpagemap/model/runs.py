@@ -44,6 +44,12 @@ class State(UInt64Flag):
     is set on present pages that map the zero page or, with HUGE, the huge zero page. HUGE and ZERO
     come from PAGEMAP_SCAN (HUGE and PFNZERO): before Linux 6.7 no page has them. GUARD is a guard
     region, known since Linux 6.15.
+
+    Examples
+    --------
+    >>> state = fpm.State(65)
+    >>> state, bool(state & fpm.State.HUGE)
+    (State(PRESENT|HUGE), True)
     """
 
     PRESENT = 1 << 0

@@ -44,6 +44,13 @@ def span(buffer: Memory) -> tuple[int, int]:
 
     Source: https://docs.python.org/3/c-api/buffer.html,
     https://numpy.org/doc/stable/reference/arrays.interface.html, https://dmlc.github.io/dlpack.
+
+    Examples
+    --------
+    >>> array = np.zeros(100_000)
+    >>> start, end = fpm.span(array)
+    >>> start % fpm.PAGE_SIZE, end % fpm.PAGE_SIZE, end - start >= array.nbytes
+    (0, 0, True)
     """
     first, last = layout_of(buffer).extent()
     start = first // PAGE_SIZE * PAGE_SIZE

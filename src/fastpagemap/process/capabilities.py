@@ -88,6 +88,12 @@ class Capabilities:
         (CONFIG_NO_PAGE_MAPCOUNT, Linux 6.15), ``mapcounts`` gives the folio's average, and
         ``exclusive``, ``pss`` and ``uss`` are estimates. None if that could not be found out:
         since Linux 6.15 it is tried on a huge page of this process, which takes frame numbers.
+
+    Examples
+    --------
+    >>> print(fpm.capabilities())  # doctest: +ELLIPSIS
+    page_size ...
+    soft_dirty ...
     """
 
     page_size: int
@@ -139,6 +145,11 @@ def capabilities(process: Any = None) -> Capabilities:
     -----
     The kernel is probed once, the permissions of this user at each call. Nothing is cleared or
     changed, so no one's tracking is disturbed.
+
+    Examples
+    --------
+    >>> fpm.capabilities().page_size == fpm.PAGE_SIZE
+    True
     """
     held = open_process(process)
     return capabilities_of(held, mappings(held))

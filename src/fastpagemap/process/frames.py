@@ -107,6 +107,14 @@ class Frames:
     0 is a number like others. Where frame numbers are hidden they read as 0, too.
 
     Source: Documentation/admin-guide/mm/pagemap.rst, include/uapi/linux/kernel-page-flags.h.
+
+    Examples
+    --------
+    >>> pages = fpm.PageMap().read(np.ones(100_000))
+    >>> with fpm.Frames() as frames:
+    ...     names = fpm.KPF.names(frames.flags(pages.pfn))
+    >>> len(names) == len(pages)
+    True
     """
 
     def __init__(self) -> None:

@@ -73,6 +73,15 @@ class Snapshot(SnapshotData):
         The runs of pages in the same state, as from ``PageMap.states``.
     uid : int or None
         The real user id of the process: the number of the user who started it; None if not known.
+
+    Examples
+    --------
+    >>> before = fpm.PageMap().snapshot()
+    >>> memory = mmap.mmap(-1, 1 << 20)
+    >>> memory[:] = bytes(1 << 20)
+    >>> diff = before.diff(fpm.PageMap().snapshot())
+    >>> diff.sums()["faulted_in"] >= 1 << 20
+    True
     """
 
     def __repr__(self) -> str:
