@@ -7,7 +7,7 @@ import pytest
 
 import fastpagemap as fpm
 from commandline import run
-from fastpagemap.report.kinds import kinds
+from fastpagemap.model.kinds import kinds
 from victim import Victim
 
 pytest.importorskip("click")

@@ -18,9 +18,9 @@ import runas
 from commandline import run
 from fastpagemap.cli import collect
 from fastpagemap.cli.processes import processes
+from fastpagemap.model.kinds import KINDS
 from fastpagemap.report import report as reports
 from fastpagemap.report import selection
-from fastpagemap.report.kinds import KINDS
 from fastpagemap.report.text import printable
 from fastpagemap.report.unreadable import summary
 from victim import Victim

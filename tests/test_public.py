@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastpagemap as fpm
-from needs import refusal
+from needs import Missing, refusal
 
 CALLABLE = [name for name in fpm.__all__ if callable(getattr(fpm, name))]
 
@@ -39,6 +39,8 @@ def run(test):
         Runner().run(test, out=said.append, clear_globs=True)
     except (fpm.UnsupportedError, PermissionError) as error:
         raise refusal(error, f"the example of {test.name}") from error
+    except ModuleNotFoundError as error:
+        raise Missing(error.name) from error
     assert not said, "".join(said)
 
 

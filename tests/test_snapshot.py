@@ -142,7 +142,7 @@ def test_arrow():
     assert [row["state"] for row in rows] == snapshot.states["state"].tolist()
     assert [row["mapping_start"] for row in rows] == [2 * PAGE, 2 * PAGE, 6 * PAGE, 6 * PAGE]
     assert rows[3]["mapping_permissions"] == "r--s"
-    assert rows[3]["mapping_path"] == "/odd \ufffd\ufffd\n\x1b[2J\\"
+    assert rows[3]["mapping_path"] == "/odd \\xff\\xc3\n\x1b[2J\\"
     assert small(states=snapshot.states[:0]).to_arrow().num_rows == 0
 
 

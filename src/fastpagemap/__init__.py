@@ -25,7 +25,8 @@ of pages
     ``states`` (flags of ``State``) and ``regions`` (the kernel's ``Category``). ``read`` gives the
     entries themselves, ``decode`` takes them apart, also those of a file.
 of mappings, of allocations
-    ``PageMap.mappings``, ``usage``, ``residency``, in bytes.
+    ``PageMap.mappings``, ``usage``, ``residency``, in bytes. ``to_pandas``, ``to_polars`` and
+    ``to_arrow`` turn such rows into tables, ``fields`` with a ``path`` and a ``kind``.
 of physical memory
     ``PageMap.mapcounts``, ``nodes``, ``folios``, and ``Frames``; mostly for root.
 of several processes
@@ -60,6 +61,7 @@ from .engine.residency import RESIDENCY_DTYPE
 from .engine.resident import resident
 from .group import Group
 from .model import hooks
+from .model.dataframes import to_arrow, to_pandas, to_polars
 from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
 from .model.errors import SnapshotError, UnsupportedError
 from .model.frame_flags import FOLIO_DTYPE, KPF
@@ -98,6 +100,9 @@ __all__ = [
     "decode",
     "resident",
     "span",
+    "to_arrow",
+    "to_pandas",
+    "to_polars",
 ]
 
 if TYPE_CHECKING:

@@ -454,13 +454,13 @@ class PageMap:
         mappings : iterable of Mapping, optional
             All mappings of the process by default. A mapping that is gone counts 0.
         fields : iterable of str, optional
-            The columns wanted, in their order. Fewer columns cost less. By default all that this
-            kernel can fill.
+            The columns wanted, in their order. Fewer columns cost less. By default all
+            sizes that this kernel can fill.
 
         Returns
         -------
         ndarray
-            Structured, one row for each mapping, all fields uint64, in bytes: ``start``, ``end``,
+            Structured, one row for each mapping, uint64, in bytes: ``start``, ``end``,
             ``size``, ``present``, ``swapped``, ``swapped_shared`` (the part of ``swapped`` in
             shared memory), ``unknown``, ``shared``, ``exclusive``, ``soft_dirty``, ``huge``
             (mapped as huge pages, without the huge zero page), ``zero`` (the part of ``present``
@@ -473,7 +473,9 @@ class PageMap:
             that others map);
             ``cached``, ``cache_dirty`` and ``cache_writeback``, the part of the file behind the
             mapping that is in the page cache, is to be written to the disk, and is just being
-            written (the last two need Linux 6.5); 0 without a file.
+            written (the last two need Linux 6.5); 0 without a file. And, also only there, what is
+            no size: ``path``, ``permissions`` and ``kind`` (heap, stack, anonymous, shared memory,
+            executable, file, device, kernel), of dtype object, ``offset``, ``device``, ``inode``.
 
         Raises
         ------

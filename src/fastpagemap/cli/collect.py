@@ -10,10 +10,9 @@ import numpy as np
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.processes import name_of
-from fastpagemap.engine.usage import rows_and_usage
+from fastpagemap.model.kinds import IsShmem
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.backing import Backings
-from fastpagemap.report.kinds import IsShmem
 from fastpagemap.report.report import (
     LABELS,
     SIZES,

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from .._kernel import pagecache
 from ..model.entry import PAGE_SIZE
+from ..model.kinds import LABELS, kinds, labelled
 from ..model.mapping import Mapping
 from ..model.runs import bounds
 from ..model.span import checked
+from ..process.backing import Backings
 from ..process.capabilities import categories, need_scan, need_soft_dirty, soft_dirty
 from ..process.mappings import mappings
 from ..process.probes import asks_again
@@ -58,12 +60,20 @@ def rows_and_usage(
     names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
     for row in chosen or ():
         checked(row.start, row.end)
-        if row.end > _MAX_END:
-            raise ValueError(
-                "a mapping that ends at 2**64 has no row: its end does not fit 64 bits, and "
-                "nothing is ever mapped on the last page"
-            )
-    return _usage(process, chosen, names)
+    if names is None or not any(name in LABELS for name in names):
+        return _usage(process, chosen, names)
+    return _labelled(process, chosen, names)
+
+
+def _labelled(
+    process: Process, chosen: list[Mapping] | None, names: list[str]
+) -> npt.NDArray[np.void]:
+    """Return rows with columns that are no sizes among them."""
+    current = mappings(process)
+    rows = current if chosen is None else chosen
+    sizes = _usage(process, rows, [name for name in names if name not in LABELS])
+    is_shmem = Backings(process).is_shmem
+    return labelled(names, rows, sizes, lambda: kinds(rows, is_shmem, current))
 
 
 @asks_again
@@ -117,7 +127,7 @@ def _wanted(columns: list[str] | None) -> list[str]:
         return [name for name in COLUMNS if can.get(name, True)]
     for name in columns:
         if name not in COLUMNS + SHARE_COLUMNS + CACHE_COLUMNS:
-            known = ", ".join(COLUMNS + SHARE_COLUMNS + CACHE_COLUMNS)
+            known = ", ".join(COLUMNS + SHARE_COLUMNS + CACHE_COLUMNS + LABELS)
             raise ValueError(f"no column {name!r}: there are {known}")
     if "soft_dirty" in columns:
         need_soft_dirty()

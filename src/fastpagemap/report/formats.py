@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
+from fastpagemap.model.dataframes import Column, arrow_column, texts
 from fastpagemap.report.report import LABELS, About, Report, rows
 from fastpagemap.report.text import printable
 from fastpagemap.snapshot.replace_file import replace_file
@@ -21,6 +24,7 @@ FORMAT = 1
 
 #: The columns that other users choose. What the kernel chooses, as ``---p``, is no formula.
 _NAMES = ("path", "name")
+_TEXTS = (*_NAMES, "permissions", "kind")
 #: What a formula begins with in a spreadsheet, also in the width of Chinese characters; and the
 #: apostrophe, so that the one put before a name can be told from one of its own.
 _FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20'")
@@ -125,23 +129,15 @@ def write_parquet(report: Report, path: str) -> None:
     import pyarrow.parquet as pq
 
     names = columns(report)
-    types = {name: pa.string() for name in ("permissions", "kind", "path", "name")}
-    values = zip(*rows(report, names), strict=True) if len(report) else [()] * len(names)
-    arrays = [
-        pa.array(
-            list(map(_unicode, column)) if name in _NAMES else column,
-            types.get(name, pa.uint64()),
-        )
-        for name, column in zip(names, values, strict=True)
-    ]
+    arrays = [arrow_column(_column(report, name)) for name in names]
     table = pa.Table.from_arrays(arrays, names=list(names))
     table = table.replace_schema_metadata({"fastpagemap": json.dumps(header(report))})
     with replace_file(path, report.about.uid) as file:
         pq.write_table(table, file)
 
 
-def _unicode(text: str) -> str:
-    """Return a text with bytes that are not UTF-8 escaped, as Arrow cannot hold them."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _column(report: Report, name: str) -> Column:
+    if name in report.columns:
+        return report.usage[name]
+    values = report.labels[name]
+    return texts(values) if name in _TEXTS else np.array(values, np.uint64)

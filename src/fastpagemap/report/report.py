@@ -17,8 +17,8 @@ from fastpagemap.engine.cached import CACHE_COLUMNS
 from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.engine.usage import COLUMNS
 from fastpagemap.model.entry import PAGE_SIZE
+from fastpagemap.model.kinds import IsShmem, kinds
 from fastpagemap.model.mapping import Mapping
-from fastpagemap.report.kinds import IsShmem, kinds
 
 if TYPE_CHECKING:
     from fastpagemap.snapshot.data import SnapshotData

@@ -1,16 +1,14 @@
 """A snapshot as an Arrow table, for pandas, polars, DuckDB and Parquet files."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..model.dataframes import arrow_column, imported, texts
 from ..model.mapping import Mapping
 from ..model.runs import RUN_DTYPE, Runs, bounds
 from ..process.limits import affordable
-
-if TYPE_CHECKING:
-    import pyarrow
 
 __all__ = ["table"]
 
@@ -19,25 +17,18 @@ _TEXT = ("permissions", "path")
 _MAX_TEXT_BYTES = (1 << 31) - 1
 
 
-def table(mappings: list[Mapping], states: Runs) -> "pyarrow.Table":
+def table(mappings: list[Mapping], states: Runs) -> Any:
     """Return a row a run; see ``Snapshot.to_arrow``."""
-    try:
-        import pyarrow
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "Arrow tables need pyarrow: pip install 'fastpagemap[arrow]'", name="pyarrow"
-        ) from error
+    pyarrow = imported("pyarrow")
     columns = {
-        name: pyarrow.array(np.ascontiguousarray(states[name])) for name in RUN_DTYPE.names or ()
+        name: arrow_column(np.ascontiguousarray(states[name])) for name in RUN_DTYPE.names or ()
     }
     rows = np.searchsorted(bounds(mappings)[0], states["start"], "right") - 1
     _check_paths(mappings, rows)
     for name in Mapping._fields:
         values = [getattr(mapping, name) for mapping in mappings]
-        if name in _TEXT:
-            values = [_readable(value) for value in values]
-        kind = pyarrow.string() if name in _TEXT else pyarrow.uint64()
-        columns[f"mapping_{name}"] = pyarrow.array(values, kind).take(pyarrow.array(rows))
+        column = texts(values) if name in _TEXT else np.array(values, np.uint64)
+        columns[f"mapping_{name}"] = arrow_column(column).take(pyarrow.array(rows))
     return pyarrow.table(columns)
 
 
@@ -48,8 +39,3 @@ def _check_paths(mappings: list[Mapping], rows: npt.NDArray[np.intp]) -> None:
     if size > _MAX_TEXT_BYTES:
         raise MemoryError(f"the paths of {len(rows)} runs take {size / 2**20:.0f} MiB")
     affordable(int(size), 1)
-
-
-def _readable(text: str) -> str:
-    """Return text that Arrow can hold, which is UTF-8: other bytes become question marks."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -15,6 +15,7 @@ from ..engine.states import states
 from ..engine.usage import COLUMNS
 from ..model import entry, hooks
 from ..model.errors import SnapshotError, UnsupportedError
+from ..model.kinds import LABELS, kinds, labelled
 from ..model.mapping import Mapping
 from ..model.runs import Runs, State, bounds, clipped, has_any
 from ..model.span import checked
@@ -30,7 +31,6 @@ from .open_file import open_to_read
 from .replace_file import replace_file
 
 if TYPE_CHECKING:
-    import pyarrow
     from matplotlib.figure import Figure
 
 __all__ = ["Snapshot", "SnapshotError", "take"]
@@ -102,12 +102,13 @@ class Snapshot(SnapshotData):
         Parameters
         ----------
         fields : iterable of str, optional
-            The columns wanted, in their order; by default all that could be filled.
+            The columns wanted, in their order; by default all sizes that could be filled.
 
         Returns
         -------
         ndarray
-            Structured, all uint64, one row for each mapping.
+            Structured, one row for each mapping; uint64, and dtype object for texts. ``kind`` goes
+            by device numbers and paths alone.
 
         Raises
         ------
@@ -116,6 +117,14 @@ class Snapshot(SnapshotData):
         ValueError
             There is no such column.
         """
+        names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
+        if names is None or not any(name in LABELS for name in names):
+            return self._sizes(names)
+        sizes = self._sizes([name for name in names if name not in LABELS])
+        return labelled(names, self.mappings, sizes, lambda: kinds(self.mappings))
+
+    def _sizes(self, fields: list[str] | None) -> npt.NDArray[np.void]:
+        """Return the columns of sizes."""
         names = self._columns(fields)
         table = np.zeros(len(self.mappings), [(name, np.uint64) for name in names])
         starts = np.array([mapping.start for mapping in self.mappings], np.uint64)
@@ -137,20 +146,19 @@ class Snapshot(SnapshotData):
             counted &= ~has_any(self.states["state"], State.ZERO)
         return counted
 
-    def _columns(self, fields: Iterable[str] | None) -> list[str]:
+    def _columns(self, fields: list[str] | None) -> list[str]:
         scans = self.capabilities.scan
         lacking = {"soft_dirty": self.soft_dirty, "huge": scans, "zero": scans}
         if fields is None:
             return [name for name in COLUMNS if lacking.get(name, True)]
-        columns = [fields] if isinstance(fields, str) else list(fields)
-        for name in columns:
+        for name in fields:
             if name not in COLUMNS:
-                raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS)}")
+                raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS + LABELS)}")
             if not lacking.get(name, True):
                 raise UnsupportedError(
                     errno.EOPNOTSUPP, f"{name} was not known where this snapshot was taken"
                 )
-        return columns
+        return fields
 
     def state(
         self, start: int, end: int, out: npt.NDArray[np.uint64] | None = None
@@ -338,17 +346,17 @@ class Snapshot(SnapshotData):
         figure: Figure = picture.draw(self, mappings, width=width, soft_dirty=soft_dirty)
         return figure
 
-    def to_arrow(self) -> "pyarrow.Table":
+    def to_arrow(self) -> Any:
         """Return a table of the runs: start, end, state, and their mapping's columns.
 
         Returns
         -------
         pyarrow.Table
-            One row for each run.
+            One row for each run. Bytes of a path that are not UTF-8 are escaped: ``\\xff``.
 
         Raises
         ------
-        ImportError
+        ModuleNotFoundError
             pyarrow is not installed.
         """
         from .arrow import table

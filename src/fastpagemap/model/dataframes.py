@@ -1,0 +1,108 @@
+"""Rows as tables of pandas, polars and Arrow, which are imported only when they are asked for."""
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Column", "arrow_column", "imported", "texts", "to_arrow", "to_pandas", "to_polars"]
+
+Column = list[str] | npt.NDArray[Any]
+"""The texts, or the numbers, of all rows."""
+
+_INSTALL = {"pyarrow": "'fastpagemap[arrow]'"}
+
+
+def to_pandas(rows: npt.NDArray[np.void]) -> Any:
+    """Return rows as a ``pandas.DataFrame``.
+
+    Parameters
+    ----------
+    rows : ndarray
+        Structured, of one dimension, as ``PageMap.usage``, ``states`` and others return them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns. Bytes of a path that are not UTF-8 are escaped: ``\\xff``.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        pandas is not installed.
+    ValueError
+        `rows` is of another kind.
+
+    Examples
+    --------
+    >>> frame = fpm.to_pandas(fpm.PageMap().usage(fields=["kind", "size", "present"]))
+    >>> bool((frame["present"] <= frame["size"]).all())
+    True
+    """
+    pandas, columns = imported("pandas"), _columns(rows)
+    # Of no texts pandas would make floats.
+    of_text = {name: "str" for name in columns if isinstance(columns[name], list)}
+    return pandas.DataFrame(columns).astype(of_text)
+
+
+def to_polars(rows: npt.NDArray[np.void]) -> Any:
+    """Return rows as a ``polars.DataFrame``; see `to_pandas`.
+
+    Examples
+    --------
+    >>> fpm.to_polars(fpm.PageMap().usage(fields=["present", "kind"])).columns
+    ['present', 'kind']
+    """
+    polars, columns = imported("polars"), _columns(rows)
+    of_text = {name: polars.String for name in columns if isinstance(columns[name], list)}
+    return polars.DataFrame(columns, schema_overrides=of_text)
+
+
+def to_arrow(rows: npt.NDArray[np.void]) -> Any:
+    """Return rows as a ``pyarrow.Table``; see `to_pandas`.
+
+    Examples
+    --------
+    >>> fpm.to_arrow(fpm.PageMap().usage(fields=["present", "kind"])).column_names
+    ['present', 'kind']
+    """
+    columns = _columns(rows).items()
+    return imported("pyarrow").table({name: arrow_column(values) for name, values in columns})
+
+
+def arrow_column(values: Column) -> Any:
+    """Return a column as an array of pyarrow."""
+    pyarrow = imported("pyarrow")
+    return pyarrow.array(values, pyarrow.string() if isinstance(values, list) else None)
+
+
+def texts(values: Iterable[str]) -> list[str]:
+    """Return texts with bytes that are not UTF-8 escaped, as no table can hold them."""
+    return [value if value.isascii() else _unicode(value) for value in values]
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _columns(rows: npt.NDArray[np.void]) -> dict[str, Column]:
+    table = np.asarray(rows)
+    if table.dtype.names is None or table.ndim != 1:
+        raise ValueError(f"{table.shape} of {table.dtype}: rows with named columns are needed")
+    return {
+        name: texts(table[name]) if table[name].dtype == object else np.array(table[name])
+        for name in table.dtype.names
+    }
+
+
+def imported(name: str) -> Any:
+    """Import a library that need not be installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        what = f"{name} is not installed: pip install {_INSTALL.get(name, name)}"
+        raise ModuleNotFoundError(what, name=name) from error

@@ -1,0 +1,124 @@
+"""Rows with labels, and as tables of pandas, polars and Arrow."""
+
+import importlib
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import fastpagemap as fpm
+import linux
+import memory
+import runas
+from fastpagemap.model.kinds import LABELS, kinds
+from needs import Missing
+from snapshots import small
+
+#: How to make a table of each library, and to get its columns back.
+TABLES = {
+    "pandas": (fpm.to_pandas, lambda table: {name: table[name].tolist() for name in table}),
+    "polars": (fpm.to_polars, lambda table: table.to_dict(as_series=False)),
+    "pyarrow": (fpm.to_arrow, lambda table: table.to_pydict()),
+}
+
+
+@pytest.fixture(params=TABLES)
+def library(request):
+    try:
+        importlib.import_module(request.param)
+    except ImportError as error:
+        raise Missing(request.param) from error
+    return TABLES[request.param]
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+
+def test_what_maps_says_of_each_row(victim):
+    with fpm.PageMap(victim.pid) as pm:
+        mappings = pm.mappings()
+        rows = pm.usage(fields=["kind", "path", "size", "start", *LABELS[:-2]])
+        assert rows.dtype.names[:4] == ("kind", "path", "size", "start")
+        for name in ("start", *LABELS[:-1]):
+            assert rows[name].tolist() == [getattr(m, name) for m in mappings]
+        assert rows["kind"].tolist() == kinds(mappings)
+        assert {"heap", "stack", "executable", "anonymous", "kernel"} <= set(rows["kind"].tolist())
+        assert rows["size"].tolist() == pm.usage()["size"].tolist()
+        assert pm.usage(fields="path").dtype.names == ("path",)
+
+
+def test_some_mappings_of_a_program_are_executable():
+    """The kind is that among all mappings: another one makes the file a program."""
+    with fpm.PageMap() as pm:
+        data = [m for m in pm.mappings() if m.path == os.path.realpath(sys.executable)]
+        data = [m for m in data if "x" not in m.permissions]
+        assert data
+        assert pm.usage(data, fields=["kind"])["kind"].tolist() == ["executable"] * len(data)
+        assert len(pm.usage([], fields=["kind", "present"])) == 0
+
+
+def test_of_a_snapshot():
+    taken = small()
+    rows = taken.usage(["path", "present", "kind"])
+    assert rows["path"].tolist() == [m.path for m in taken.mappings]
+    assert rows["kind"].tolist() == kinds(taken.mappings)
+    assert rows["present"].tolist() == taken.usage()["present"].tolist()
+
+
+def test_no_such_column():
+    for ask in (fpm.PageMap().usage, small().usage):
+        with pytest.raises(ValueError, match=r"no column 'paths': there are start.*, path, kind$"):
+            ask(fields=["path", "paths"])
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def test_the_same_rows(library):
+    make, columns = library
+    with fpm.PageMap() as pm:
+        rows = pm.usage(fields=["start", "present", "path", "kind"])
+        assert columns(make(rows)) == {name: rows[name].tolist() for name in rows.dtype.names}
+        runs = pm.states()
+        assert columns(make(runs))["state"] == runs["state"].tolist()
+        pages = fpm.decode(pm.read(bytes(10)).entries)
+        assert columns(make(pages))["present"] == pages["present"].tolist()
+
+
+def test_no_rows(library):
+    """Of no rows, too, texts are texts and numbers numbers, so that tables can be joined."""
+    make, columns = library
+    table = make(fpm.PageMap().usage([], fields=["present", "path"]))
+    assert columns(table) == {"present": [], "path": []}
+    number, text = table.schema.types if make is fpm.to_arrow else table.dtypes
+    assert str(number).lower() == "uint64"
+    assert str(text).lower() in ("string", "object", "str")
+
+
+def test_paths_that_are_no_text(library, tmp_path):
+    make, columns = library
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe caf\xc3\xa9")
+    with open(path, "wb+") as file:
+        os.ftruncate(file.fileno(), linux.PAGE)
+        with memory.Memory(1, flags=memory.mmap.MAP_SHARED, fd=os.dup(file.fileno())):
+            rows = fpm.PageMap().usage(fields=["path"])
+    assert path in rows["path"].tolist()
+    assert f"{tmp_path}/\\xff\\xfe café" in columns(make(rows))["path"]
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((2, 2), fpm.RUN_DTYPE), [1, 2]])
+def test_what_are_no_rows(library, wrong):
+    make, _ = library
+    with pytest.raises(ValueError, match="rows with named columns are needed"):
+        make(wrong)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_library_that_is_not_installed(name):
+    def convert():
+        sys.modules[name] = None  # as if it were not installed
+        TABLES[name][0](np.zeros(1, fpm.RUN_DTYPE))
+
+    with pytest.raises(ModuleNotFoundError, match=f"{name} is not installed: pip install "):
+        runas.in_child(convert)
