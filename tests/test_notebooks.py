@@ -1,4 +1,7 @@
-"""What a notebook shows of a PageMap, of snapshots and of masks."""
+"""What a notebook shows: of a PageMap, snapshots, differences, masks and capabilities."""
+
+import dataclasses
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -7,6 +10,37 @@ import fastpagemap as fpm
 from linux import PAGE
 
 pytest.importorskip("click")
+
+
+class Table(HTMLParser):
+    """Reads a table, and the page around it: a tag that is not closed is an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.caption, self.rows = [], "", []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "br":
+            self.caption += "\n"
+            return
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.style = dict(attrs).get("style", "")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1] == "caption":
+            self.caption += data
+        else:
+            self.rows[-1][-1] += data
 
 
 def test_notebooks(victim):
@@ -27,11 +61,55 @@ def test_notebooks(victim):
 def test_names_are_escaped_in_notebooks():
     mapping = fpm.Mapping(PAGE, 2 * PAGE, "rw-p", 0, 1, 2, "/<script>&\x1b")
     with fpm.PageMap() as pagemap:
-        import dataclasses
-
         states = np.array([(PAGE, 2 * PAGE, 1)], fpm.RUN_DTYPE)
         made = dataclasses.replace(pagemap.snapshot(), mappings=[mapping], states=states)
     assert "/&lt;script&gt;&amp;\\x1b" in made._repr_html_()
+
+
+def made_of(mappings, states):
+    """A snapshot with these mappings and states, of this process."""
+    taken = fpm.PageMap().snapshot()
+    return dataclasses.replace(taken, mappings=mappings, states=np.array(states, fpm.RUN_DTYPE))
+
+
+def test_columns_of_zeros_are_left_out():
+    mapping = fpm.Mapping(PAGE, 9 * PAGE, "rw-p", 0, 0, 0, "/a file")
+    table = Table(made_of([mapping], [(PAGE, 3 * PAGE, 1)])._repr_html_())
+    assert table.rows[0] == ["start", "permissions", "size", "present", "path"]
+    assert table.rows[1][2:] == [f"{8 * PAGE >> 10}Ki", f"{2 * PAGE >> 10}Ki", "/a file"]
+    _, note = table.caption.splitlines()
+    assert note.startswith("0 everywhere: swapped, swapped_shared, unknown, shared, exclusive")
+
+
+def test_a_difference():
+    mappings = [fpm.Mapping(n * PAGE, (n + 4) * PAGE, "rw-p", n, 1, n, f"/{n}") for n in (4, 8, 12)]
+    before = made_of(mappings[:2], [(4 * PAGE, 6 * PAGE, 1)])
+    after = made_of(
+        mappings, [(4 * PAGE, 5 * PAGE, 1), (5 * PAGE, 6 * PAGE, 2), (12 * PAGE, 15 * PAGE, 1)]
+    )
+    table = Table(before.diff(after)._repr_html_())
+    assert " to " in table.caption
+    assert f"Newly mapped: {4 * PAGE >> 10}Ki" in table.caption
+    assert table.rows[0] == ["start", "permissions", "size", "swapped_out", "faulted_in", "path"]
+    assert [row[-1] for row in table.rows[1:]] == ["/12", "/4", "2 mappings"]  # most changed first
+    assert [row[3] for row in table.rows[1:]] == ["0", *[f"{PAGE >> 10}Ki"] * 2]
+    nothing = Table(after.diff(after)._repr_html_())
+    assert nothing.rows[1:] == [["total", "", "0 mappings"]]
+
+
+def test_capabilities():
+    known = fpm.capabilities()
+    table = Table(known._repr_html_())
+    assert [f"{name:<21} {text}" for name, text in table.rows[1:]] == str(known).splitlines()
+
+
+def test_long_paths_stay_within_their_cell():
+    """Whole, but broken where the cell ends: the other columns stay in sight."""
+    path = "/" + "directory/" * 60 + "file"
+    table = Table(made_of([fpm.Mapping(PAGE, 2 * PAGE, "r--p", 0, 1, 2, path)], [])._repr_html_())
+    assert table.rows[1][-1] == path
+    assert "max-width" in table.style
+    assert "overflow-wrap: anywhere" in table.style
 
 
 def test_plot(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernel import pagecache, procmaps, reading, uffd
 from .._kernel.failures import is_refusal
-from ..model import entry
+from ..model import entry, hooks
 from ..model.entry import PAGE_SIZE, Category
 from ..model.mapping import Mapping
 from ..model.span import span
@@ -109,8 +109,16 @@ class Capabilities:
     page_mapcounts: bool | None = None
 
     def __str__(self) -> str:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return "\n".join(f"{name:<21} {_described(name, value)}" for name, value in values.items())
+        return "\n".join(f"{name:<21} {text}" for name, text in self._described().items())
+
+    def _repr_html_(self) -> str:
+        """Return the table that ``print`` shows, for notebooks."""
+        html: str = hooks.load("notebook").of_capabilities(self._described())
+        return html
+
+    def _described(self) -> dict[str, str]:
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: _described(name, getattr(self, name)) for name in names}
 
 
 def _described(name: str, value: bool | int | Category | None) -> str:

@@ -15,14 +15,17 @@ from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import report as reports
 from fastpagemap.report.report import About, Report, Usage, rows
-from fastpagemap.report.tables import counted, title
+from fastpagemap.report.tables import changes, counted, title
 from fastpagemap.report.text import human, printable
+from fastpagemap.snapshot.diff import Diff
 from fastpagemap.snapshot.snapshot import Snapshot
 
-#: Rows of a table. The mappings with the most present bytes are shown.
+#: Rows of a table. The mappings with the most present bytes, or the most changed ones, are shown.
 MAX_ROWS = 20
 #: Characters of a cell. Of a longer path, only the end is shown.
 MAX_CHARS = 1000
+# What a cell is like whose text may be long: it breaks anywhere, and its column stays narrow.
+_TEXT_STYLE = "text-align: left; max-width: 32em; overflow-wrap: anywhere"
 
 
 def of_usage(pid: int, name: str, mappings: Sequence[Mapping], usage: Usage) -> str:
@@ -35,6 +38,16 @@ def of_snapshot(snapshot: Snapshot) -> str:
     return _of_report(reports.of_snapshot(snapshot))
 
 
+def of_diff(diff: Diff[Snapshot]) -> str:
+    """Return what changed by mapping, as a table."""
+    return _of_report(reports.of_diff(diff))
+
+
+def of_capabilities(described: dict[str, str]) -> str:
+    """Return what can be asked, and what each missing capability needs, as a table."""
+    return _table("what this kernel and this user can answer", ["", ""], described.items())
+
+
 def of_masks(masks: Masks) -> str:
     """Return how many pages are in each mask, as a table."""
     counts = {}
@@ -42,21 +55,33 @@ def of_masks(masks: Masks) -> str:
         with contextlib.suppress(UnsupportedError):  # many kernels have no soft-dirty bits
             counts[name] = int(np.count_nonzero(getattr(masks, name)))
     head = f"{len(masks):,} pages, {masks.start:#x}-{masks.end:#x}"
-    cells = [[name, f"{n:,}", human(n * PAGE_SIZE)] for name, n in counts.items()]
-    return _table(head, ["mask", "pages", "bytes"], cells)
+    cells = [[f"{n:,}", human(n * PAGE_SIZE), name] for name, n in counts.items()]
+    return _table(head, ["pages", "bytes", "mask"], cells)
 
 
 def _of_report(report: Report) -> str:
-    order = np.argsort(~report.usage["present"], kind="stable")[:MAX_ROWS]
+    order = np.argsort(~_weights(report), kind="stable")[:MAX_ROWS]
     some = report.take(order)
-    names = ("start", "permissions", *report.columns, "path")
+    totals = {name: report.total(name) for name in report.columns}
+    columns = [name for name in report.columns if totals[name]]
+    names = ("start", "permissions", *columns, "path")
     cells = [_cells(names, row) for row in rows(some, names)]
     left = len(report) - len(some)
     if left:
-        cells.append(["", "", *[""] * len(report.columns), f"and {left} smaller ones"])
-    totals = [human(report.total(name)) for name in report.columns]
-    cells.append(["total", "", *totals, counted(report)])
-    return _table(title(report), names, cells)
+        cells.append(["", "", *[""] * len(columns), f"and {left} smaller ones"])
+    cells.append(["total", "", *(human(totals[name]) for name in columns), counted(report)])
+    zero = [name for name in report.columns if not totals[name]]
+    notes = [*changes(report), *([f"0 everywhere: {', '.join(zero)}."] if zero else [])]
+    return _table(title(report), names, cells, notes)
+
+
+def _weights(report: Report) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Return a number for each row: the larger it is, the sooner it is to be shown."""
+    names = ["present"] if "present" in report.columns else report.columns[1:]
+    weights = np.zeros(len(report), np.uint64)
+    for name in names:
+        weights += report.usage[name]
+    return weights
 
 
 def _cells(names: Sequence[str], row: Sequence[Any]) -> list[str]:
@@ -66,14 +91,22 @@ def _cells(names: Sequence[str], row: Sequence[Any]) -> list[str]:
     ]
 
 
-def _table(head: str, names: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
+def _table(
+    head: str, names: Iterable[str], lines: Iterable[Sequence[str]], notes: Sequence[str] = ()
+) -> str:
+    """Return a table whose last column has the long texts."""
+
     def row(tag: str, cells: Iterable[str]) -> str:
-        inner = "".join(f"<{tag}>{html.escape(_short(cell))}</{tag}>" for cell in cells)
-        return f"<tr>{inner}</tr>"
+        *first, last = (html.escape(_short(cell)) for cell in cells)
+        inner = "".join(f"<{tag}>{cell}</{tag}>" for cell in first)
+        return f'<tr>{inner}<{tag} style="{_TEXT_STYLE}">{last}</{tag}></tr>'
 
     body = "".join(row("td", cells) for cells in lines)
-    caption = f"<caption>{html.escape(_short(head))}</caption>"
-    return f"<table>{caption}<thead>{row('th', names)}</thead><tbody>{body}</tbody></table>"
+    caption = "<br>".join(html.escape(_short(line)) for line in (head, *notes))
+    return (
+        f"<table><caption>{caption}</caption><thead>{row('th', names)}</thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
 
 
 def _short(cell: str) -> str:

@@ -156,7 +156,7 @@ def _clock(about: About) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.time))
 
 
-def _changes(report: Report) -> Iterator[str]:
+def changes(report: Report) -> Iterator[str]:
     """Yield what a comparison found that is in no column."""
     if "unmapped" not in report.more:
         return
@@ -235,7 +235,7 @@ def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
     most = min(MIN_PATH_WIDTH, max(width // 4, 4))
     longest = max((len(printable(text[-most:])) for text in last), default=0)
     need = min(max(longest, len(counted(report))), most)
-    notes = list(_changes(report))
+    notes = list(changes(report))
     zero = {name for name in columns if not total_of(report, name)}
     if "unknown" in columns and "unknown" not in zero:
         notes.append(UNKNOWN)

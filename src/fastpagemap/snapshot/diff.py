@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel.compare import compare_runs
+from ..model import hooks
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..model.runs import Addresses, State, bounds, edges_of, has_any
@@ -57,6 +58,11 @@ class Diff(Generic[S]):
 
     def __repr__(self) -> str:
         return f"<Diff of {self.before!r} and {self.after!r}: {len(self.runs)} runs>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of what changed by mapping, for notebooks."""
+        html: str = hooks.load("notebook").of_diff(self)
+        return html
 
     def _had(self, state: State) -> Mask:
         return has_any(self.runs["before"], state)
