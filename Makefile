@@ -75,6 +75,8 @@ lint: $(VENV)/.lint ## check style, types, layers, and that the stubs tell the t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PATH=$(BIN):$$PATH pyright --ignoreexternal --outputjson --verifytypes fastpagemap \
+		| $(BIN)/python tests/complete_types.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/stubtest $(MODULES)
 	PATH=$(BIN):$$PATH cython-lint src/fastpagemap

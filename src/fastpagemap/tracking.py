@@ -97,6 +97,8 @@ class WriteTracker:
 
     def __init__(self, start: Start, end: int | None = None) -> None:
         self._watch: uffd.Userfaultfd | None = None
+        self.start: int
+        self.end: int
         self.start, self.end, self._count = spanned(start, end)
         # Reentrant: a signal handler may ask during an answer.
         self._lock = threading.RLock()

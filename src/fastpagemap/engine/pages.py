@@ -45,11 +45,11 @@ class Masks:
     __slots__ = ("_soft_dirty", "end", "shared", "start", "swapped", "unknown")
 
     def __init__(self, start: int, end: int, masks: dict[str, Mask]) -> None:
-        self.start = start
-        self.end = end
-        self.swapped = masks["swapped"]
-        self.shared = masks["shared"]
-        self.unknown = masks["unknown"]
+        self.start: int = start
+        self.end: int = end
+        self.swapped: Mask = masks["swapped"]
+        self.shared: Mask = masks["shared"]
+        self.unknown: Mask = masks["unknown"]
         self._soft_dirty = masks.get("soft_dirty")
 
     def __len__(self) -> int:

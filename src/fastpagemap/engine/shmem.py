@@ -77,8 +77,8 @@ class SharedMemory:
 
     def __init__(self, process: Process, backings: Backings | None = None) -> None:
         self.process = process
-        self.backings = backings or Backings(process)
-        self.sums = Sums(process)
+        self.backings: Backings = backings or Backings(process)
+        self.sums: Sums = Sums(process)
         self._runs = FileRuns(self.backings.files)
 
     # ---- parts ----

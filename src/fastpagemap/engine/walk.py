@@ -50,7 +50,7 @@ class Walker:
 
     def __init__(self, process: Process, questions: frozenset[str]) -> None:
         self.process = process
-        self.memory = SharedMemory(process)
+        self.memory: SharedMemory = SharedMemory(process)
         self.plans: tuple[Plan, ...] = plans(questions)
         # To resolve swapped pages, the walk must find those neither present nor swapped.
         self._plans_to_resolve = plans(questions | {"empty", "swapped"})

@@ -95,7 +95,7 @@ class Backings:
     """
 
     def __init__(self, process: Process) -> None:
-        self.files = Files(process, kernel_tmpfs())
+        self.files: Files = Files(process, kernel_tmpfs())
         # By device: whether its files are shared memory; None if that cannot be known.
         self._shmem: dict[int, bool | None] = {0: False, kernel_tmpfs(): True}
 

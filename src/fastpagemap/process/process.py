@@ -55,6 +55,13 @@ class Process:
     Once its main thread has ended, a process is read through one of its other threads.
     """
 
+    owner: int
+    pid: int
+    path: str
+    directory: int
+    pagemap: int
+    maps: int
+
     __slots__ = ("_held", "_thread", "directory", "maps", "owner", "pagemap", "path", "pid")
 
     def __init__(self, pid: int | None = None) -> None:

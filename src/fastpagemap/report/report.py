@@ -33,7 +33,7 @@ SIZES = tuple(name for name in COLUMNS if name not in ("start", "end"))
 #: Columns that are dearer, so that they are filled only where they are asked for.
 MORE_SIZES = (*SHARE_COLUMNS, *CACHE_COLUMNS)
 #: The columns of a row that are not sizes, by what a row is.
-LABELS = {
+LABELS: dict[str, tuple[str, ...]] = {
     "mapping": ("start", "end", "permissions", "offset", "device", "inode", "kind", "path"),
     "process": ("pid", "mappings", "name"),
     "path": ("mappings", "path"),

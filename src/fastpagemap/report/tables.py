@@ -26,7 +26,7 @@ WIDTHS = {"start": ADDRESS_WIDTH, "end": ADDRESS_WIDTH, "permissions": 4, "pid":
 SHORT = {"permissions": "perm", "mappings": "maps"}
 PLAIN = {"permissions": "perms"}
 # The columns before the sizes, by what a row is. The last of LABELS is the last column.
-BEFORE = {
+BEFORE: dict[str, tuple[str, ...]] = {
     "mapping": ("start", "end", "permissions"),
     "process": ("pid", "mappings"),
     "path": ("mappings",),

@@ -51,9 +51,10 @@ class Diff(Generic[S]):
                 "no page of one is a page of the other"
             )
         self.before, self.after = before, after
-        self.same_process = (before.pid, before.name) == (after.pid, after.name)
+        self.same_process: bool = (before.pid, before.name) == (after.pid, after.name)
         self._cells = _Cells(before, after)
         # `_replaced`: other memory is mapped there than before.
+        self.runs: npt.NDArray[np.void]
         self.runs, self._replaced = self._cells.changes()
 
     def __repr__(self) -> str:
