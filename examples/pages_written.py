@@ -37,7 +37,7 @@ Spans = list[tuple[int, int]]
 def writes_to(array: Array) -> Iterator[Spans]:
     """Track an array: once the block is left, the list given holds the (start, end) written."""
     written: Spans = []
-    with WriteTracker(*fastpagemap.span(array)) as tracker:
+    with WriteTracker(array) as tracker:
         try:
             yield written
         finally:

@@ -86,6 +86,12 @@ def test_the_same_rows(library):
         assert columns(make(pages))["present"] == pages["present"].tolist()
 
 
+def test_one_row(library):
+    make, columns = library
+    row = fpm.PageMap().usage(fields=["start", "path"])[0]
+    assert columns(make(row)) == {"start": [row["start"]], "path": [row["path"]]}
+
+
 def test_no_rows(library):
     """Of no rows, too, texts are texts and numbers numbers, so that tables can be joined."""
     make, columns = library

@@ -21,7 +21,8 @@ def to_pandas(rows: npt.NDArray[np.void]) -> Any:
     Parameters
     ----------
     rows : ndarray
-        Structured, of one dimension, as ``PageMap.usage``, ``states`` and others return them.
+        Structured, of one dimension, as ``PageMap.usage``, ``states`` and others return them; or
+        one row, as from ``Group.total``.
 
     Returns
     -------
@@ -88,7 +89,7 @@ def _unicode(text: str) -> str:
 
 
 def _columns(rows: npt.NDArray[np.void]) -> dict[str, Column]:
-    table = np.asarray(rows)
+    table = np.atleast_1d(rows)
     if table.dtype.names is None or table.ndim != 1:
         raise ValueError(f"{table.shape} of {table.dtype}: rows with named columns are needed")
     return {
