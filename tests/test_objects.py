@@ -66,7 +66,9 @@ def test_states(striped):
     values = tracked.array(striped)[2 * PAGE : 9 * PAGE]
     with fpm.PageMap() as pm:
         runs = pm.states(values)
-        assert runs["start"].tolist() == [striped.at(3), striped.at(6)]
+        # untouched pages may be soft-dirty
+        present = runs[runs["state"] & fpm.State.PRESENT != 0]
+        assert present["start"].tolist() == [striped.at(3), striped.at(6)]
         assert not len(pm.states(values[:0]))
 
 

@@ -36,16 +36,15 @@ cdef enum:
 def layout(object buffer):
     """Return a buffer's address, shape, strides and itemsize, as numpy has them."""
     cdef Py_buffer view
-    cdef tuple shape, strides
     PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO)
-    if view.strides is NULL:  # ctypes never gives them
-        shape, strides = (view.len,), (1,)
-    else:
+    try:
+        if view.strides is NULL:  # ctypes never gives them
+            return <uint64_t> view.buf, (view.len,), (1,), 1
         shape = tuple([view.shape[axis] for axis in range(view.ndim)])
         strides = tuple([view.strides[axis] for axis in range(view.ndim)])
-    found = <uint64_t> view.buf, shape, strides, 1 if view.strides is NULL else view.itemsize
-    PyBuffer_Release(&view)
-    return found
+        return <uint64_t> view.buf, shape, strides, view.itemsize
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef const dltensor_t *tensor_of(object capsule) except NULL:
