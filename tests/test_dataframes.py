@@ -113,6 +113,15 @@ def test_paths_that_are_no_text(library, tmp_path):
     assert f"{tmp_path}/\\xff\\xfe café" in columns(make(rows))["path"]
 
 
+def test_a_path_is_not_repeated_for_gigabytes(library):
+    """Rows share the text; in a table each has its own, and other users choose how long it is."""
+    make, _ = library
+    rows = np.empty(3000, [("path", object)])
+    rows["path"] = "/" + "d" * (1 << 20)
+    with pytest.raises(MemoryError, match="the texts of 3000 rows take 3000 MiB"):
+        make(rows)
+
+
 @pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((2, 2), fpm.RUN_DTYPE), [1, 2]])
 def test_what_are_no_rows(library, wrong):
     make, _ = library

@@ -61,7 +61,6 @@ from .engine.residency import RESIDENCY_DTYPE
 from .engine.resident import resident
 from .group import Group
 from .model import hooks
-from .model.dataframes import to_arrow, to_pandas, to_polars
 from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
 from .model.errors import SnapshotError, UnsupportedError
 from .model.frame_flags import FOLIO_DTYPE, KPF
@@ -71,6 +70,7 @@ from .model.span import span
 from .pagemap import PageMap
 from .process.capabilities import Capabilities, capabilities
 from .process.frames import Frames
+from .snapshot.dataframes import to_arrow, to_pandas, to_polars
 from .tracking import WriteTracker
 
 __all__ = [

@@ -66,9 +66,9 @@ class PageMap:
     All methods take page-aligned addresses in bytes, `start` inclusive and `end` exclusive. In
     their place they take, of this process, one object with memory (an array, a buffer, whatever
     ``span`` takes), for all pages that it lies on. Masks have one element a page, in address order;
-    pages outside every mapping are False. No method but
-    `clear_soft_dirty` changes anything, and none faults a page in. Many threads may use one object
-    at once; the GIL is released while the kernel works.
+    pages outside every mapping are False. No method but `clear_soft_dirty` changes anything, and
+    none faults a page in. Many threads may use one object at once; the GIL is released while the
+    kernel works.
 
     Source: /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
 
@@ -97,8 +97,8 @@ class PageMap:
 
     Bytes by mapping, and by allocation:
 
-    >>> usage = pm.usage(fields=["size", "present", "swapped"])
-    >>> bool((usage["present"] + usage["swapped"] <= usage["size"]).all())
+    >>> usage = pm.usage(fields=["size", "present"])
+    >>> bool((usage["present"] <= usage["size"]).all())
     True
     >>> pm.residency([start, start + fpm.PAGE_SIZE], [100, 100])["present"].tolist()
     [0, 100]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fastpagemap.model.dataframes import Column, arrow_column, texts
 from fastpagemap.report.report import LABELS, About, Report, rows
 from fastpagemap.report.text import printable
+from fastpagemap.snapshot.dataframes import Column, arrow_column, texts
 from fastpagemap.snapshot.replace_file import replace_file
 
 #: The version of the object that ``--json`` prints. It grows with each incompatible change.

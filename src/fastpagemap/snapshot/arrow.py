@@ -5,16 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..model.dataframes import arrow_column, imported, texts
 from ..model.mapping import Mapping
 from ..model.runs import RUN_DTYPE, Runs, bounds
-from ..process.limits import affordable
+from .dataframes import arrow_column, check_size, imported, texts
 
 __all__ = ["table"]
 
 _TEXT = ("permissions", "path")
-# A column of strings has 32-bit offsets.
-_MAX_TEXT_BYTES = (1 << 31) - 1
 
 
 def table(mappings: list[Mapping], states: Runs) -> Any:
@@ -36,6 +33,4 @@ def _check_paths(mappings: list[Mapping], rows: npt.NDArray[np.intp]) -> None:
     """Raise MemoryError if the paths, which are repeated in each row, would take too much."""
     sizes = np.array([len(mapping.path) for mapping in mappings], np.float64)
     size = float((np.bincount(rows, minlength=len(sizes)) * sizes).sum())
-    if size > _MAX_TEXT_BYTES:
-        raise MemoryError(f"the paths of {len(rows)} runs take {size / 2**20:.0f} MiB")
-    affordable(int(size), 1)
+    check_size(size, len(rows))

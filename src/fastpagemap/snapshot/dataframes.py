@@ -7,11 +7,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Column", "arrow_column", "imported", "texts", "to_arrow", "to_pandas", "to_polars"]
+from ..process.limits import affordable
+
+__all__ = [
+    "Column",
+    "arrow_column",
+    "check_size",
+    "imported",
+    "texts",
+    "to_arrow",
+    "to_pandas",
+    "to_polars",
+]
 
 Column = list[str] | npt.NDArray[Any]
 """The texts, or the numbers, of all rows."""
 
+# A column of strings of Arrow has 32-bit offsets.
+_MAX_TEXT_BYTES = (1 << 31) - 1
 _INSTALL = {"pyarrow": "'fastpagemap[arrow]'"}
 
 
@@ -35,6 +48,8 @@ def to_pandas(rows: npt.NDArray[np.void]) -> Any:
         pandas is not installed.
     ValueError
         `rows` is of another kind.
+    MemoryError
+        The texts would not fit into free memory, or come to 2 GiB.
 
     Examples
     --------
@@ -79,6 +94,16 @@ def arrow_column(values: Column) -> Any:
     return pyarrow.array(values, pyarrow.string() if isinstance(values, list) else None)
 
 
+def check_size(size: float, rows: int) -> None:
+    """Raise MemoryError if the texts of some rows, of which each has its own, take too much.
+
+    Mappings of one path share it, but a table repeats it; and others choose how long it is.
+    """
+    if size > _MAX_TEXT_BYTES:
+        raise MemoryError(f"the texts of {rows} rows take {size / 2**20:.0f} MiB")
+    affordable(int(size), 1, "bytes of text")
+
+
 def texts(values: Iterable[str]) -> list[str]:
     """Return texts with bytes that are not UTF-8 escaped, as no table can hold them."""
     return [value if value.isascii() else _unicode(value) for value in values]
@@ -92,10 +117,13 @@ def _columns(rows: npt.NDArray[np.void]) -> dict[str, Column]:
     table = np.atleast_1d(rows)
     if table.dtype.names is None or table.ndim != 1:
         raise ValueError(f"{table.shape} of {table.dtype}: rows with named columns are needed")
-    return {
-        name: texts(table[name]) if table[name].dtype == object else np.array(table[name])
-        for name in table.dtype.names
-    }
+    found: dict[str, Column] = {}
+    for name in table.dtype.names:
+        column = table[name]
+        if column.dtype == object:
+            check_size(sum(map(len, column)), len(table))
+        found[name] = texts(column) if column.dtype == object else np.array(column)
+    return found
 
 
 def imported(name: str) -> Any:
