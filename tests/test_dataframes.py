@@ -58,6 +58,16 @@ def test_some_mappings_of_a_program_are_executable():
         assert len(pm.usage([], fields=["kind", "present"])) == 0
 
 
+@pytest.mark.root
+def test_the_kind_of_a_file_is_asked_of_its_file_system(victim):
+    span = victim.make("tmpfs", 3)
+    with fpm.PageMap(victim.pid) as pm:
+        rows = pm.usage(fields=["start", "path", "kind"])
+    (row,) = rows[rows["start"] == span.start]
+    assert not row["path"].startswith("/dev/")  # no name tells it
+    assert row["kind"] == "shared memory"
+
+
 def test_of_a_snapshot():
     taken = small()
     rows = taken.usage(["path", "present", "kind"])
