@@ -68,13 +68,12 @@ def test_what_no_kernel_writes():
         Snapshot.from_entries(chance.integers(0, 1 << 64, 4096, np.uint64, endpoint=False))
 
 
-def test_a_live_file_is_not_taken_for_an_empty_one(tmp_path):
-    for path in ("/proc/self/pagemap", "/proc/self/maps"):
-        with pytest.raises(ValueError, match="a live file of /proc"):
-            Snapshot.from_entries(path)
-        with open(path, "rb") as file, pytest.raises(ValueError, match="a live file of /proc"):
-            Snapshot.from_entries(file)
-    said = run("report", "--raw", f"/proc/{os.getpid()}/pagemap")
+def test_other_live_files_are_not_taken_for_empty_ones(tmp_path):
+    with pytest.raises(ValueError, match="a live file of /proc"):
+        Snapshot.from_entries("/proc/self/maps")
+    with open("/proc/self/maps", "rb") as file, pytest.raises(ValueError, match="a live file"):
+        Snapshot.from_entries(file)
+    said = run("report", "--raw", f"/proc/{os.getpid()}/maps")
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1)
     empty = tmp_path / "empty"
     empty.touch()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from .mapping import Mapping
+from .mapping import Mapping, looks_shmem
 
 __all__ = ["KINDS", "LABELS", "IsShmem", "kinds", "labelled"]
 
@@ -20,13 +18,6 @@ KINDS = ("heap", "stack", "anonymous", "shared memory", "executable", "file", "d
 
 #: Returns whether a mapping shows pages of a tmpfs; None where that cannot be known.
 IsShmem = Callable[[Mapping], bool | None]
-
-# The kernel's own tmpfs: shared anonymous memory, memfds, SysV, buffers of graphics drivers. It is
-# device 0:1 since Linux 5. Before, it had another number, below 0:10 or so, but the same names.
-_KERNEL_TMPFS = os.makedev(0, 1)
-_KERNEL_NAMES = re.compile(
-    r"/(dev/zero|SYSV[0-9a-f]{8}|memfd:.*|i915|drm mm object) \(deleted\)", re.DOTALL
-)
 
 
 def kinds(
@@ -66,13 +57,10 @@ def _kind(mapping: Mapping, executable: set[str], is_shmem: IsShmem | None) -> s
         return "stack"
     if mapping.anonymous:
         return "anonymous"
+    if looks_shmem(mapping):
+        return "shared memory"
     if path.startswith("["):
-        return "shared memory" if path.startswith("[anon_shmem:") else "kernel"
-    if mapping.device == _KERNEL_TMPFS or path.startswith("/dev/shm/"):
-        return "shared memory"
-    # A file on a disk may have such a name, too.
-    if not os.major(mapping.device) and _KERNEL_NAMES.fullmatch(path):
-        return "shared memory"
+        return "kernel"
     # /dev is a tmpfs, but the pages of its device nodes are not in it.
     if is_shmem is not None and not path.startswith("/dev/") and is_shmem(mapping):
         return "shared memory"

@@ -1,13 +1,21 @@
 """One line of /proc/PID/maps."""
 
+import os
+import re
 from typing import NamedTuple
 
 from .entry import PAGE_SIZE
 
-__all__ = ["KERNEL_HALF", "Mapping"]
+__all__ = ["KERNEL_HALF", "Mapping", "looks_shmem"]
 
 # Unlike [heap], [stack] and [anon:NAME], these are not ordinary memory.
 _SPECIAL = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]", "[vectors]", "[sigpage]", "[timens")
+# The kernel's own tmpfs: shared anonymous memory, memfds, SysV, buffers of graphics drivers. It is
+# device 0:1 since Linux 5. Before, it had another number, below 0:10 or so, but the same names.
+_KERNEL_TMPFS = os.makedev(0, 1)
+_KERNEL_NAMES = re.compile(
+    r"/(dev/zero|SYSV[0-9a-f]{8}|memfd:.*|i915|drm mm object) \(deleted\)", re.DOTALL
+)
 KERNEL_HALF = 1 << 63
 """The address where the kernel's half of the address space begins."""
 
@@ -70,3 +78,17 @@ class Mapping(NamedTuple):
         """
         # A SysV segment may have inode 0, but it has a device.
         return not (self.inode or self.device or self.path.startswith(_SPECIAL))
+
+
+def looks_shmem(mapping: Mapping) -> bool:
+    """Return whether a mapping's device or path says that it is of shared memory, on any kernel.
+
+    A tmpfs that is mounted elsewhere than on /dev/shm looks like any file system.
+    """
+    path, device = mapping.path, mapping.device
+    if path.startswith("["):
+        return path.startswith("[anon_shmem:")
+    if device == _KERNEL_TMPFS or path.startswith("/dev/shm/"):
+        return True
+    # A file on a disk may have such a name, too.
+    return not os.major(device) and _KERNEL_NAMES.fullmatch(path) is not None

@@ -126,7 +126,7 @@ def _check_end(content: bytes) -> None:
     if not content.startswith(b"PK"):
         raise SnapshotError(
             f"no snapshot: it is {'empty' if not content else 'another kind of file'}. Entries "
-            "saved from /proc/PID/pagemap are read by Snapshot.from_entries"
+            "saved from /proc/PID/pagemap are read with --raw, or by Snapshot.from_entries"
         )
     if len(content) > MAX_BYTES:
         raise SnapshotError(f"no snapshot: larger than {MAX_BYTES >> 20} MiB")

@@ -7,7 +7,7 @@ somebody cleared soft-dirty bits).
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -17,10 +17,22 @@ from .._kernel.failures import IgnoringFileErrors
 from .._kernel.sinks import Sink
 from ..model import entry
 from ..model.entry import PAGE_SIZE
-from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, Addresses, Runs, join_equal
+from ..model.mapping import Mapping, looks_shmem
+from ..model.runs import (
+    RUN_DTYPE,
+    Addresses,
+    Runs,
+    Spans,
+    State,
+    bounds,
+    clipped,
+    close_gaps,
+    edges_of,
+    has_any,
+    join_equal,
+    runs_of,
+)
 from ..process.limits import affordable
-from .open_file import open_to_read
 from .packed_runs import are_possible
 
 __all__ = ["runs_and_mappings"]
@@ -36,12 +48,21 @@ _ZERO_BITS, _EITHER_BITS = np.uint64(3 << 59), np.uint64(3 << 57)
 _GUARD_BIT, _GUARD_BITS = np.uint64(1 << 58), np.uint64(1 << 58 | 1 << 62)
 
 
-def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
-    """Return the runs of saved entries, and a nameless mapping around each group of runs."""
-    found, layout, count = [np.empty(0, RUN_DTYPE)], _Layout(), 0
-    for first, words in _nonzero_windows(source):
+def runs_and_mappings(
+    source: Any, start: int, maps: Sequence[Mapping] = ()
+) -> tuple[Runs, list[Mapping]]:
+    """Return the runs of saved entries, and the mappings that they are in.
+
+    These are the given ones, as far as there are entries of them; and around each group of other
+    runs a nameless one.
+    """
+    found, layout, count, end = [np.empty(0, RUN_DTYPE)], _Layout(), 0, start
+    for first, words in _windows(source):
         address = start + first * PAGE_SIZE
-        if address + len(words) * PAGE_SIZE >= 1 << 64:
+        end = address + len(words) * PAGE_SIZE
+        if not words.any():
+            continue
+        if end >= 1 << 64:
             raise ValueError(
                 f"entry {first + len(words)} is of no address, if the first is of {start:#x}"
             )
@@ -53,7 +74,14 @@ def runs_and_mappings(source: Any, start: int) -> tuple[Runs, list[Mapping]]:
         # Twice: they are put together at the end.
         affordable(count, 2 * RUN_DTYPE.itemsize, "runs")
     runs = join_equal(np.concatenate(found), np.empty(0, np.uint64))
-    return runs, _mappings_of(runs)
+    named = [_cut(one, start, end) for one in maps if one.start < end and start < one.end]
+    starts, ends = bounds(named)
+    others = clipped(runs, *_between(starts, ends))
+    private = clipped(runs, *bounds(one for one in named if not looks_shmem(one)))
+    shared = _of_shmem(runs, *bounds(one for one in named if looks_shmem(one)))
+    runs = np.concatenate((private, shared, others))
+    spans = sorted([*named, *_nameless(others, starts)])
+    return runs[np.argsort(runs["start"], kind="stable")], spans
 
 
 class _Layout:
@@ -106,27 +134,57 @@ def _runs(start: int, words: Addresses) -> Runs:
     return np.frombuffer(sink.runs(), RUN_DTYPE)
 
 
-def _mappings_of(runs: Runs) -> list[Mapping]:
-    if not len(runs):
-        return []
-    apart = runs["start"][1:] - runs["end"][:-1] >= np.uint64(MIN_GAP_PAGES * PAGE_SIZE)
-    starts = runs["start"][np.concatenate(([True], apart))].tolist()
-    ends = runs["end"][np.concatenate((apart, [True]))].tolist()
-    return [Mapping(*span, "????", 0, 0, 0, "") for span in zip(starts, ends, strict=True)]
+def _cut(mapping: Mapping, start: int, end: int) -> Mapping:
+    """Return the part of a mapping that lies in a span."""
+    low = max(mapping.start, start)
+    # what has no file has no offset
+    offset = mapping.offset + (low - mapping.start if mapping.inode else 0)
+    return mapping._replace(start=low, end=min(mapping.end, end), offset=offset)
 
 
-def _nonzero_windows(source: Any) -> Iterator[tuple[int, Addresses]]:
-    """Yield windows: the number of the first entry, and entries; skip those that are all 0."""
-    if isinstance(source, (str, bytes, os.PathLike)):
-        with open_to_read(source) as file:
-            yield from _read_windows(file)
-    elif hasattr(source, "read"):
+def _between(starts: Addresses, ends: Addresses) -> Spans:
+    """Return what lies before, between and after some spans, sorted and disjoint."""
+    lows = np.concatenate((np.zeros(1, np.uint64), ends))
+    highs = np.concatenate((starts, np.full(1, (1 << 64) - 1, np.uint64)))
+    some = lows < highs
+    return lows[some], highs[some]
+
+
+def _of_shmem(runs: Runs, starts: Addresses, ends: Addresses) -> Runs:
+    """Return the runs in shared memory: an empty entry does not tell whether it is swapped."""
+    runs = clipped(runs, starts, ends)
+    lows = np.sort(np.concatenate((starts, runs["end"])), kind="stable")
+    highs = np.sort(np.concatenate((ends, runs["start"])), kind="stable")
+    some = lows < highs
+    empty = runs_of(lows[some], highs[some], 0)
+    runs = np.concatenate((runs, empty))
+    runs = runs[np.argsort(runs["start"], kind="stable")]
+    known = has_any(runs["state"], State.PRESENT | State.SWAPPED | State.GUARD)
+    runs["state"][~known] |= np.uint64(int(State.UNKNOWN))
+    return join_equal(runs, edges_of(starts, ends))
+
+
+def _nameless(runs: Runs, barriers: Addresses) -> list[Mapping]:
+    """Return mappings around groups of runs, none of which reaches over a barrier."""
+    gap = MIN_GAP_PAGES * PAGE_SIZE
+    starts, ends = close_gaps(runs["start"], runs["end"], gap, barriers)
+    return [
+        Mapping(*span, "????", 0, 0, 0, "")
+        for span in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _windows(source: Any) -> Iterator[tuple[int, Addresses]]:
+    """Yield windows: the number of the first entry, and entries. What is skipped is all 0.
+
+    The last one may be empty: it tells where the source ends.
+    """
+    if hasattr(source, "read"):
         yield from _read_windows(source)
     else:
         words = entry.values(source).reshape(-1)
         for at in range(0, len(words), WINDOW_ENTRIES):
-            if words[at : at + WINDOW_ENTRIES].any():
-                yield at, words[at : at + WINDOW_ENTRIES]
+            yield at, words[at : at + WINDOW_ENTRIES]
 
 
 def _read_windows(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
@@ -141,8 +199,7 @@ def _read_windows(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
         pending += content
         whole = len(pending) // 8 * 8
         words: npt.NDArray[np.uint64] = np.frombuffer(pending[:whole], np.uint64)
-        if words.any():
-            yield at // 8, words
+        yield at // 8, words
         at, pending = at + whole, pending[whole:]
     if pending:
         raise ValueError(
@@ -166,8 +223,7 @@ def _read_data(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     at, end = base, about.st_size
     if stat.S_ISREG(about.st_mode) and not end and file.read(8):
         raise ValueError(
-            "a live file of /proc, which has no end: give the process in its place, or save the "
-            "entries that are wanted with dd"
+            "a live file of /proc that is no process's pagemap: it has no end, and other content"
         )
     while at < end:
         with IgnoringFileErrors():
@@ -178,6 +234,7 @@ def _read_data(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
             return
         yield at - base, content
         at += len(content)
+    yield at - base, b""
 
 
 def _seek_data(fd: int, at: int, base: int, end: int) -> int:

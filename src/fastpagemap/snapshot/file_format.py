@@ -202,8 +202,6 @@ def _narrow(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
 
 def decode(content: bytes) -> Fields:
     """Return the attributes of a snapshot, checked; SnapshotError for any other content."""
-    if not isinstance(content, bytes):
-        raise TypeError(f"{type(content).__name__} in place of bytes: open the file as binary")
     try:
         return _decode(content)
     except Contradiction as error:

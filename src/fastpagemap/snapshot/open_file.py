@@ -9,7 +9,10 @@ from typing import IO
 
 from .._kernel.failures import IgnoringFileErrors, exists
 
-__all__ = ["open_to_read"]
+__all__ = ["open_to_read", "read_up_to"]
+
+# Bytes of a file that are read at a time.
+_PIECE_BYTES = 1 << 22
 
 _LOOK_FLAGS = os.O_PATH | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -41,6 +44,19 @@ def open_to_read(path: Path) -> IO[bytes]:
         raise _failure(error.errno, reason, path) from None
     finally:
         os.close(looked)
+
+
+def read_up_to(file: IO[bytes], most: int, begins: bytes = b"") -> bytes:
+    """Return a file's content; only its beginning if that is not `begins`, or it is too large."""
+    pieces, size = [], 0
+    while size <= most and (piece := file.read(_PIECE_BYTES)):
+        if not isinstance(piece, bytes):
+            raise TypeError(f"{type(piece).__name__} in place of bytes: open the file as binary")
+        pieces.append(piece)
+        size += len(piece)
+        if not pieces[0].startswith(begins):
+            break
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _check(looked: int, path: Path) -> None:

@@ -11,35 +11,25 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..engine.states import states
 from ..engine.usage import COLUMNS
 from ..model import entry, hooks
 from ..model.errors import SnapshotError, UnsupportedError
 from ..model.kinds import LABELS, kinds, labelled
 from ..model.mapping import Mapping
-from ..model.runs import Runs, State, bounds, clipped, has_any
+from ..model.runs import State, has_any
 from ..model.span import checked
-from ..process.capabilities import capabilities, capabilities_of
 from ..process.limits import affordable
-from ..process.mappings import mappings
-from ..process.probes import release_and_machine
 from ..process.process import Process
-from . import entries
+from . import taking
 from .data import SnapshotData
 from .diff import Diff
-from .open_file import open_to_read
+from .open_file import open_to_read, read_up_to
 from .replace_file import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Snapshot", "SnapshotError", "take"]
-
-# Bytes of a command line that are kept.
-MAX_COMMAND_BYTES = 1 << 14
-
-# Bytes of a file that are read at a time.
-PIECE_BYTES = 1 << 22
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -247,34 +237,41 @@ class Snapshot(SnapshotData):
         formats = _file_format()
         if isinstance(file, (str, bytes, os.PathLike)):
             with open_to_read(file) as opened:
-                content = _read(opened, formats.MAX_BYTES)
+                content = read_up_to(opened, formats.MAX_BYTES, b"P")
         else:
-            content = _read(file, formats.MAX_BYTES)
+            content = read_up_to(file, formats.MAX_BYTES, b"P")
         return cls(**formats.decode(content))
 
     @classmethod
-    def from_entries(cls, source: Any, start: int = 0) -> Self:
-        """Return a snapshot of entries alone, as saved with dd from /proc/PID/pagemap.
+    def from_entries(cls, source: Any, start: int = 0, *, maps: Any = None) -> Self:
+        """Return a snapshot of entries, as saved with dd from /proc/PID/pagemap.
 
         Parameters
         ----------
         source : path, file or array_like
-            A file of entries, whose holes are skipped, or an array as ``decode`` takes it.
+            A file of entries, whose holes are skipped, or an array as ``decode`` takes it. Of
+            /proc/PID/pagemap itself, what ``PageMap.snapshot`` returns of that process.
         start : int, optional
             The address of the first entry's page, in bytes.
+        maps : path, file or iterable of Mapping, optional
+            The mappings of that process, as saved from its maps or smaps at the same time.
 
         Returns
         -------
         Snapshot
-            With pid 0 and this machine's page size, kernel and capabilities. Entries do not tell
-            the mappings: each stretch of pages whose state is not 0 gets a nameless mapping with
-            the permissions ``????``. A gap of 512 pages or more ends a stretch.
+            With pid 0 and this machine's page size, kernel and capabilities. Its mappings are those
+            of `maps`, cut to where there are entries. Pages outside of them, which is all without
+            `maps`, are in nameless mappings with the permissions ``????``: one for each stretch of
+            pages whose state is not 0. A gap of 512 pages or more ends a stretch.
 
         Raises
         ------
         ValueError
             The file does not hold a whole number of entries, extends beyond the address space,
-            holds what no kernel writes, or is a live one: /proc/PID/pagemap itself has no end.
+            or holds what no kernel writes; `maps` holds something else; or `start` or `maps` are
+            given with a live pagemap, whose process knows both.
+        ProcessLookupError
+            The process of a live pagemap has ended.
         OSError
             It cannot be read; or the path is that of a named pipe or a device.
 
@@ -285,27 +282,11 @@ class Snapshot(SnapshotData):
 
         SWAPPED comes from the entries; visible swap types tell it from markers. Of the types 23 to
         29 some kernels make markers, others swap areas: such a page is UNKNOWN. A swapped page of
-        shared memory has an empty entry: it is neither SWAPPED nor UNKNOWN here. The huge zero page
+        shared memory has an empty entry: it is UNKNOWN where `maps` show that the memory is shared
+        (not on a tmpfs of another name than /dev/shm), and else it is nothing. The huge zero page
         is SHARED, if its kernel is older than Linux 7.3. No page has HUGE or ZERO.
         """
-        start, _, _ = checked(start, start)
-        runs, spans = entries.runs_and_mappings(source, start)
-        known = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))
-        dirty = bool(has_any(runs["state"], State.SOFT_DIRTY).any())
-        release, machine = release_and_machine()
-        return cls(
-            pid=0,
-            name="",
-            command=None,
-            time=time.time(),
-            kernel=release,
-            machine=machine,
-            page_size=entry.PAGE_SIZE,
-            capabilities=known,
-            soft_dirty=dirty,
-            mappings=spans,
-            states=runs,
-        )
+        return cls(**taking.of_entries(source, start, maps))
 
     # ---- elsewhere ----
 
@@ -371,49 +352,6 @@ def _file_format() -> ModuleType:
     return file_format
 
 
-def _read(file: IO[bytes], most: int) -> bytes:
-    """Return a file's content, or the beginning of one that is too large, or no snapshot."""
-    pieces, size = [], 0
-    while size <= most and (piece := file.read(PIECE_BYTES)):
-        if not isinstance(piece, bytes):
-            return piece  # which is refused
-        pieces.append(piece)
-        size += len(piece)
-        if not pieces[0].startswith(b"P"):
-            break
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
 def take(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
-    with process.outlived():
-        spans = mappings(process)
-        uid = process.uid()
-        name = process.read_own("comm").removesuffix(b"\n")
-        command = process.read_own("cmdline", MAX_COMMAND_BYTES).rstrip(b"\0").replace(b"\0", b" ")
-        found = states(process, None, spans)
-        # After the states: what a sandbox has forbidden meanwhile is not in them.
-        known = capabilities_of(process, spans)
-    release, machine = release_and_machine()
-    return Snapshot(
-        pid=process.pid,
-        name=os.fsdecode(name),
-        command=os.fsdecode(command) or None,
-        time=time.time(),
-        kernel=release,
-        machine=machine,
-        page_size=entry.PAGE_SIZE,
-        capabilities=known,
-        soft_dirty=known.soft_dirty,
-        mappings=spans,
-        states=_consistent(found, spans, known.soft_dirty),
-        uid=uid,
-    )
-
-
-def _consistent(runs: Runs, spans: list[Mapping], dirty: bool) -> Runs:
-    """Return runs that fit the mappings: the process may have changed these in between."""
-    if not dirty and has_any(runs["state"], State.SOFT_DIRTY).any():
-        runs["state"] &= ~np.uint64(int(State.SOFT_DIRTY))
-        runs = runs[runs["state"] != 0]
-    return clipped(runs, *bounds(spans))
+    return Snapshot(**taking.of_process(process))
