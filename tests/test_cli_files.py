@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -195,7 +196,15 @@ def test_a_link_stays_one_and_a_mode_too(victim, tmp_path):
 
 def test_doctor_of_a_file(victim, tmp_path):
     path = dumped(victim, tmp_path / "a")
-    assert run("doctor", path).stdout == run("doctor", victim.pid).stdout
+    kept = fpm.Snapshot.load(path)
+    made, _, told = run("doctor", path).stdout.partition(b"\n\n")
+    assert told == run("doctor", victim.pid).stdout
+    lines = dict(line.split(maxsplit=1) for line in made.decode().splitlines())
+    assert lines["process"] == f"{victim.pid} {kept.name}"
+    assert lines["kernel"] == f"Linux {os.uname().release}, {os.uname().machine}"
+    when = datetime.strptime(lines["taken"], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    assert when.timestamp() == int(kept.time)
+    assert lines["command"].split() == kept.command[:100].split()
 
 
 # ---- interrupted -------------------------------------------------------------------------------

@@ -68,5 +68,6 @@ class Commands(click.Group):
 def cli() -> None:
     """Show what Linux knows of a process's memory, page by page.
 
-    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
+    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote; '-' is
+    such a file on standard input.
     """

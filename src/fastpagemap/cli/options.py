@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import click
 
@@ -39,8 +41,34 @@ def address(text: str) -> int:
         raise ValueError(f"'{text}' is no address: write it in hexadecimal") from None
 
 
+class Raw(NamedTuple):
+    """The options of raw files: `given` says whether the file is one. False if there are none."""
+
+    given: bool = False
+    start: int = 0
+    maps: str | None = None
+
+    def __bool__(self) -> bool:
+        """Return whether any of the options was given."""
+        return any(self)
+
+
+#: A snapshot, or a process.
+NOT_RAW = Raw()
+
+
 def raw_options(function: Function) -> Function:
-    """Add the options of raw files to a command."""
+    """Add the options of raw files to a command, which gets them as one argument, `raw`."""
+
+    @functools.wraps(function)
+    def with_raw(*, raw: bool, start: int, maps: str | None, **others: Any) -> Any:
+        return function(raw=Raw(raw, start, maps), **others)
+
+    mappings = click.option(
+        "--maps",
+        metavar="FILE",
+        help="With --raw: the process's maps or smaps, saved at the same time; for the names.",
+    )
     start = click.option(
         "--start",
         metavar="ADDRESS",
@@ -51,9 +79,29 @@ def raw_options(function: Function) -> Function:
     raw = click.option(
         "--raw",
         is_flag=True,
-        help="The file holds entries, saved with dd from /proc/PID/pagemap.",
+        help="The file holds entries, saved with dd from /proc/PID/pagemap, or is that.",
     )
-    return raw(start(function))
+    return cast(Function, raw(start(mappings(with_raw))))
+
+
+def output_path(ctx: Any, parameter: Any, path: str | None) -> str | None:
+    """Return the path that bytes are written to, where '-' means standard output.
+
+    Raises
+    ------
+    click.UsageError
+        It is a terminal.
+    """
+    if path != "-":
+        return path
+    if sys.stdout is None:
+        raise OSError("standard output is closed: nowhere to write the answer")
+    if sys.stdout.isatty():
+        name = parameter.opts[0]
+        raise click.UsageError(
+            f"{name} -: standard output is a terminal: send it to a file or pipe"
+        )
+    return "/dev/stdout"
 
 
 def _number(context: Any, parameter: Any, value: float) -> float:

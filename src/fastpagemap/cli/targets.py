@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastpagemap.cli import asking
-from fastpagemap.cli.processes import has_memory, name_of, processes
+from fastpagemap.cli.options import NOT_RAW, Raw
+from fastpagemap.cli.processes import has_memory, hides_others, name_of, processes
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import topmost
@@ -102,13 +105,13 @@ def _command(pid: int) -> str:
     return words if len(words) <= 40 else words[:39] + "…"
 
 
-def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
+def resolve(text: str, raw: Raw = NOT_RAW, timeout: float | None = None) -> int | Snapshot:
     """Return the pid or the snapshot that PID|NAME|FILE means.
 
-    A text with a slash is a file. Another word is the name of a process, or of a snapshot in the
-    current directory; its first bytes show whether a file is a snapshot. Whoever can make files
-    there chooses their names: so a word that is both is refused, and it is said if one that looks
-    like the name of a process is a file.
+    ``-`` is standard input, and a text with a slash a file. Another word is the name of a process,
+    or of a snapshot in the current directory; its first bytes show whether a file is a snapshot.
+    Whoever can make files there chooses their names: so a word that is both is refused, and it is
+    said if one that looks like the name of a process is a file.
 
     Raises
     ------
@@ -118,28 +121,27 @@ def resolve(text: str, raw: bool = False, start: int = 0) -> int | Snapshot:
     OSError, SnapshotError
         There is no such process or file, or it cannot be read.
     """
+    if raw.given:
+        return _entries(text, raw, timeout)
     if raw:
-        return _entries(text, start)
-    if start:
-        raise click.UsageError("--start goes with --raw: a snapshot knows its addresses")
-    if "/" in text or _means_file(text):
+        raise click.UsageError("--start and --maps go with --raw: a snapshot has both in it")
+    if text == "-" or "/" in text or _means_file(text):
         # imported only here: a process needs no Snapshot
         from fastpagemap.snapshot.snapshot import Snapshot
 
-        return Snapshot.load(text)
+        with _opened(text) as source:
+            return Snapshot.load(source)
     return process(text)
 
 
-def snapshot(
-    text: str, raw: bool = False, start: int = 0, timeout: float | None = None
-) -> Snapshot:
+def snapshot(text: str, raw: Raw = NOT_RAW, timeout: float | None = None) -> Snapshot:
     """Return the snapshot that PID|NAME|FILE means; of a process, a new one.
 
     With `timeout`, the process may keep its reader waiting for so many seconds at most.
     """
     from fastpagemap.cli.progress import waiting
 
-    whose = resolve(text, raw, start)
+    whose = resolve(text, raw, timeout)
     if not isinstance(whose, int):
         return whose
     with waiting(f"reading process {whose}"):
@@ -151,15 +153,67 @@ def _take(pid: int) -> Snapshot:
         return pagemap.snapshot()
 
 
-def _entries(path: str, start: int) -> Snapshot:
+def _entries(text: str, raw: Raw, timeout: float | None) -> Snapshot:
+    """Return a snapshot of a file of entries, or of the process whose pagemap it is."""
     from fastpagemap.snapshot.snapshot import Snapshot
 
+    if text == raw.maps == "-":
+        raise click.UsageError("entries and --maps cannot both be standard input")
+    live = _live_snapshot(text, raw, timeout)
+    if live is not None:
+        return live
+    at = text
     try:
-        return Snapshot.from_entries(path, start)
+        spans = None
+        if raw.maps is not None:
+            from fastpagemap.snapshot.saved_maps import saved_mappings
+
+            at = raw.maps
+            with _opened(raw.maps) as source:
+                spans = saved_mappings(source)
+            at = text
+        with _opened(text) as source:
+            return Snapshot.from_entries(source, raw.start, maps=spans)
     except SnapshotError:
         raise
     except ValueError as error:
-        raise click.UsageError(f"{path}: {error}") from None
+        raise click.UsageError(f"{at}: {error}") from None
+
+
+def _live_snapshot(text: str, raw: Raw, timeout: float | None) -> Snapshot | None:
+    """Return a snapshot of the process whose pagemap in /proc a file is; None for other files."""
+    from fastpagemap.process.live_file import live_file, open_live
+    from fastpagemap.snapshot.snapshot import take
+
+    # Only looked up: opening it may wait for a process that has locked its memory.
+    held = 0 if text == "-" else os.open(text, os.O_PATH | os.O_CLOEXEC)
+    try:
+        live = live_file(held)
+        if live is None:
+            return None
+        if raw.start or raw.maps is not None:
+            raise click.UsageError(
+                f"{text} is of process {live.pid}: it needs no --start or --maps"
+            )
+        return asking.about(live.pid, lambda _: take(open_live(live)), timeout)
+    finally:
+        if held:
+            os.close(held)
+
+
+@contextlib.contextmanager
+def _opened(text: str) -> Iterator[Any]:
+    """Open standard input for '-'; yield any other path as it is."""
+    if text != "-":
+        yield text
+    elif sys.stdin is None:
+        raise OSError("standard input is closed")
+    elif sys.stdin.isatty():
+        raise click.UsageError("'-' is standard input, which is a terminal: send a file to it")
+    else:
+        os.set_blocking(0, True)
+        with open(0, "rb", buffering=0, closefd=False) as file:
+            yield file
 
 
 def _means_file(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import IO
@@ -23,7 +22,6 @@ from fastpagemap.report import lettering, palette
 from fastpagemap.report.layout import Layout, lay_out
 from fastpagemap.report.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
 from fastpagemap.report.text import human
-from fastpagemap.snapshot.replace_file import replace_file
 from fastpagemap.snapshot.snapshot import Snapshot
 
 #: Width of a picture in pixels, and the smallest width in which the labels fit.
@@ -99,12 +97,6 @@ def _axes(
     axes.set_ylim(rows, 0)
     axes.set_axis_off()
     return axes
-
-
-def save(figure: Figure, path: str, owner: int | None) -> None:
-    """Write a figure to a file, in the format of its suffix; `owner` as for ``replace_file``."""
-    with replace_file(path, owner) as file:
-        write(figure, file, os.path.splitext(path)[1][1:].lower())
 
 
 def write(figure: Figure, file: IO[bytes], kind: str) -> None:

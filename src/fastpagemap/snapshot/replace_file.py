@@ -37,7 +37,7 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of `path` once all of it is on the disk.
 
     If anything fails, the old file is still there. A pipe, a device and a descriptor of this
-    process (``/dev/stdout``, ``/dev/fd/3``) are written to directly.
+    process (``/dev/stdout``, ``/dev/fd/3``) are written to directly; a terminal is refused.
 
     Parameters
     ----------
@@ -148,6 +148,8 @@ def _special(found: Descriptor, about: os.stat_result) -> Descriptor:
 
 @contextlib.contextmanager
 def _write_to(held: Descriptor) -> Iterator[BinaryIO]:
+    if os.isatty(held.fd):
+        raise OSError(errno.EINVAL, "it is a terminal, and this is no text: take a file or a pipe")
     with open(held.fd, "wb", closefd=False) as file:
         yield file
 

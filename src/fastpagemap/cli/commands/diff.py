@@ -8,7 +8,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import raw_options, timeout_option
+from fastpagemap.cli.options import Raw, raw_options, timeout_option
 
 
 @click.command(
@@ -36,8 +36,7 @@ def diff(
     path: str | None,
     group: str | None,
     form: str | None,
-    raw: bool,
-    start: int,
+    raw: Raw,
     timeout: float,
 ) -> Iterable[str]:
     """Show what has changed from BEFORE to AFTER: one row for each mapping in which anything has.
@@ -53,7 +52,7 @@ def diff(
     Pages of mappings that are new, or show another file than before, are faulted in if they are
     present; those of mappings that are gone are dropped.
     """
-    return _diff((before, after), path, group, form, raw, start, timeout)
+    return _diff((before, after), path, group, form, raw, timeout)
 
 
 def _diff(
@@ -61,8 +60,7 @@ def _diff(
     path: str | None,
     group: str | None,
     form: str | None,
-    raw: bool,
-    start: int,
+    raw: Raw,
     timeout: float,
 ) -> Iterator[str]:
     from fastpagemap.cli import drawing
@@ -70,7 +68,9 @@ def _diff(
     from fastpagemap.report.report import of_diff
     from fastpagemap.report.text import printable
 
-    old, new = (targets.snapshot(text, raw, start, timeout) for text in pair)
+    if pair == ("-", "-"):
+        raise click.UsageError("BEFORE and AFTER cannot both be standard input")
+    old, new = (targets.snapshot(text, raw, timeout) for text in pair)
     if old.page_size != new.page_size:
         raise click.UsageError(
             f"pages of {pair[0]} are {old.page_size} bytes, of {pair[1]} {new.page_size}: "

@@ -9,7 +9,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import raw_options, timeout_option
+from fastpagemap.cli.options import Raw, output_path, raw_options, timeout_option
 
 
 @click.command(
@@ -21,14 +21,18 @@ Examples:
   fastpagemap report before.fpm --sort swapped    what was in it, on any machine
   fastpagemap map before.fpm -o before.png
   fastpagemap diff before.fpm 1234                what has changed since
-  fastpagemap dump entries --raw --start 7f0000000000 -o entries.fpm
+  fastpagemap dump 1234 -o - | ssh host fastpagemap report -
+  fastpagemap dump entries --raw --start 7f0000000000 --maps maps -o entries.fpm
 """,
 )
 @click.argument("target", shell_complete=complete_target)
-@click.option("-o", "--output", metavar="FILE", required=True, help="The file to write.")
+@click.option(
+    "-o", "--output", metavar="FILE", required=True, callback=output_path,
+    help="The file to write; '-' is standard output.",
+)  # fmt: skip
 @raw_options
 @timeout_option
-def dump(target: str, output: str, raw: bool, start: int, timeout: float) -> Iterable[str]:
+def dump(target: str, output: str, raw: Raw, timeout: float) -> Iterable[str]:
     """Save what is known of TARGET's memory to a file that every command takes in place of a PID.
 
     TARGET is a process id, or the name of a process.
@@ -37,14 +41,14 @@ def dump(target: str, output: str, raw: bool, start: int, timeout: float) -> Ite
     tell; none of the memory's content. It is small, as runs of pages of the same state are one
     entry: kilobytes for most. It is safe to open one from a stranger.
     """
-    return _dump(target, output, raw, start, timeout)
+    return _dump(target, output, raw, timeout)
 
 
-def _dump(target: str, output: str, raw: bool, start: int, timeout: float) -> Iterator[str]:
+def _dump(target: str, output: str, raw: Raw, timeout: float) -> Iterator[str]:
     from fastpagemap.report.text import human, printable
     from fastpagemap.snapshot.replace_file import replace_file
 
-    found = targets.snapshot(target, raw, start, timeout)
+    found = targets.snapshot(target, raw, timeout)
     with replace_file(output, found.uid) as file:
         found.save(file)
         size = file.tell() if file.seekable() else 0

@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastpagemap.cli import asking, targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import address, parsed, raw_options, timeout_option
+from fastpagemap.cli.options import address, output_path, parsed, raw_options, timeout_option
 from fastpagemap.cli.progress import waiting
 from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import selection
 from fastpagemap.report.schemes import CHOICES
+from fastpagemap.snapshot.replace_file import replace_file
+
+if TYPE_CHECKING:
+    from fastpagemap.report.picture import Coloured
+    from fastpagemap.snapshot.snapshot import Snapshot
 
 EXAMPLES = """
 \b
@@ -27,21 +33,30 @@ Examples:
   fastpagemap map 1234 -o heap.png --mapping 55d0c0de1000
   sudo dd if=/proc/1234/pagemap of=entries bs=8 skip=$((0x7f0000000)) count=65536
   fastpagemap map entries --raw --start 7f0000000000 -o entries.png
+  ssh host fastpagemap dump 1234 -o - | fastpagemap map - -o there.png
 """
 
 
-def _suffix(ctx: click.Context, parameter: click.Parameter, path: str) -> str:
-    if os.path.splitext(path)[1].lower() not in (".png", ".svg", ".pdf"):
-        raise click.BadParameter(f"'{path}' has to end in .png, .svg or .pdf")
-    return path
+FORMATS = ("png", "svg", "pdf")
+
+
+def _format(path: str, chosen: str | None) -> str:
+    """Return the format of a picture, as chosen, or as its suffix says."""
+    suffix = os.path.splitext(path)[1][1:].lower()
+    if suffix in FORMATS and chosen not in (suffix, None):
+        raise click.UsageError(f"'{path}' and --format {chosen}: one of them")
+    if chosen is None and suffix not in FORMATS:
+        raise click.UsageError(f"'{path}' has to end in .png, .svg or .pdf, or say --format")
+    return chosen or suffix
 
 
 @click.command(short_help="The address space as a picture.", epilog=EXAMPLES)
 @click.argument("target", shell_complete=complete_target)
 @click.option(
-    "-o", "--output", metavar="FILE", required=True, callback=_suffix,
-    help="The picture to write: .png, .svg or .pdf.",
+    "-o", "--output", metavar="FILE", required=True, callback=output_path,
+    help="The picture to write: .png, .svg or .pdf; '-' is standard output.",
 )  # fmt: skip
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="By default, what FILE ends in.")
 @click.option(
     "--path",
     metavar="PATTERN",
@@ -70,18 +85,7 @@ def _suffix(ctx: click.Context, parameter: click.Parameter, path: str) -> str:
 )
 @raw_options
 @timeout_option
-def map(
-    target: str,
-    output: str,
-    path: str | None,
-    addresses: tuple[str, ...],
-    width: int,
-    soft_dirty: bool,
-    by: str | None,
-    raw: bool,
-    start: int,
-    timeout: float,
-) -> Iterable[str]:
+def map(target: str, **options: Any) -> Iterable[str]:
     """Draw the address space of TARGET as a picture.
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
@@ -91,65 +95,44 @@ def map(
     there is is left out. What is not mapped is cut out, and so are long stretches that were never
     touched: '·· 6.2Gi ··' stands in their place. Needs matplotlib.
     """
-    wanted = [parsed(address)(None, None, text) for text in addresses]
-    if by:
-        if raw or soft_dirty:
-            raise click.UsageError("--by asks a process: neither --raw nor --soft-dirty go with it")
-        return _map_by(by, target, output, path, wanted, width, timeout)
-    return _map(target, output, path, wanted, width, soft_dirty, raw, start, timeout)
+    options["kind"] = _format(options["output"], options["kind"])
+    options["addresses"] = [parsed(address)(None, None, text) for text in options["addresses"]]
+    if options["by"] and (options["raw"] or options["soft_dirty"]):
+        raise click.UsageError("--by asks a process: neither --raw nor --soft-dirty go with it")
+    return _map(target, options)
 
 
-def _map_by(
-    by: str,
-    target: str,
-    output: str,
-    path: str | None,
-    addresses: list[int],
-    width: int,
-    timeout: float,
-) -> Iterator[str]:
-    """Draw the picture in the colours of something else than states; yield no lines."""
-    with _another_directory():
-        from fastpagemap.cli import colouring
-        from fastpagemap.report import picture
-    from fastpagemap.report.schemes import painted
-
-    pid = targets.process(target)
-    with waiting(f"reading process {pid}"):
-        snapshot, runs = asking.about(pid, lambda pid: colouring.read(pid, by), timeout)
-    mappings = _chosen(snapshot.mappings, path, addresses)
-    if not mappings:
-        raise OSError(f"there is nothing to draw: {_nothing(path, addresses)}")
-    coloured = painted(by, runs, snapshot.page_size)
-    figure = picture.draw(snapshot, mappings, width=width, coloured=coloured)
-    picture.save(figure, output, snapshot.uid)
-    yield from ()
-
-
-def _map(
-    target: str,
-    output: str,
-    path: str | None,
-    addresses: list[int],
-    width: int,
-    soft_dirty: bool,
-    raw: bool,
-    start: int,
-    timeout: float,
-) -> Iterator[str]:
+def _map(target: str, options: dict[str, Any]) -> Iterator[str]:
     """Draw the picture; yield no lines."""
     with _another_directory():
         from fastpagemap.report import picture
 
-    snapshot = targets.snapshot(target, raw, start, timeout)
+    if options["by"]:
+        snapshot, coloured = _coloured(target, options["by"], options["timeout"])
+    else:
+        snapshot, coloured = targets.snapshot(target, options["raw"], options["timeout"]), None
+    path, addresses, soft_dirty = (options[name] for name in ("path", "addresses", "soft_dirty"))
     mappings = _chosen(snapshot.mappings, path, addresses)
     if not mappings:
         raise OSError(f"there is nothing to draw: {_nothing(path, addresses)}")
     if soft_dirty and not snapshot.soft_dirty:
         raise UnsupportedError("--soft-dirty: that kernel keeps no soft-dirty bits")
-    figure = picture.draw(snapshot, mappings, width=width, soft_dirty=soft_dirty)
-    picture.save(figure, output, snapshot.uid)
+    width = options["width"]
+    figure = picture.draw(snapshot, mappings, width=width, soft_dirty=soft_dirty, coloured=coloured)
+    with replace_file(options["output"], snapshot.uid) as file:
+        picture.write(figure, file, options["kind"])
     yield from ()
+
+
+def _coloured(target: str, by: str, timeout: float) -> tuple[Snapshot, Coloured]:
+    """Return a snapshot of a process, and what colours its pages by something else than states."""
+    from fastpagemap.cli import colouring
+    from fastpagemap.report.schemes import painted
+
+    pid = targets.process(target)
+    with waiting(f"reading process {pid}"):
+        snapshot, runs = asking.about(pid, lambda pid: colouring.read(pid, by), timeout)
+    return snapshot, painted(by, runs, snapshot.page_size)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,8 @@ import click
 from fastpagemap.cli import drawing, targets
 from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import parsed, raw_options, timeout_option
-from fastpagemap.cli.processes import hides_parents, processes
-from fastpagemap.process.namespaces import hides_others
+from fastpagemap.cli.options import output_path, parsed, raw_options, timeout_option
+from fastpagemap.cli.processes import hides_others, processes
 from fastpagemap.report import members, selection, unreadable
 from fastpagemap.report.report import Report, of_snapshot
 
@@ -112,7 +111,10 @@ HIDDEN_CHILDREN = (
 )
 @click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a header.")
-@click.option("--parquet", metavar="FILE", help="Write a Parquet file (needs pyarrow).")
+@click.option(
+    "--parquet", metavar="FILE", callback=output_path,
+    help="Write a Parquet file (needs pyarrow); '-' is standard output.",
+)  # fmt: skip
 @raw_options
 @timeout_option
 def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
@@ -179,7 +181,7 @@ def _check(texts: tuple[str, ...], wanted: selection.Selection, options: dict[st
     if options["form"] and options["parquet"]:
         raise click.UsageError("--json, --csv or --parquet: one of them")
     if by is not None:
-        for name in ("group", "raw", "start", "everyone"):
+        for name in ("group", "raw", "everyone"):
             if options[name]:
                 option = "all" if name == "everyone" else name
                 raise click.UsageError(f"--{option} is not for processes that are counted together")
@@ -259,7 +261,7 @@ def _collected(
             return collect_all(
                 pids, wanted.group, choose, owner=owner, timeout=timeout, fields=wanted.fields
             )
-    whose = targets.resolve(texts[0], options["raw"], options["start"])
+    whose = targets.resolve(texts[0], options["raw"], options["timeout"])
     if not isinstance(whose, int):
         return of_snapshot(whose)
     with waiting(f"reading process {whose}"):

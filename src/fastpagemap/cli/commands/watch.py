@@ -58,7 +58,7 @@ def watch(target: str, **options: Any) -> int:
     from fastpagemap.cli.watch.app import Watch
     from fastpagemap.cli.watch.sampling import Live, SnapshotSource
 
-    whose = targets.resolve(target, options["raw"], options["start"])
+    whose = targets.resolve(target, options["raw"], options["timeout"])
     if not isinstance(whose, int):
         if options["dirty"]:
             raise click.UsageError("--dirty is for a process: nothing is written in a file")
