@@ -38,7 +38,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo postgres test debug sanitize torture valgrind test-kernels lint bench dist clean
+.PHONY: help demo docs postgres test debug sanitize torture valgrind test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -48,6 +48,9 @@ demo: $(VENV)/.core ## make every kind of memory in a child process, and show it
 
 postgres: $(VENV)/.test ## swap PostgreSQL's shared buffers out; count and draw it (root)
 	@PYTHONPATH=tests $(BIN)/python examples/postgres.py
+
+docs: $(VENV)/.core ## make docs/cli.md anew, from what --help says
+	$(BIN)/python docs/manual.py > docs/cli.md
 
 test: $(VENV)/.test ## run the tests (ARGS="-k maps -x" goes to pytest)
 	$(ENVIRONMENT_$(BUILD)) $(BIN)/python -m pytest $(TESTS_$(BUILD)) $(ARGS)

@@ -17,7 +17,6 @@ COMMANDS = (
     "dirty",
     "doctor",
     "completion",
-    "manual",
 )
 EXAMPLES = """
 \b

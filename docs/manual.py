@@ -1,11 +1,13 @@
-"""``fastpagemap manual``: docs/cli.md, from the same source as ``--help``."""
+"""Print docs/cli.md, from the same source as ``--help``: ``make docs`` writes it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import click
+
+from fastpagemap.cli.group import cli
 
 FORMATS = """
 ## JSON, CSV and Parquet
@@ -92,24 +94,17 @@ noted like one that does not answer.
 """  # noqa: E501
 
 
-@click.command(hidden=True)
-@click.pass_context
-def manual(ctx: click.Context) -> Iterable[str]:
-    """Print the page of documentation that docs/cli.md is: fastpagemap manual > docs/cli.md."""
-    return _manual(ctx.find_root().command)
-
-
-def _manual(cli: click.Command) -> Iterator[str]:
-    assert isinstance(cli, click.Group)
+def manual() -> Iterator[str]:
+    """Yield the lines of the page."""
     context = click.Context(cli, info_name="fastpagemap")
     yield "# The command line"
     yield ""
-    yield "Made by `fastpagemap manual`, from what `--help` says. Do not edit it."
+    yield "Made by `make docs`, from what `--help` says. Do not edit it."
     yield ""
     yield from _text(cli)
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
-        if command is None or command.hidden:
+        if command is None:
             continue
         arguments = [_argument(one) for one in command.params if isinstance(one, click.Argument)]
         yield f"## {' '.join(['fastpagemap', name, *arguments])}"
@@ -157,3 +152,7 @@ def _text(command: click.Command) -> Iterator[str]:
         else:
             yield from paragraph.splitlines()
         yield ""
+
+
+if __name__ == "__main__":
+    print("\n".join(manual()))
