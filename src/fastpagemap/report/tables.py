@@ -13,6 +13,7 @@ from fastpagemap.report.text import ending, human, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.style import Style
 
 __all__ = ["counted", "for_terminal", "human", "plain", "printable", "title"]
 
@@ -170,19 +171,20 @@ def _short(name: str, value: Any, dots: str) -> str:
 
 
 def _painter(console: Console) -> Callable[[str, str], str]:
-    """Return a function that styles text. It asks rich once for each style, not for each cell."""
+    """Return a function that styles text."""
+    from rich.console import COLOR_SYSTEMS
+
+    system = COLOR_SYSTEMS.get(console.color_system or "")
 
     @functools.cache
-    def codes(style: str) -> list[str]:
-        with console.capture() as captured:
-            console.print("x", style=style, end="")
-        return captured.get().split("x")
+    def style_of(name: str) -> Style:
+        style = console.get_style(name)
+        return style.without_color if console.no_color else style
 
     def paint(text: str, style: str) -> str:
         if not style or not text.strip():
             return text
-        before, after = codes(style)
-        return before + text + after
+        return style_of(style).render(text, color_system=system)
 
     return paint
 
