@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastpagemap.model.mapping import KERNEL_HALF, Mapping
+from fastpagemap.model.runs import close_gaps
 
 __all__ = ["Area", "View", "cell_pages"]
 
@@ -64,12 +65,8 @@ class Area:
     def touched(self, runs: Runs) -> Self:
         """Return the part that the runs cover, with the short gaps between them."""
         low, high = self._clipped(runs)
-        at = np.searchsorted(self.starts, low, "right")
         gap = max(int((high - low).sum()) // _GAP_DIVISOR, _MIN_GAP_BYTES)
-        apart = (at[1:] != at[:-1]) | (low[1:] - high[:-1] > np.uint64(gap))
-        first = np.concatenate(([True], apart))[: len(low)]
-        last = np.concatenate((apart, [True]))[: len(low)]
-        return type(self)(low[first], high[last])
+        return type(self)(*close_gaps(low, high, gap + 1, self.ends))
 
     def placed(self, runs: Runs) -> Runs:
         """Return the runs, clipped to this area, with offsets in place of addresses.
