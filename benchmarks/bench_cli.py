@@ -13,6 +13,8 @@ from lab import GIB, MIB, Result, Rows, Scale, Timer, medians, readable, table, 
 COMMAND = str(Path(sys.executable).with_name("fastpagemap"))
 #: seconds that a report of 4 GiB, and a picture of 100 GiB, may take
 REPORT, PICTURE = 0.150, 2.0
+#: what a report of a small process may take, in times of what the import of numpy takes
+SMALL = 1.6
 RESERVED = 100 * GIB
 #: processes of this size, for --all
 EACH, COUNT = 256 * MIB, 8
@@ -53,12 +55,14 @@ def one(scale: Scale) -> list[Result]:
         target("every 1", scale.size) as memory,
         target("reserved", RESERVED, min(GIB, scale.size)) as reserved,
         tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as small,
     ):
         file = os.path.join(directory, "a")
         with fpm.PageMap(memory.pid) as pagemap:
             contenders = {
                 "python -c pass": python("pass"),
                 "python -c 'import numpy'": python("import numpy"),
+                "report PID, of cat": command("report", small.pid),
                 "usage(), called in a process that is there": timed(pagemap.usage),
                 "report PID": command("report", memory.pid),
                 "report PID --json": command("report", memory.pid, "--json"),
@@ -73,7 +77,9 @@ def one(scale: Scale) -> list[Result]:
     rows += [(name, f"{seconds * 1e3:.0f}") for name, seconds in cost.items()]
     table(f"the command, all told; {whole}; medians of {scale.rounds}", rows)
     picture = next(seconds for name, seconds in cost.items() if name.startswith("map"))
+    numpy = cost["python -c 'import numpy'"]
     return [
+        Result("cat", "report PID", "import numpy", cost["report PID, of cat"] / numpy, SMALL),
         Result(whole, "report PID, seconds", "150 ms", cost["report PID"], REPORT),
         Result(f"{readable(RESERVED)} reserved", "map, seconds", "2 s", picture, PICTURE),
     ]
