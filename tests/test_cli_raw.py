@@ -63,11 +63,20 @@ def test_entries_with_maps(saved):
     assert [row["permissions"] for row in alone] == ["????"]
 
 
+def test_diff_with_entries_names_no_stranger(saved, victim):
+    """Of entries it is not known whose they are."""
+    entries, maps, raw, _ = saved
+    kept = run("dump", entries, *raw, "--maps", maps, "-o", "-").stdout
+    assert run("diff", "-", victim.pid, input=kept).stderr == b""
+
+
 def test_maps_that_are_none(saved, tmp_path):
     entries, maps, raw, _ = saved
     (tmp_path / "text").write_text("hello\n")
     assert b"text: line 1" in refused(run("report", entries, *raw, "--maps", tmp_path / "text"))
     assert b"go with --raw" in refused(run("report", entries, "--maps", maps))
+    assert b"one of them" in refused(run("report", "--all", "--maps", maps))
+    assert b"/proc/1234567/pagemap" in refused(run("report", "--raw", "1234567"))
     refused(run("report", entries, *raw, "--maps", tmp_path / "none"), 1)
     assert b"cannot both" in refused(run("report", "-", *raw, "--maps", "-", input=b""))
     assert b"none of" in refused(run("dump", "-", "--raw", "--maps", entries, "-o", "-", input=b""))

@@ -13,6 +13,7 @@ import tempfile
 import _torture  # isort: skip
 import click
 
+import fastpagemap as fpm
 import runas
 from fastpagemap import cli
 from fastpagemap.cli.group import COMMANDS
@@ -26,7 +27,7 @@ BATCH = 20
 #: Numbers, sizes, names, patterns and texts that are none of them.
 _NUMBERS = "0 1 -1 3.5 1e400 nan inf 0x10 4k 1T 16EiB"
 _NAMES = "- -- swapped present [ ( * . .. / %s {} name python [heap] /proc/self /dev/null /none/x"
-_FILES = "kept.fpm broken.fpm out.json out.png out.csv deep/out.txt"
+_FILES = "kept.fpm broken.fpm entries maps out.json out.png out.csv deep/out.txt"
 WORDS = [*_NUMBERS.split(), *_NAMES.split(), *_FILES.split(), "\udcff"]
 WORDS += ["", " ", "\n", "a\nb", "\x1b[31m", "é", "9" * 40, "a" * 5000]
 #: These end by themselves only with a terminal and a key, or by Ctrl-C.
@@ -51,12 +52,16 @@ class Commands:
 
     def __init__(self, stack):
         self.victim = stack.enter_context(Victim())
-        self.victim.make("sparse", 100)
+        made = self.victim.make("sparse", 100)
         self.directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastpagemap-"))
         stack.enter_context(contextlib.chdir(self.directory))
         assert cli.main(["dump", str(self.victim.pid), "-o", "kept.fpm"]) == 0
         with open("kept.fpm", "rb") as file, open("broken.fpm", "wb") as broken:
             broken.write(file.read()[:-100])
+        with open(f"/proc/{self.victim.pid}/maps", "rb") as file, open("maps", "wb") as copy:
+            copy.write(file.read())
+        with fpm.PageMap(self.victim.pid) as pm:
+            pm.read(made.start, made.end).entries.tofile("entries")
         self.options = {name: options_of(name) for name in COMMANDS if name not in _ENDLESS}
 
     def targets(self):
@@ -99,8 +104,9 @@ class Commands:
 
     def try_all(self, lines):
         """In the child: exit status and error output of each."""
-        null = os.open(os.devnull, os.O_RDONLY)
+        null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
+        os.dup2(null, 1)  # '-o -' means this one
         return [self.attempt(line) for line in lines]
 
     def attempt(self, line):

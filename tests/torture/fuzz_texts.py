@@ -6,6 +6,7 @@ is in them, parsing ends soon, in rows or in an exception. Names of real files s
 
 import contextlib
 import ctypes
+import io
 import mmap
 import os
 import re
@@ -14,6 +15,8 @@ import tempfile
 import time
 
 import _torture  # isort: skip
+import numpy as np
+
 import backed
 import fastpagemap as fpm
 import linux
@@ -142,6 +145,25 @@ def try_damaged(texts, chance, counts):
         compare(rows, text)
 
 
+def try_saved(texts, chance, counts):
+    """Take something for saved maps: what is accepted can be saved, and loaded again."""
+    text = damaged(chance, texts.real[chance.choice(["maps", "smaps"])])
+    words = np.full(chance.choice([1, 600]), 1 << 63, np.uint64)
+    found = _LIKE.search(text)
+    start = int(found[0].partition(b"-")[0], 16) if found and chance.random() < 0.9 else 0
+    start = min(start, 1 << 62) // PAGE * PAGE
+    try:
+        taken = fpm.Snapshot.from_entries(words, start, maps=io.BytesIO(text))
+    except (ValueError, MemoryError):
+        counts["saved maps refused"] += 1
+        return
+    file = io.BytesIO()
+    taken.save(file)
+    file.seek(0)
+    assert fpm.Snapshot.load(file).mappings == taken.mappings
+    counts["saved maps taken"] += 1
+
+
 def compare(rows, text):
     """Where every line is one of maps, in order, each row is what the slow parser makes of it."""
     lines = [oracle.maps_line(line) for line in text.split(b"\n")[:-1] if _LIKE.match(line)]
@@ -220,6 +242,7 @@ def main():
         def one_round(chance, counts):
             for _ in range(20):
                 try_damaged(texts, chance, counts)
+                try_saved(texts, chance, counts)
             with contextlib.suppress(Missing):
                 try_name(texts, chance, counts)
             if os.geteuid() == 0 and chance.random() < 0.1:

@@ -185,6 +185,8 @@ def _live_snapshot(text: str, raw: Raw, timeout: float | None) -> Snapshot | Non
     from fastpagemap.process.live_file import live_file, open_live
     from fastpagemap.snapshot.snapshot import take
 
+    if text.isdecimal() and not os.path.exists(text):
+        raise click.UsageError(f"--raw reads a file, such as /proc/{text}/pagemap")
     # Only looked up: opening it may wait for a process that has locked its memory.
     held = 0 if text == "-" else os.open(text, os.O_PATH | os.O_CLOEXEC)
     try:

@@ -77,7 +77,7 @@ def _diff(
             "they cannot be compared"
         )
     found = of_diff(old.diff(new))
-    if not found.more["same_process"]:
+    if old.pid and new.pid and not found.more["same_process"]:
         whose = " and ".join(printable(f"{one.pid} {one.name}".rstrip()) for one in (old, new))
         click.echo(f"fastpagemap: these are not of the same process: {whose}", err=True)
     yield from drawing.lines(selection.select(found, selection.Selection(group, path)), form)

@@ -180,6 +180,8 @@ def _check(texts: tuple[str, ...], wanted: selection.Selection, options: dict[st
         raise click.UsageError("say which process: a process id, a name or a file, or --all")
     if options["form"] and options["parquet"]:
         raise click.UsageError("--json, --csv or --parquet: one of them")
+    if options["everyone"] and options["raw"]:
+        raise click.UsageError("--raw is about a file, and --all about processes: one of them")
     if by is not None:
         for name in ("group", "raw", "everyone"):
             if options[name]:
