@@ -104,6 +104,16 @@ def test_of_shared_memory_empty_entries_tell_nothing():
                 )
 
 
+def test_a_file_that_ends_in_a_hole(tmp_path):
+    """There are entries of it, too: nothing is there."""
+    path = tmp_path / "entries"
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    whole = Mapping(0, 1 << 40, "rw-p", 0, 0, 0, "/a")
+    found = Snapshot.from_entries(path, maps=[whole])
+    assert found.mappings == [whole._replace(end=(1 << 20) // 8 * PAGE)]
+
+
 LINE = b"00400000-00500000 r-xp 00000000 08:02 173521 /usr/bin/dbus\n"
 
 
