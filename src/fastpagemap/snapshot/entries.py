@@ -231,7 +231,7 @@ def _read_data(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         file.seek(at)
         content = file.read(min(size, end - at))
         if not content:
-            return
+            break
         yield at - base, content
         at += len(content)
     yield at - base, b""
