@@ -140,6 +140,15 @@ def test_what_are_no_maps(text):
         Snapshot.from_entries(np.zeros(4, np.uint64), maps=io.BytesIO(text))
 
 
+def test_maps_without_an_end():
+    class Endless:
+        def read(self, size):
+            return LINE * (size // len(LINE))
+
+    with pytest.raises(ValueError, match="more than 64 MiB"):
+        Snapshot.from_entries(np.zeros(4, np.uint64), maps=Endless())
+
+
 def test_texts_that_are_maps():
     odd = os.fsdecode(b"/a b\xff\n (deleted)")
     wanted = [Mapping(PAGE, 2 * PAGE, "r--s", 3 * PAGE, os.makedev(8, 300), 7, odd)]

@@ -67,6 +67,7 @@ def raw_options(function: Function) -> Function:
     mappings = click.option(
         "--maps",
         metavar="FILE",
+        type=click.Path(),  # so that shells complete it
         help="With --raw: the process's maps or smaps, saved at the same time; for the names.",
     )
     start = click.option(
