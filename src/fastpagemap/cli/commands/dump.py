@@ -57,5 +57,6 @@ def _dump(target: str, output: str, raw: Raw, timeout: float) -> Iterator[str]:
         return
     whose = f"process {found.pid} {found.name}" if found.pid else "entries"
     mapped = human(sum(mapping.end - mapping.start for mapping in found.mappings))
-    about = f"{mapped} in {len(found.mappings)} mappings"
+    count = len(found.mappings)
+    about = f"{mapped} in {count} mapping{'' if count == 1 else 's'}"
     yield printable(f"{output}: {whose}, {about}; {human(size)}")
