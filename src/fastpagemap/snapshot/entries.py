@@ -22,6 +22,7 @@ from ..model.runs import (
     RUN_DTYPE,
     Addresses,
     Runs,
+    concat_rows,
     Spans,
     State,
     bounds,
@@ -56,7 +57,8 @@ def runs_and_mappings(
     These are the given ones, as far as there are entries of them; and around each group of other
     runs a nameless one.
     """
-    found, layout, count, end = [np.empty(0, RUN_DTYPE)], _Layout(), 0, start
+    found: list[Runs] = []
+    layout, count, end = _Layout(), 0, start
     for first, words in _windows(source):
         address = start + first * PAGE_SIZE
         end = address + len(words) * PAGE_SIZE
@@ -73,7 +75,7 @@ def runs_and_mappings(
         count += len(found[-1])
         # Twice: they are put together at the end.
         affordable(count, 2 * RUN_DTYPE.itemsize, "runs")
-    runs = join_equal(np.concatenate(found), np.empty(0, np.uint64))
+    runs = join_equal(concat_rows(found, RUN_DTYPE), np.empty(0, np.uint64))
     named = [_cut(one, start, end) for one in maps if one.start < end and start < one.end]
     starts, ends = bounds(named)
     others = clipped(runs, *_between(starts, ends))
