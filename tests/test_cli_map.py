@@ -142,11 +142,11 @@ def picture_of(span, path):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("touched", {"present": 1}),
+        ("touched", {"anonymous": 1}),
         ("shared_anonymous", {"shared": 1}),
         ("zero", {"zero": 1}),
-        ("guarded", {"present": 0.75, "guard": 0.25}),
-        ("sparse", {"present": 1 / 3, "untouched": 2 / 3}),
+        ("guarded", {"anonymous": 0.75, "guard": 0.25}),
+        ("sparse", {"anonymous": 1 / 3, "untouched": 2 / 3}),
         ("huge", {"huge": 1}),
     ],
 )
@@ -169,7 +169,7 @@ def test_swapped_memory(victim, any_swap, tmp_path):
     of_shared = "swapped_shared" if os.geteuid() == 0 else "unknown"
     for kind, key, there in (
         ("shared_anonymous", of_shared, "shared"),
-        ("touched", "swapped", "present"),
+        ("touched", "swapped_anonymous", "anonymous"),
     ):
         span = victim.make(kind, 400)
         victim.pageout(span)

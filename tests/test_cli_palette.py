@@ -22,13 +22,13 @@ def shown(word, **options):
     [
         (0, "untouched"),
         (State.SOFT_DIRTY, "untouched"),
-        (State.PRESENT, "present"),
-        (State.PRESENT | State.EXCLUSIVE | State.SOFT_DIRTY, "present"),
+        (State.PRESENT, "anonymous"),
+        (State.PRESENT | State.EXCLUSIVE | State.SOFT_DIRTY, "anonymous"),
         (State.PRESENT | State.SHARED, "shared"),
         (State.PRESENT | State.HUGE | State.SHARED, "huge"),
         (State.PRESENT | State.ZERO, "zero"),
         (State.PRESENT | State.ZERO | State.HUGE, "zero"),
-        (State.SWAPPED, "swapped"),
+        (State.SWAPPED, "swapped_anonymous"),
         (State.SWAPPED | State.SWAPPED_SHARED, "swapped_shared"),
         (State.UNKNOWN, "unknown"),
         (State.GUARD, "guard"),
@@ -41,7 +41,7 @@ def test_a_page(word, key):
 def test_soft_dirty_when_asked_for():
     assert shown(State.PRESENT | State.SOFT_DIRTY, soft_dirty=True) == "soft_dirty"
     assert shown(State.SOFT_DIRTY, soft_dirty=True) == "untouched"
-    assert shown(State.SWAPPED | State.SOFT_DIRTY, soft_dirty=True) == "swapped"
+    assert shown(State.SWAPPED | State.SOFT_DIRTY, soft_dirty=True) == "swapped_anonymous"
 
 
 def made(*runs):

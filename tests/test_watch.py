@@ -10,8 +10,9 @@ import fastpagemap as fpm
 pytest.importorskip("textual")
 
 from fastpagemap.cli.watch.area import View
-from fastpagemap.cli.watch.cells import Cells, Legend
+from fastpagemap.cli.watch.cells import Cells
 from fastpagemap.cli.watch.sampling import Live, SnapshotSource
+from fastpagemap.report import palette
 from screens import shown, watching
 
 
@@ -22,7 +23,7 @@ def test_cells_change_with_the_memory(victim):
         await screen.select(span.start)
         assert screen.count("untouched") == 64
         span.do("write", 0, 16)
-        await screen.until(lambda: screen.count("present") == 16)
+        await screen.until(lambda: screen.count("anonymous") == 16)
         assert screen.told(r"in [1-9][\d.]*[KM]?i?/s")
         row = screen.mappings._rows[screen.mappings._cursor]
         assert row[0].start == span.start
@@ -35,13 +36,14 @@ def test_swapping_is_seen(victim, any_swap):
     private, shared = victim.make("touched", 64), victim.make("shared_anonymous", 64)
 
     async def scenario(screen):
-        for span, key in ((private, "swapped"), (shared, "swapped_shared")):
+        for span, key in ((private, "swapped_anonymous"), (shared, "swapped_shared")):
             await screen.select(span.start)
             assert screen.count(key) == 0
             victim.pageout(span)
             await screen.until(lambda key=key: screen.count(key) == 64)
             assert screen.told(r"out [1-9][\d.]*[KM]?i?/s")
-            assert re.search(r"swapped.*256Ki", str(screen.app.query_one(Legend).render()))
+            label = palette.STATES[palette.KEYS.index(key)].label
+            assert re.search(f"{label} +256Ki", shown(screen))
 
     watching(Live(victim.pid, 0.1), scenario)
 
@@ -64,12 +66,12 @@ def test_a_pause(victim):
         await screen.pilot.pause(0.3)
         span.do("write")
         await screen.pilot.pause(0.5)
-        assert screen.count("present") == 0
+        assert screen.count("anonymous") == 0
         await screen.press("plus")  # nothing is looked at for that, either
         await screen.until(lambda: len(screen.picture.cells) == 32)
-        assert screen.count("present") == 0
+        assert screen.count("anonymous") == 0
         await screen.press("space")
-        await screen.until(lambda: screen.count("present") == 32)
+        await screen.until(lambda: screen.count("anonymous") == 32)
         assert "paused" not in screen.line("what")
 
     watching(Live(victim.pid, 0.1), scenario)
@@ -82,7 +84,7 @@ def test_a_process_that_ends_stays_on_the_screen(victim):
         await screen.select(span.start)
         victim.kill()
         await screen.until(lambda: "has ended" in screen.line("what"))
-        assert screen.count("present") == 64
+        assert screen.count("anonymous") == 64
         await screen.press("home")
         await screen.until(lambda: len(screen.picture.cells) > 64)
         await screen.press("down", "plus", "space", "question_mark", "escape")

@@ -78,27 +78,35 @@ def test_one_cell_a_page():
     spans = [mapping(0x10000, 0x13000), mapping(0x20000, 0x22000)]
     seen = sample(spans, runs((0x11000, 0x12000, PRESENT), (0x20000, 0x21000, SWAPPED)))
     drawn = picture(seen, ViewRequest(max_cells=100))
-    assert keys(drawn.cells) == ["untouched", "present", "untouched", "swapped", "untouched"]
+    assert keys(drawn.cells) == [
+        "untouched",
+        "anonymous",
+        "untouched",
+        "swapped_anonymous",
+        "untouched",
+    ]
     assert (drawn.pages, drawn.left_out) == (1, 0)
     assert drawn.sums == [
-        0x1000 if s in ("present", "swapped") else 0 for s in palette.KEYS[:-1]
+        0x1000 if s in ("anonymous", "swapped_anonymous") else 0 for s in palette.KEYS[:-1]
     ] + [0x3000]
     assert keys(picture(seen, ViewRequest(View(0x11000, 0x20000), 100)).cells) == [
-        "present",
+        "anonymous",
         "untouched",
     ]
 
 
 def test_pages_of_another_size_than_this_kernels():
     seen = sample([mapping(0x10000, 0x50000)], runs((0x10000, 0x20000, PRESENT)), 0x10000)
-    assert keys(picture(seen, ViewRequest(max_cells=100)).cells) == ["present"] + ["untouched"] * 3
+    assert (
+        keys(picture(seen, ViewRequest(max_cells=100)).cells) == ["anonymous"] + ["untouched"] * 3
+    )
 
 
 def test_what_is_mostly_untouched_is_left_out():
     tera = 1 << 40
     seen = sample([mapping(0, tera)], runs((0, 1 << 20, PRESENT)))
     drawn = picture(seen, ViewRequest(max_cells=256))
-    assert keys(drawn.cells) == ["present"] * 256
+    assert keys(drawn.cells) == ["anonymous"] * 256
     assert drawn.left_out == tera - (1 << 20)
     assert drawn.sums[palette.UNTOUCHED] == tera - (1 << 20)
     assert picture(seen, ViewRequest(max_cells=256, only_touched=False)).left_out == 0

@@ -16,7 +16,7 @@ from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import report as reports
 from fastpagemap.report.report import About, Report, Usage, rows
 from fastpagemap.report.tables import changes, counted, title
-from fastpagemap.report.text import human, printable
+from fastpagemap.report.text import ANON, human, printable
 from fastpagemap.snapshot.diff import Diff
 from fastpagemap.snapshot.snapshot import Snapshot
 
@@ -86,7 +86,11 @@ def _weights(report: Report) -> np.ndarray[Any, np.dtype[np.uint64]]:
 
 def _cells(names: Sequence[str], row: Sequence[Any]) -> list[str]:
     return [
-        f"{value:x}" if name == "start" else human(value) if isinstance(value, int) else value
+        f"{value:x}"
+        if name == "start"
+        else human(value)
+        if isinstance(value, int)
+        else value or ANON
         for name, value in zip(names, row, strict=True)
     ]
 

@@ -29,15 +29,16 @@ class DisplayState(NamedTuple):
     char: str
 
 
-#: In the order of a legend. `display` and `cells` return indices into it. The hues are those that
-#: Okabe and Ito chose for the colour-blind; each differs in lightness too, for print.
+#: In the order of a legend; each page is in one of these classes. `display` and `cells` return
+#: indices into it. The hues are those that Okabe and Ito chose for the colour-blind; each differs
+#: in lightness too, for print.
 STATES = (
-    DisplayState("present", "present", "#0072b2", "#"),
-    DisplayState("huge", "huge page", "#0b2f5b", "H"),
+    DisplayState("anonymous", "anonymous", "#0072b2", "#"),
     DisplayState("shared", "shared", "#56b4e9", "="),
-    DisplayState("swapped", "swapped", "#d55e00", "s"),
-    DisplayState("swapped_shared", "swapped, shared", "#f6bd4a", "S"),
-    DisplayState("zero", "zero page", "#c3dff0", "0"),
+    DisplayState("huge", "huge", "#0b2f5b", "H"),
+    DisplayState("zero", "zero", "#c3dff0", "0"),
+    DisplayState("swapped_anonymous", "swapped anonymous", "#d55e00", "s"),
+    DisplayState("swapped_shared", "swapped shared", "#f6bd4a", "S"),
     DisplayState("guard", "guard", "#585858", "|"),
     DisplayState("soft_dirty", "soft-dirty", "#004d36", "*"),
     DisplayState("unknown", "unknown", "#cc79a7", "?"),
@@ -48,18 +49,18 @@ UNTOUCHED = KEYS.index("untouched")
 
 #: The flag of each state, weakest first: a page is shown in the last one whose flag it has.
 _PRECEDENCE = (
-    ("present", State.PRESENT),
+    ("anonymous", State.PRESENT),
     ("shared", State.SHARED),
     ("huge", State.HUGE),
     ("zero", State.ZERO),
     ("soft_dirty", State.SOFT_DIRTY),
-    ("swapped", State.SWAPPED),
+    ("swapped_anonymous", State.SWAPPED),
     ("swapped_shared", State.SWAPPED_SHARED),
     ("unknown", State.UNKNOWN),
     ("guard", State.GUARD),
 )
 #: States that a cell shows even if they are the smaller part of it, from this part on.
-_PROMINENT = ("soft_dirty", "swapped", "swapped_shared", "unknown")
+_PROMINENT = ("soft_dirty", "swapped_anonymous", "swapped_shared", "unknown")
 _PROMINENT_DIVISOR = 8
 
 
@@ -104,8 +105,8 @@ def display(states: npt.ArrayLike, *, soft_dirty: bool = False) -> Cells:
     Returns
     -------
     ndarray of uint8
-        Indices into `STATES`. Strongest first: guard, unknown, shared memory in swap, swapped,
-        soft-dirty (where asked for), zero page, huge, shared, present, untouched.
+        Indices into `STATES`. Strongest first: guard, unknown, swapped shared, swapped anonymous,
+        soft-dirty (where asked for), zero, huge, shared, anonymous, untouched.
     """
     words = np.asarray(states, np.uint64)
     shown = np.full(words.shape, UNTOUCHED, np.uint8)

@@ -7,6 +7,8 @@ import re
 #: Characters of a name that are looked at for each column that it may take. Names may have a
 #: million characters, and any number of them without a width.
 _CHARS_A_COLUMN = 4
+#: Shown in place of the path of a mapping that has none.
+ANON = "[anon]"
 #: Longer than any file name that Linux has, in bytes.
 _MAX_NAME = 256
 #: Characters that str.isprintable lets pass, although they show nothing: joiners, fillers,
@@ -93,8 +95,7 @@ def _widths(text: str) -> list[int]:
 
 def name_of(path: str) -> str:
     """Return a short name for a mapping: that of its file, without the directory."""
-    if not path:
-        return "anonymous"
+    path = path or ANON
     if path.startswith("["):
         return printable(path[:_MAX_NAME])
     if path == "/dev/zero (deleted)":

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from rich.columns import Columns
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
-from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.widgets import Static
 
 from fastpagemap.cli.watch.picture import Picture
-from fastpagemap.report.palette import STATES
+from fastpagemap.report.palette import STATES, DisplayState
 from fastpagemap.report.tables import human
 
 __all__ = ["Cells", "Legend", "Line"]
@@ -129,42 +130,36 @@ class Cells(Widget):
         return cell if self.picture and cell < len(self.picture.cells) else -1
 
 
-class Legend(Widget):
+class Legend(Static):
     """The states, how they look, and how many bytes of each are shown."""
-
-    DEFAULT_CSS = "Legend { height: auto; }"
-    #: Columns that a state takes: swatch, label, size.
-    WIDTH = 26
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self._sums: list[int] = [0] * len(STATES)
         self._characters = False
+        self._draw()
 
     def show(self, sums: list[int]) -> None:
         """Show other sizes."""
         if sums != self._sums:
             self._sums = sums
-            self.refresh()
+            self._draw()
 
     def show_characters(self, characters: bool) -> None:
         """Show characters, or colours alone."""
         self._characters = characters
-        self.refresh()
+        self._draw()
 
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Return how many lines it takes."""
-        return -(-len(STATES) // max(width // self.WIDTH, 1))
-
-    def render(self) -> Text:
-        """Return states side by side."""
-        text = Text(no_wrap=True)
-        across = max(self.size.width // self.WIDTH, 1)
+    def _draw(self) -> None:
         looks = swatches(self._characters)
-        for number, (state, look, size) in enumerate(zip(STATES, looks, self._sums, strict=True)):
-            if number and number % across == 0:
-                text.append("\n")
-            text.append(look.text * 2, look.style)
-            text.append(f" {state.label:<15}", "" if size else "dim")
-            text.append(f"{human(size):>6}  ", "bold" if size else "dim")
-        return text
+        self.update(Columns(map(_entry, STATES, looks, self._sums), padding=(0, 2)), layout=False)
+
+
+def _entry(state: DisplayState, look: Segment, size: int) -> Text:
+    """Return one state of the legend: as wide for every size, so that nothing moves."""
+    style = "bold" if size else "dim"
+    return Text.assemble(
+        (look.text * 2, look.style or ""),
+        (f" {state.label}", "" if size else "dim"),
+        (f" {human(size):>6}", style),
+    )

@@ -12,7 +12,7 @@ from fastpagemap.cli.watch.sampler_thread import Frame
 from fastpagemap.cli.watch.sampling import Live, Sample, SnapshotSource
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import palette
-from fastpagemap.report.text import ending, human, printable
+from fastpagemap.report.text import ANON, ending, human, printable
 
 __all__ = ["cell", "rates", "title", "what"]
 
@@ -80,7 +80,7 @@ def title(frame: Frame, mapping: Mapping | None, zoom: View | None) -> Text:
     if zoom:
         text = Text(f" {zoom.start:x}-{zoom.end:x}")
     elif mapping:
-        path = ending(mapping.path, MAX_PATH) or "anonymous"
+        path = ending(mapping.path or ANON, MAX_PATH)
         text = Text(f" {mapping.start:x} {path}")
     else:
         text = Text(" whole process")
@@ -97,7 +97,7 @@ def cell(frame: Frame, number: int) -> Text:
     picture, sample = frame.picture, frame.sample
     address = picture.area.address(number * picture.pages * sample.page_size)
     at = bisect_right(sample.mappings, address, key=lambda mapping: mapping.start) - 1
-    path = ending(sample.mappings[at].path, MAX_CELL_PATH) or "anonymous"
+    path = ending(sample.mappings[at].path or ANON, MAX_CELL_PATH)
     amounts = zip(palette.STATES, picture.amounts[number].tolist(), strict=True)
     found = ", ".join(f"{state.label} {human(round(size))}" for state, size in amounts if size)
     return Text(f" {address:x} {path}: {found}")

@@ -17,7 +17,7 @@ from textual.strip import Strip
 
 from fastpagemap.cli.watch.sampling import Sample
 from fastpagemap.model.mapping import Mapping
-from fastpagemap.report.text import ending, human
+from fastpagemap.report.text import ANON, ending, human
 
 __all__ = ["Mappings"]
 
@@ -142,7 +142,7 @@ class Mappings(ScrollView, can_focus=True):
             text = f"{'whole process':<18}{numbers}  {count} mapping{'' if count == 1 else 's'}"
         else:
             text = f"{mapping.start:012x} {mapping.permissions} {numbers}  "
-            text += ending(mapping.path, width - len(text) - 1)
+            text += ending(mapping.path or ANON, width - len(text) - 1)
         chosen = row == self._cursor
         return self._strip(f"{'>' if chosen else ' '}{text}", Style(reverse=chosen), width)
 
