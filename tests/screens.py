@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("textual")
 
-from fastpagemap.cli.watch.app import Watch
+from fastpagemap.cli.watch.app import Viewer
 from fastpagemap.cli.watch.cells import Cells, Line
 from fastpagemap.cli.watch.mappings import Mappings
+from fastpagemap.cli.watch.view import Watch
 from fastpagemap.report import palette
 
 
@@ -19,18 +20,19 @@ class Screen:
 
     def __init__(self, app, pilot):
         self.app, self.pilot, self.press = app, pilot, pilot.press
+        self.view = app.screen_stack[0]
         self.rates = set()  # all that was said of them
 
     def line(self, name):
-        return self.app.screen_stack[0].query_one(f"#{name}", Line)._text.plain
+        return self.view.query_one(f"#{name}", Line)._text.plain
 
     @property
     def mappings(self):
-        return self.app.screen_stack[0].query_one(Mappings)
+        return self.view.query_one(Mappings)
 
     @property
     def picture(self):
-        return self.app.screen_stack[0].query_one(Cells).picture
+        return self.view.query_one(Cells).picture
 
     def count(self, key):
         """How many cells show a state."""
@@ -51,19 +53,29 @@ class Screen:
 
     async def select(self, start):
         """Select a mapping, and wait until it is looked at."""
-        await self.until(lambda: any(m and m.start == start for m, _ in self.mappings._rows))
-        self.mappings.select(next(m for m, _ in self.mappings._rows if m and m.start == start))
-        await self.until(lambda: self.app.frame.sample.view.start == start)
+        await self.until(lambda: self.row(start))
+        self.mappings.select(self.row(start))
+        await self.until(lambda: self.view.frame.sample.view.start == start)
+
+    def row(self, start):
+        """The mapping in the list that begins at an address."""
+        return next((m for m in self.mappings.items if m and m.start == start), None)
+
+    def number(self, start, name):
+        """What the list says of a mapping in a column."""
+        rows = self.mappings._rows
+        return rows.numbers[name][rows.items.index(self.row(start))]
 
 
 def watching(source, scenario, size=(100, 40), interval=0.1):
     """Run a scenario on a screen."""
 
     async def run():
-        app = Watch(source, interval, characters=True)
+        view = Watch(source, interval, characters=True)
+        app = Viewer(view)
         async with app.run_test(size=size, notifications=True) as pilot:
             screen = Screen(app, pilot)
-            await screen.until(lambda: app.frame and app.frame.request == app._request())
+            await screen.until(lambda: view.frame and view.frame.request == view._request())
             await scenario(screen)
         return app
 

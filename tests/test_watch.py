@@ -25,9 +25,8 @@ def test_cells_change_with_the_memory(victim):
         span.do("write", 0, 16)
         await screen.until(lambda: screen.count("anonymous") == 16)
         assert screen.told(r"in [1-9][\d.]*[KM]?i?/s")
-        row = screen.mappings._rows[screen.mappings._cursor]
-        assert row[0].start == span.start
-        await screen.until(lambda: screen.mappings._rows[screen.mappings._cursor][1][1] == 65536)
+        assert screen.mappings.selected.start == span.start
+        await screen.until(lambda: screen.number(span.start, "present") == 16 * fpm.PAGE_SIZE)
 
     watching(Live(victim.pid, 0.1), scenario)
 
@@ -105,7 +104,9 @@ def test_a_small_terminal_says_so_and_can_grow(victim, size):
             await screen.pilot.resize_terminal(*wide)
             await screen.until(lambda: "whole process" in shown(screen))
             cells = screen.app.query_one(Cells).size
-            await screen.until(lambda cells=cells: screen.app.frame.request.max_cells == cells.area)
+            await screen.until(
+                lambda cells=cells: screen.view.frame.request.max_cells == cells.area
+            )
             assert 0 < len(screen.picture.cells) <= cells.area
 
     watching(Live(victim.pid, 0.1), scenario)
@@ -146,7 +147,7 @@ def test_a_snapshot_is_still(victim, tmp_path):
         assert "a snapshot" in screen.line("what")
         assert str(victim.pid) in screen.line("what")
         await screen.press("space", "down", "plus")
-        await screen.until(lambda: screen.app.frame.request.view != View())
+        await screen.until(lambda: screen.view.frame.request.view != View())
         assert "paused" not in screen.line("what")
 
     watching(SnapshotSource(fpm.Snapshot.load(tmp_path / "it.fpm")), scenario)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastpagemap.cli.watch.area import Area, View, cell_pages, parse_range
+from fastpagemap.cli.watch.area import Area, View, cell_pages, parse_place
 from handmade import mapping, runs, tuples
 
 
@@ -81,12 +81,17 @@ def test_zooming():
     ],
 )
 def test_ranges(text, view):
-    assert parse_range(text, Area([0x1000, 0x8000], [0x3000, 0xA000]), 0x1000) == View(*view)
+    assert parse_place(text, Area([0x1000, 0x8000], [0x3000, 0xA000]), 0x1000) == View(*view)
+
+
+def test_an_address():
+    assert parse_place(" 0x1234", Area([0x1000], [0x3000]), 0x1000) == 0x1234
+    assert parse_place("ffff", Area([], []), 0x1000) == 0xFFFF
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "1000", "3000-1000", "p4", "p2-1", "1000-", "-1", "0-ffffffffffffffff", "p"]
+    "text", ["", "x", "3000-1000", "p4", "p2-1", "1000-", "-1", "0-ffffffffffffffff", "p"]
 )
 def test_no_ranges(text):
     with pytest.raises(ValueError, match=r"page|range"):
-        parse_range(text, Area([0x1000, 0x8000], [0x3000, 0xA000]), 0x1000)
+        parse_place(text, Area([0x1000, 0x8000], [0x3000, 0xA000]), 0x1000)

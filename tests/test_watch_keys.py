@@ -8,7 +8,7 @@ pytest.importorskip("textual")
 
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.cells import Cells
-from fastpagemap.cli.watch.dialogs import Help, Range
+from fastpagemap.cli.watch.dialogs import Help, Question
 from fastpagemap.cli.watch.mappings import Mappings
 from fastpagemap.cli.watch.sampling import Live
 from screens import shown, watching
@@ -16,14 +16,14 @@ from screens import shown, watching
 
 def test_moving_through_the_mappings(victim):
     async def scenario(screen):
-        spans = screen.app.frame.sample.mappings
+        spans = screen.view.frame.sample.mappings
         assert screen.line("title").startswith(" whole process")
         await screen.press("up")
         assert screen.mappings.selected is None
         await screen.press("down")
         assert screen.mappings.selected == spans[0]
         await screen.until(
-            lambda: screen.app.frame.request.view == View(spans[0].start, spans[0].end)
+            lambda: screen.view.frame.request.view == View(spans[0].start, spans[0].end)
         )
         assert screen.line("title").startswith(f" {spans[0].start:x} ")
         await screen.press("end")
@@ -42,14 +42,14 @@ def test_the_order_of_mappings(victim):
 
     async def scenario(screen):
         await screen.select(big.start)
-        for order, column in (("size", 0), ("present", 1), ("swapped", 2)):
+        for order in ("size", "present", "swapped"):
             await screen.press("o")
-            sizes = [row[1][column] for row in screen.mappings._rows[1:]]
+            sizes = [screen.number(mapping.start, order) for mapping in screen.mappings.items[1:]]
             assert sizes == sorted(sizes, reverse=True)
-            assert f"by {order}" in shown(screen)
+            assert f"▾{order}" in shown(screen)
             assert screen.mappings.selected.start == big.start
         await screen.press("o")
-        starts = [row[0].start for row in screen.mappings._rows[1:]]
+        starts = [mapping.start for mapping in screen.mappings.items[1:]]
         assert starts == sorted(starts)
 
     watching(Live(victim.pid, 0.1), scenario)
@@ -92,8 +92,8 @@ def test_a_range(victim):
         await screen.until(lambda: len(screen.picture.cells) == 3)
         await screen.press("g", *"nonsense", "enter")
         await screen.pilot.pause()
-        assert isinstance(screen.app.screen, Range)
-        assert "a range is" in shown(screen)
+        assert isinstance(screen.app.screen, Question)
+        assert "pages by number" in shown(screen)
         await screen.press("escape")
         assert len(screen.app.screen_stack) == 1
         assert len(screen.picture.cells) == 3
@@ -139,6 +139,6 @@ def test_the_mouse_tells_what_is_in_a_cell(victim):
         await screen.press("home")
         await screen.until(lambda: len(screen.picture.cells) > 64)
         await screen.pilot.click(Cells, offset=(0, 0))
-        assert screen.mappings.selected == screen.app.frame.sample.mappings[0]
+        assert screen.mappings.selected == screen.view.frame.sample.mappings[0]
 
     watching(Live(victim.pid, 0.1), scenario)

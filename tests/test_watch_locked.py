@@ -24,19 +24,19 @@ def test_the_view_goes_on():
         live = Live(process.pid, 0.1, timeout=20.0)
 
         async def scenario(screen):
-            seen = screen.app.frame.sample
+            seen = screen.view.frame.sample
             process.lock()
             await screen.until(lambda: LOCKED in screen.line("what"))
-            assert screen.app.frame.sample.mappings == seen.mappings
+            assert screen.view.frame.sample.mappings == seen.mappings
             assert "pages seen" in screen.line("what")
-            start = next(m.start for m, _ in screen.mappings._rows if m)
-            screen.mappings.select(next(m for m, _ in screen.mappings._rows if m))
-            await screen.until(lambda: screen.app.frame.request.view.start == start)
+            start = screen.mappings.items[1].start
+            screen.mappings.select(screen.mappings.items[1])
+            await screen.until(lambda: screen.view.frame.request.view.start == start)
             assert screen.picture.area.size
             process.unlock()
             await screen.until(lambda: LOCKED not in screen.line("what"))
-            await screen.until(lambda: screen.app.frame.sample.view.start == start)
-            assert screen.app.frame.sample.seen > seen.seen
+            await screen.until(lambda: screen.view.frame.sample.view.start == start)
+            assert screen.view.frame.sample.seen > seen.seen
 
         assert watching(live, scenario).failure is None
         live.close()

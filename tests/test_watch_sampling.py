@@ -9,8 +9,9 @@ import fastpagemap as fpm
 from fastpagemap import PAGE_SIZE, State
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
+from fastpagemap.cli.watch.pace import Pace
 from fastpagemap.cli.watch.picture import ViewRequest, picture
-from fastpagemap.cli.watch.sampling import Live, Pace, Sample
+from fastpagemap.cli.watch.sampling import Live, Sample
 from fastpagemap.report import palette
 from handmade import mapping, runs, tuples
 
@@ -66,8 +67,8 @@ def test_what_is_dear_waits_for_its_share():
 
 
 def sample(mappings, states, page_size=4096):
-    none = np.zeros(len(mappings), np.uint64)
-    return Sample(mappings, none, none, states, View(), 0.0, 0.0, page_size=page_size)
+    none = np.zeros(len(mappings), [("present", np.uint64)])
+    return Sample(mappings, none, states, View(), 0.0, 0.0, page_size=page_size)
 
 
 def keys(cells):
@@ -150,8 +151,8 @@ def test_a_live_process(victim):
     assert (seen.rates.written is None) == (not fpm.capabilities().soft_dirty)
     assert len(seen.runs) >= elsewhere  # what is not in view is kept as it was seen
     row = next(i for i, m in enumerate(seen.mappings) if m.start == span.start)
-    seen = look_until(live, view, lambda seen: seen.present[row])
-    assert seen.present[row] == 16 * PAGE_SIZE
+    seen = look_until(live, view, lambda seen: seen.usage["present"][row])
+    assert seen.usage["present"][row] == 16 * PAGE_SIZE
 
 
 def test_faults_are_counted(victim):

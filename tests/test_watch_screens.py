@@ -13,8 +13,9 @@ from fastpagemap import RUN_DTYPE, Category, Mapping, Snapshot, State
 pytest.importorskip("textual")
 pytest.importorskip("pytest_textual_snapshot")
 
-from fastpagemap.cli.watch.app import Watch
+from fastpagemap.cli.watch.app import Viewer
 from fastpagemap.cli.watch.sampling import SnapshotSource
+from fastpagemap.cli.watch.view import Watch
 
 PAGE = 4096
 #: Of each stretch: pages, and what they are.
@@ -63,7 +64,7 @@ SCREENS = {
 @pytest.mark.parametrize("name", SCREENS)
 def test_screen(snap_compare, name):
     size, keys, characters = SCREENS[name]
-    app = Watch(SnapshotSource(snapshot()), characters=characters)
+    view = Watch(SnapshotSource(snapshot()), characters=characters)
 
     async def drawn(pilot):
         await seen(pilot)
@@ -71,8 +72,8 @@ def test_screen(snap_compare, name):
         await seen(pilot)
 
     async def seen(pilot):
-        while name != "small" and (app.frame is None or app.frame.request != app._request()):
+        while name != "small" and (view.frame is None or view.frame.request != view._request()):
             await pilot.pause(0.02)
         await pilot.pause()
 
-    assert snap_compare(app, terminal_size=size, run_before=drawn)
+    assert snap_compare(Viewer(view), terminal_size=size, run_before=drawn)

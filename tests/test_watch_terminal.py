@@ -86,7 +86,7 @@ def test_a_process_that_may_not_be_read_is_one_line(victim):
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
         # now, while the interpreter's own files can be read for certain
         "import fastpagemap.report.tables, fastpagemap.cli.commands.watch\n"
-        "import fastpagemap.cli.watch.app\n"
+        "import fastpagemap.cli.watch.view\n"
         "import runas; runas.become(runas.NOBODY)\n"
         "sys.exit(fastpagemap.cli.main())"
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.full_screen import need_terminal, show
 from fastpagemap.cli.options import raw_options, timeout_option
 
 
@@ -48,15 +47,16 @@ def watch(target: str, **options: Any) -> int:
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
 
-    One cell is one page or a group of them, coloured by state. Move through the mappings, zoom,
-    pause, save the screen: '?' shows the keys. What comes in, is swapped out and is written a
+    One cell is one page or a group of them, coloured by state. Move through the mappings, search
+    them, choose their columns, zoom, go to an address: '?' shows the keys, and how old what is
+    shown can be. What comes in, is swapped out and is written a
     second is counted from one look at the pages to the next: what happened and was undone in
     between is not in it. Written needs --dirty, and a kernel that keeps soft-dirty bits. Where
     TARGET locks its memory later on, the screen says so, and shows what was seen before.
     """
-    need_terminal()
-    from fastpagemap.cli.watch.app import Watch
+    need_terminal("watch")
     from fastpagemap.cli.watch.sampling import Live, SnapshotSource
+    from fastpagemap.cli.watch.view import Watch
 
     whose = targets.resolve(target, options["raw"], options["timeout"])
     if not isinstance(whose, int):
@@ -67,28 +67,4 @@ def watch(target: str, **options: Any) -> int:
         source = Live(
             whose, options["interval"], dirty=options["dirty"], timeout=options["timeout"]
         )
-    try:
-        app = Watch(source, options["interval"])
-        code = app.run()
-    finally:
-        source.close()
-    if app.failure:
-        raise app.failure
-    return code or 0
-
-
-def need_terminal() -> None:
-    """Raise an error if there is no screen to draw on, or no keyboard to read.
-
-    Raises
-    ------
-    click.UsageError
-        Standard input, output or error is no terminal. textual reads from the first and draws on
-        the last.
-    """
-    streams = {"output": sys.__stdout__, "input": sys.__stdin__, "error": sys.__stderr__}
-    for name, stream in streams.items():
-        if stream is None or not stream.isatty():
-            raise click.UsageError(f"watch needs a terminal, and standard {name} is none")
-    if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
-        raise click.UsageError("watch needs a terminal with a screen; TERM says there is none")
+    return show(Watch(source, options["interval"]))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastpagemap.model.mapping import KERNEL_HALF, Mapping
 from fastpagemap.model.runs import close_gaps
 
-__all__ = ["Area", "View", "cell_pages"]
+__all__ = ["Area", "View", "cell_pages", "parse_place"]
 
 Addresses = npt.NDArray[np.uint64]
 Runs = npt.NDArray[np.void]
@@ -147,20 +147,20 @@ def cell_pages(pages: int, max_cells: int) -> int:
 
 _RANGE = re.compile(
     r"(?:0x)?(?P<start>[0-9a-f]+) *(?:- *(?:0x)?(?P<end>[0-9a-f]+)"
-    r"|[+] *(?P<size>[0-9]+) *(?P<unit>[kmgt]?)(?:i?b)?i?)"
+    r"|[+] *(?P<size>[0-9]+) *(?P<unit>[kmgt]?)(?:i?b)?i?)?"
     r"|p *(?P<first>[0-9]+)(?: *- *(?P<last>[0-9]+))?",
     re.IGNORECASE,
 )
 
 
-def parse_range(text: str, area: Area, page_size: int) -> View:
-    """Return the view that a text describes, in whole pages.
+def parse_place(text: str, area: Area, page_size: int) -> View | int:
+    """Return the view that a text describes, in whole pages, or the address that it is.
 
     Parameters
     ----------
     text : str
-        ``7f0000-7f8000``, addresses in hexadecimal; ``7f0000+1Mi``, one and a size; or ``p0-15``,
-        the pages of `area` from number 0 to number 15.
+        ``7f0000-7f8000``, addresses in hexadecimal; ``7f0000+1Mi``, one and a size; ``p0-15``,
+        the pages of `area` from number 0 to number 15; or ``7f0000``, an address alone.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def parse_range(text: str, area: Area, page_size: int) -> View:
     """
     wanted = _RANGE.fullmatch(text.strip())
     if not wanted:
-        raise ValueError("a range is 7f0000-7f8000, 7f0000+64Ki, or p0-15: pages by number")
+        raise ValueError("write 7f0000, 7f0000-7f8000, 7f0000+64Ki, or p0-15: pages by number")
     if wanted["first"]:
         first, last = int(wanted["first"]), int(wanted["last"] or wanted["first"])
         if not first <= last < area.size // page_size:
@@ -178,8 +178,10 @@ def parse_range(text: str, area: Area, page_size: int) -> View:
     start = int(wanted["start"], 16)
     if wanted["size"]:
         end = start + (int(wanted["size"]) << 10 * " kmgt".index(wanted["unit"].lower() or " "))
-    else:
+    elif wanted["end"]:
         end = int(wanted["end"], 16)
+    else:
+        return start
     if not start < end <= View().end:
         raise ValueError(f"{start:x}-{end:x} has no page of a process in it")
     return View(start // page_size * page_size, -(-end // page_size) * page_size)

@@ -1,51 +1,56 @@
-"""The keys of ``fastpagemap watch``, and the help that tells them."""
+"""The keys of the full-screen views, and what their help says beside them.
+
+A key is in the help if it has a tooltip, and in the last line if it is shown. Each calls the method
+of the screen with that name; the lists have their own keys for moving.
+"""
 
 from __future__ import annotations
 
 from textual.binding import Binding, BindingType
 
-__all__ = ["HELP", "KEYS"]
+__all__ = ["APP_KEYS", "LIST_KEYS", "WATCH_HELP", "WATCH_KEYS"]
 
-#: Each calls the method of the app with that name. The list of mappings has its own keys.
-KEYS: list[BindingType] = [
-    Binding("space", "pause", "Pause"),
-    Binding("plus,equals_sign,z", "zoom(0.5)", "Zoom", key_display="+-"),
-    Binding("minus,Z", "zoom(2)", show=False),
-    Binding("left,h", "shift(-0.25)", "Move", key_display="←→"),
-    Binding("right,l", "shift(0.25)", show=False),
-    Binding("0", "reset", show=False),
-    Binding("g", "range", "Range"),
-    Binding("u", "untouched", show=False),
-    Binding("d", "soft_dirty", show=False),
-    Binding("o", "order", show=False),
-    Binding("c", "characters", show=False),
-    Binding("s", "save", "Save"),
-    Binding("question_mark,f1", "help", "Help", key_display="?"),
-    Binding("q", "quit", "Quit"),
+#: Of every screen.
+APP_KEYS: list[BindingType] = [
     Binding("ctrl+c", "interrupt", show=False, priority=True, system=True),
     Binding("ctrl+z", "suspend_process", show=False),
 ]
+#: Of every screen with a list.
+LIST_KEYS: list[BindingType] = [
+    Binding("slash", "search", "Search", key_display="/", tooltip="search: a text, or *.so"),
+    Binding("o", "order(1)", "Sort", tooltip="sort by the next column (O: back)"),
+    Binding("O", "order(-1)", show=False),
+    Binding("f", "columns", "Columns", show=False, tooltip="choose the columns"),
+    Binding("s", "save", "Save", show=False, tooltip="save the screen as SVG, here"),
+    Binding("question_mark,f1", "help", "Help", key_display="?", tooltip="these keys"),
+    Binding("q", "leave", "Quit", tooltip="quit, or back to the list"),
+    Binding("escape", "back", show=False),
+]
+WATCH_KEYS: list[BindingType] = [
+    Binding("space", "pause", "Pause", tooltip="pause, go on"),
+    Binding(
+        "plus,equals_sign,z", "zoom(0.5)", "Zoom", key_display="+-", tooltip="fewer pages, or more"
+    ),
+    Binding("minus,Z", "zoom(2)", show=False),
+    Binding("left,h", "shift(-0.25)", show=False, key_display="← →", tooltip="pages beside these"),
+    Binding("right,l", "shift(0.25)", show=False),
+    Binding("0", "reset", show=False, tooltip="all of it again"),
+    Binding("u", "untouched", show=False, tooltip="leave out the untouched, or not"),
+    Binding("d", "soft_dirty", show=False, tooltip="show soft-dirty pages as such, or not"),
+    Binding("c", "characters", show=False, tooltip="cells as characters, or as colours"),
+    Binding("g", "place", "Go to", tooltip="go to an address, a range, or pages by number"),
+    *LIST_KEYS,
+]
+WATCH_HELP = """\
+A cell with pages of several states shows what most of them
+are; swapped or unknown, from one in eight on.
 
-HELP = """\
-[b]Look at[/b]
-  ↑ ↓ PgUp PgDn   a mapping; Home: the whole process
-  + -             fewer or more pages
-  ← →             the pages before or after
-  0               all of it again
-  g               a range: addresses, or pages by number
-  u               leave out the untouched, or not
-  d               show soft-dirty pages as such, or not
-  o               order: address, size, present, swapped
-  c               cells as characters, or as colours
-[b]And[/b]
-  space           pause, go on
-  s               save the screen as SVG, here
-  q               quit
-
-A cell with pages of several states shows what most of
-them are; swapped or unknown, from one in eight on.
-
-The more it costs to look at the pages, the longer it is
-until the next look: with all else, that stays below 2 %
-of a processor. On top is how old they are.\
+[b]How old it is[/b]
+Looking costs processor time, and holds a lock of the process
+for a moment. So each kind of look has a budget: 0.3 % of a
+processor for the sums of all mappings, 0.6 % for the pages
+shown; with all else, that stays below 2 %. What took 10 ms
+is looked at again after 2 s, what took 1 s after 3 minutes;
+what is newly shown, at once. On top is how old both are.
+--interval is the shortest time between two looks.\
 """

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from rich.text import Text
 
 from fastpagemap.cli.watch.area import View
-from fastpagemap.cli.watch.sampler_thread import Frame
+from fastpagemap.cli.watch.painting import Frame
 from fastpagemap.cli.watch.sampling import Live, Sample, SnapshotSource
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import palette

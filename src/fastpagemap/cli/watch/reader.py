@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,27 @@ from fastpagemap.model.mapping import Mapping
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.capabilities import soft_dirty
 from fastpagemap.process.process import Process
+from fastpagemap.report.report import SIZES
 
 __all__ = ["Reader", "RemoteReader"]
 
 Runs = npt.NDArray[np.void]
-Column = npt.NDArray[np.uint64]
+Usage = npt.NDArray[np.void]
 
 #: Seconds that the process may keep the view waiting; then the view says so, and goes on.
 PATIENCE = 1.0
+
+
+class About(NamedTuple):
+    """What stays as it is of a process.
+
+    `soft_dirty` says whether the kernel keeps soft-dirty bits, `columns` which sizes it can tell.
+    """
+
+    name: str
+    uid: int
+    soft_dirty: bool
+    columns: tuple[str, ...]
 
 
 class Reader:
@@ -48,17 +61,17 @@ class Reader:
             self._pagemap.clear_soft_dirty()
         # Learn now what this kernel can do, so that the first sample does not pay for it.
         self._pages_of(View(0, PAGE_SIZE))
-        self._pagemap.usage([], fields=("present", "swapped"))
+        self._columns = self._pagemap.usage([]).dtype.names or ()
 
-    def about(self) -> tuple[str, int, bool]:
-        """Return the name, the user, and whether the kernel keeps soft-dirty bits."""
-        return self._process.name(), self._process.uid(), soft_dirty()
+    def about(self) -> About:
+        """Return what stays as it is."""
+        columns = tuple(name for name in self._columns if name in SIZES)
+        return About(self._process.name(), self._process.uid(), soft_dirty(), columns)
 
-    def sums(self) -> tuple[list[Mapping], Column, Column]:
-        """Return the mappings, and the bytes of each that are present, and swapped."""
+    def sums(self, fields: tuple[str, ...]) -> tuple[list[Mapping], Usage]:
+        """Return the mappings, and columns of what each of them uses."""
         mappings = [m for m in self._pagemap.mappings() if m.start < View().end]
-        usage = self._pagemap.usage(mappings, fields=("present", "swapped"))
-        return mappings, usage["present"], usage["swapped"]
+        return mappings, self._pagemap.usage(mappings, fields=fields)
 
     def pages(self, view: View | None) -> Runs:
         """Return the states of the pages of a view, whatever is mapped there, or of all pages."""
@@ -101,16 +114,16 @@ class RemoteReader:
         """Seconds of processor time that the worker has used."""
         return self._remote.spent
 
-    def about(self) -> tuple[str, int, bool]:
+    def about(self) -> About:
         """See `Reader`."""
         with naming(self._pid):
-            name, uid, knows_written = self._remote.call("about")
-        return name, uid, knows_written
+            about: About = self._remote.call("about")
+        return about
 
-    def sums(self) -> tuple[list[Mapping], Column, Column]:
+    def sums(self, fields: tuple[str, ...]) -> tuple[list[Mapping], Usage]:
         """See `Reader`."""
-        mappings, present, swapped = self._call("sums")
-        return mappings, present, swapped
+        mappings, usage = self._call("sums", fields)
+        return mappings, usage
 
     def pages(self, view: View | None) -> Runs:
         """See `Reader`."""

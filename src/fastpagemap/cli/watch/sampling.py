@@ -16,18 +16,23 @@ import numpy.typing as npt
 
 from fastpagemap.cli.watch.area import View
 from fastpagemap.cli.watch.changes import clipped, moved, replaced
+from fastpagemap.cli.watch.pace import Meter, Pace
 from fastpagemap.cli.watch.reader import Reader, RemoteReader
 from fastpagemap.cli.worker import WorkerEnded
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.model.runs import RUN_DTYPE, State
+from fastpagemap.process.stat import parse
+from fastpagemap.report.report import SIZES
 from fastpagemap.snapshot.snapshot import Snapshot
 
-__all__ = ["Live", "Pace", "Rates", "Sample", "SnapshotSource"]
+__all__ = ["DEFAULT_FIELDS", "Live", "Rates", "Sample", "SnapshotSource"]
 
 Runs = npt.NDArray[np.void]
-Column = npt.NDArray[np.uint64]
+Usage = npt.NDArray[np.void]
 
+#: The columns of ``PageMap.usage`` that are read for each mapping, until others are asked for.
+DEFAULT_FIELDS = ("size", "present", "swapped")
 #: Shares of one processor's time: for the sums of all mappings, and for the pages shown.
 SUMS_SHARE, PAGES_SHARE = 0.003, 0.006
 
@@ -55,8 +60,8 @@ class Sample:
     ----------
     mappings : list of Mapping
         In address order.
-    present, swapped : ndarray of uint64
-        Bytes of each mapping.
+    usage : ndarray
+        Bytes of each mapping, as ``PageMap.usage`` returns them.
     runs : ndarray of RUN_DTYPE
         The states of all pages that were read so far.
     view : View
@@ -74,8 +79,7 @@ class Sample:
     """
 
     mappings: list[Mapping]
-    present: Column
-    swapped: Column
+    usage: Usage
     runs: Runs
     view: View
     summed: float
@@ -84,31 +88,6 @@ class Sample:
     ended: str = ""
     trouble: str = ""
     page_size: int = PAGE_SIZE
-
-
-class Pace:
-    """When to take the next sample.
-
-    Not before `interval` has passed, and not before the cost of the last sample is a `share` of the
-    time since it began.
-    """
-
-    def __init__(self, interval: float, share: float) -> None:
-        self.interval, self.share = interval, share
-        self._next = -np.inf
-
-    def due(self, now: float) -> bool:
-        """Return whether it is time for a sample."""
-        return now >= self._next
-
-    def hurry(self) -> None:
-        """Make a sample due at once: the view has changed."""
-        self._next = -np.inf
-
-    def spent(self, began: float, cost: float) -> None:
-        """Note when a sample began, and what it cost, in seconds of processor time."""
-        # Ticks never come exactly at the interval, so half an interval is tolerated.
-        self._next = began + max(self.interval / 2, cost / self.share - self.interval / 2)
 
 
 class Live:
@@ -147,12 +126,15 @@ class Live:
         self._reader = make() if timeout is None else RemoteReader(pid, make, timeout)
         self.pid, self.dirty = pid, dirty
         try:
-            self.name, self.uid, self.knows_written = self._reader.about()
+            about = self._reader.about()
         except BaseException:
             self.close()
             raise
+        self.name, self.uid, self.knows_written = about.name, about.uid, about.soft_dirty
+        self.columns = about.columns
+        self.fields: tuple[str, ...] = DEFAULT_FIELDS
         self._sums, self._pages = Pace(interval, SUMS_SHARE), Pace(interval, PAGES_SHARE)
-        self._faults = _Meter()
+        self._faults = Meter()
         self._last: Sample | None = None
         self._began, self._spent = 0.0, 0.0
 
@@ -186,26 +168,28 @@ class Live:
     def _renewed(self, view: View) -> Sample:
         now = time.monotonic()
         sample = self._last or self._empty()
+        if self.fields != sample.usage.dtype.names:
+            self._sums.hurry()
         if self._sums.due(now):
             sample = self._read_sums(sample, now)
         if view != sample.view:
             self._pages.hurry()
         if self._pages.due(now):
             sample = self._read_pages(sample, view, now)
-        minor, major = self._faults.rates(self._reader.stat(), now)
+        minor, major = self._faults.rates(parse(self._reader.stat()), now)
         rates = sample.rates._replace(minor=minor, major=major)
         return replace(sample, rates=rates, trouble="")
 
     def _empty(self) -> Sample:
-        none, runs = np.zeros(0, np.uint64), np.zeros(0, RUN_DTYPE)
-        return Sample([], none, none, runs, View(0, 0), 0.0, 0.0)
+        none = np.zeros(0, [(name, np.uint64) for name in self.fields])
+        return Sample([], none, np.zeros(0, RUN_DTYPE), View(0, 0), 0.0, 0.0)
 
     def _read_sums(self, sample: Sample, now: float) -> Sample:
-        """Read the mappings, and how much of each is present and swapped."""
+        """Read the mappings, and how much of each is present, swapped and so on."""
         began = self._clock()
-        mappings, present, swapped = self._reader.sums()
+        mappings, usage = self._reader.sums(self.fields)
         self._sums.spent(now, self._clock() - began)
-        return replace(sample, mappings=mappings, present=present, swapped=swapped, summed=now)
+        return replace(sample, mappings=mappings, usage=usage, summed=now)
 
     def _read_pages(self, sample: Sample, view: View, now: float) -> Sample:
         """Read the state of every page of a view; the first time, of all pages."""
@@ -237,24 +221,6 @@ class Live:
         return Rates(**found)
 
 
-class _Meter:
-    """Turns the page faults that /proc/PID/stat counts into rates."""
-
-    def __init__(self) -> None:
-        self._last: tuple[float, int, int] | None = None
-
-    def rates(self, stat: bytes, now: float) -> tuple[float | None, float | None]:
-        """Return minor and major faults per second since the last call."""
-        # The name may hold blanks and brackets, so the fields begin after the last bracket.
-        fields = stat.rpartition(b")")[2].split()
-        counted = now, int(fields[7]), int(fields[9])
-        last, self._last = self._last, counted
-        if last is None or now <= last[0]:
-            return None, None
-        seconds = now - last[0]
-        return (counted[1] - last[1]) / seconds, (counted[2] - last[2]) / seconds
-
-
 class SnapshotSource:
     """A snapshot: one sample that never changes."""
 
@@ -264,20 +230,23 @@ class SnapshotSource:
         self.pid, self.name, self.uid = snapshot.pid, snapshot.name, snapshot.uid
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(snapshot.time))
         self.about = f"of {when}, on Linux {snapshot.kernel} {snapshot.machine}"
-        usage = snapshot.usage(("present", "swapped"))
-        self._sample = Sample(
-            snapshot.mappings,
-            usage["present"],
-            usage["swapped"],
-            snapshot.states,
-            View(),
-            0.0,
-            0.0,
-            page_size=snapshot.page_size,
+        self._snapshot = snapshot
+        known = snapshot.usage().dtype.names or ()
+        self.columns = tuple(name for name in known if name in SIZES)
+        self.fields: tuple[str, ...] = DEFAULT_FIELDS
+        self._sample = self._summed(0.0)
+
+    def _summed(self, when: float) -> Sample:
+        made = self._snapshot
+        return Sample(
+            *(made.mappings, made.usage(self.fields), made.states, View(), when, 0.0),
+            page_size=made.page_size,
         )
 
     def sample(self, view: View) -> Sample:
         """Return the sample, whatever the view."""
+        if self.fields != self._sample.usage.dtype.names:
+            self._sample = self._summed(self._sample.summed)
         return self._sample
 
     def close(self) -> None:

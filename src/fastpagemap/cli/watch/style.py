@@ -1,4 +1,4 @@
-"""Where things are on the screen of ``fastpagemap watch``."""
+"""Where things are on the screen of the full-screen views."""
 
 __all__ = ["CSS"]
 
@@ -15,5 +15,5 @@ CSS = """
 #mappings { height: 1fr; background: $background; scrollbar-size: 1 1; overflow-x: hidden; }
 .wide #body { layout: horizontal; }
 .wide #picture { height: 100%; width: 1fr; margin-right: 1; }
-.wide #mappings { height: 100%; width: 72; }
+.wide #mappings { height: 100%; width: auto; max-width: 75%; }
 """
