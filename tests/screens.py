@@ -42,10 +42,14 @@ class Screen:
         """Wait for something to be seen."""
         end = time.monotonic() + 20
         while not condition():
-            self.rates.add(self.line("rates"))
+            self._note_rates()
             assert time.monotonic() < end, "it never came"
             await self.pilot.pause(0.02)
-        self.rates.add(self.line("rates"))
+        self._note_rates()
+
+    def _note_rates(self):
+        if isinstance(self.view, Watch):
+            self.rates.add(self.line("rates"))
 
     def told(self, pattern):
         """Whether the rates said so at any time."""
@@ -67,19 +71,30 @@ class Screen:
         return rows.numbers[name][rows.items.index(self.row(start))]
 
 
-def watching(source, scenario, size=(100, 40), interval=0.1):
-    """Run a scenario on a screen."""
+def on_screen(view, scenario, size=(100, 40)):
+    """Run a scenario on a screen, once its first sample is shown."""
 
     async def run():
-        view = Watch(source, interval, characters=True)
         app = Viewer(view)
         async with app.run_test(size=size, notifications=True) as pilot:
             screen = Screen(app, pilot)
-            await screen.until(lambda: view.frame and view.frame.request == view._request())
+            await screen.until(lambda: is_ready(view) or app.failure)
             await scenario(screen)
         return app
 
     return asyncio.run(run())
+
+
+def is_ready(view):
+    """Whether what was asked for is on the screen."""
+    if isinstance(view, Watch):
+        return view.frame and view.frame.request == view._request()
+    return view.rows and not view.census.unfinished
+
+
+def watching(source, scenario, size=(100, 40), interval=0.1):
+    """Run a scenario on a view of one process."""
+    return on_screen(Watch(source, interval, characters=True), scenario, size)
 
 
 def shown(screen):

@@ -283,7 +283,9 @@ def test_what_was_typed_is_no_answer(shell, word, beginning):
     assert answer == as_answer(shell, ("file", f"/{beginning}"))
 
 
-@pytest.mark.parametrize("command", ["report", "map", "watch", "dump", "diff", "dirty", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["report", "map", "watch", "top", "dump", "diff", "dirty", "doctor"]
+)
 def test_every_command_completes_its_target(command):
     assert completed("bash", command, "/x") == "file,/x\n"
 

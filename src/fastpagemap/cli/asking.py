@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 from fastpagemap.cli.processes import name_of
 from fastpagemap.cli.worker import Here, NoAnswer, Worker, WorkerEnded, left_behind, started
 
-__all__ = ["TIMEOUT", "Remote", "about", "each", "naming"]
+__all__ = ["TIMEOUT", "Asking", "Remote", "about", "each", "naming"]
 
+Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 #: Seconds that a process may keep its reader waiting, where nothing else is asked for.
@@ -63,56 +64,74 @@ def each(
     One worker answers all, until it does not answer, or has run out of memory: then the next one
     goes on.
     """
-    asking, left = _Asking(function, seconds), iter(pids)
+    asking, left = Asking(function, seconds), iter(pids)
     try:
         while asking.fill(left):
             yield asking.next()
     finally:
-        asking.stop()
+        asking.close()
 
 
-class _Asking(Generic[Answer]):
-    """Processes that were asked about, and the worker that is to answer."""
+class Asking(Generic[Question, Answer]):
+    """Questions about processes, and the worker that is to answer.
 
-    def __init__(self, function: Callable[[int], Answer], seconds: float | None) -> None:
+    Parameters
+    ----------
+    function : callable
+        Called in the worker with each question.
+    seconds : float, optional
+        As for `each`.
+    """
+
+    def __init__(self, function: Callable[[Question], Answer], seconds: float | None) -> None:
         self._function, self._seconds = function, seconds
-        self._asked: deque[int] = deque()
+        self._asked: deque[Question] = deque()
         self._worker: Worker | Here | None = None
         self._waited = 0.0
+        self._closed = False
+        #: Seconds of processor time that workers have used, and the current one of them.
+        self.spent = self._ran = 0.0
 
-    def fill(self, left: Iterator[int]) -> bool:
-        """Ask about more processes, if there are more; return whether an answer is due."""
+    def fill(self, left: Iterator[Question]) -> bool:
+        """Ask more questions, if there are more; return whether an answer is due."""
         new = list(itertools.islice(left, MAX_ASKED - len(self._asked)))
         self._asked += new
-        if self._worker is None and self._asked and left_behind() < MAX_LEFT_BEHIND:
+        if self._worker is None and self._asked and self._may_start():
             self._worker, new = started(self._function, self._seconds), list(self._asked)
+            self._ran = self._worker.processor_time()
         if self._worker is not None:
-            for pid in new:
-                self._worker.send(pid)
+            for question in new:
+                self._worker.send(question)
         return bool(self._asked)
 
-    def next(self) -> tuple[int, Answer | Exception]:
-        """Return the process that was asked about first, and what is known of it."""
-        pid = self._asked.popleft()
+    def _may_start(self) -> bool:
+        return not self._closed and left_behind() < MAX_LEFT_BEHIND
+
+    def next(self) -> tuple[Question, Answer | Exception]:
+        """Return the question that was asked first, and the answer."""
+        question = self._asked.popleft()
         if self._worker is None:
             text = f"not read: {MAX_LEFT_BEHIND} readers of other processes still wait"
-            return pid, NoAnswer(errno.ETIMEDOUT, text)
+            return question, NoAnswer(errno.ETIMEDOUT, text)
         began, ran = time.monotonic(), self._worker.processor_time()
         outcome: Answer | Exception
         try:
             outcome = self._worker.receive(self._patience())
         except Exception as error:
             outcome = error
-        self._waited += time.monotonic() - began - (self._worker.processor_time() - ran)
+        now = max(self._worker.processor_time(), ran)  # 0 of one that has ended
+        self._waited += time.monotonic() - began - (now - ran)
+        self.spent, self._ran = self.spent + now - self._ran, now
         if isinstance(outcome, (NoAnswer, WorkerEnded, MemoryError)):
-            self.stop()
-        return pid, outcome
-
-    def stop(self) -> None:
-        """Give the worker up."""
-        if self._worker is not None:
             self._worker.give_up()
             self._worker = None
+        return question, outcome
+
+    def close(self) -> None:
+        """Give the worker up, for good. Another thread may still wait for it."""
+        self._closed = True
+        if self._worker is not None:
+            self._worker.give_up()
 
     def _patience(self) -> float:
         """Return how long the next process may keep its reader waiting.

@@ -116,7 +116,7 @@ def collect_all(
     return _by_group(asking.each(pids, read, timeout), group)
 
 
-class _Sums(NamedTuple):
+class Sums(NamedTuple):
     """What a row about a process is made from."""
 
     name: str
@@ -126,23 +126,23 @@ class _Sums(NamedTuple):
     sizes: list[int]
 
 
-def _sums(pid: int, owner: bool, fields: Fields) -> _Sums:
+def sums_of(pid: int, owner: bool, fields: Fields) -> Sums:
     with PageMap(pid) as pagemap:
         usage = pagemap.usage(fields=fields)
         names = usage.dtype.names or ()
         # all its columns are uint64
         sizes = usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0)
         uid = pagemap.uid if owner else None
-        return _Sums(name_of(pid), uid, len(usage), names, sizes.tolist())
+        return Sums(name_of(pid), uid, len(usage), names, sizes.tolist())
 
 
 def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields: Fields) -> Report:
     """Return a report with a row for each process."""
     unreadable: list[Unreadable] = []
     labels: Labels = {label: [] for label in LABELS["process"]}
-    found: list[_Sums] = []
+    found: list[Sums] = []
     for pid, sums in readable(
-        asking.each(pids, lambda pid: _sums(pid, owner, fields), timeout), unreadable
+        asking.each(pids, lambda pid: sums_of(pid, owner, fields), timeout), unreadable
     ):
         found.append(sums)
         for label, value in (("pid", pid), ("mappings", sums.mappings), ("name", sums.name)):

@@ -17,7 +17,9 @@ __all__ = ["need_terminal", "show"]
 def show(first: ListScreen) -> int:
     """Show a view until it is left, and return the exit code; raise what ended it, if an error."""
     from fastpagemap.cli.watch.app import Viewer
+    from fastpagemap.cli.worker import heed_children
 
+    heed_children()  # workers are started by other threads, too
     app = Viewer(first)
     code = app.run()
     if app.failure:
@@ -25,8 +27,15 @@ def show(first: ListScreen) -> int:
     return code or 0
 
 
-def need_terminal(command: str) -> None:
+def need_terminal(command: str, instead: str = "") -> None:
     """Raise an error if there is no screen to draw on, or no keyboard to read.
+
+    Parameters
+    ----------
+    command : str
+        What needs it.
+    instead : str, optional
+        The end of the message: what does without.
 
     Raises
     ------
@@ -37,6 +46,10 @@ def need_terminal(command: str) -> None:
     streams = {"output": sys.__stdout__, "input": sys.__stdin__, "error": sys.__stderr__}
     for name, stream in streams.items():
         if stream is None or not stream.isatty():
-            raise click.UsageError(f"{command} needs a terminal, and standard {name} is none")
+            raise click.UsageError(
+                f"{command} needs a terminal, and standard {name} is none{instead}"
+            )
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
-        raise click.UsageError(f"{command} needs a terminal with a screen; TERM says there is none")
+        raise click.UsageError(
+            f"{command} needs a terminal with a screen; TERM says there is none{instead}"
+        )

@@ -12,6 +12,7 @@ COMMANDS = (
     "files",
     "map",
     "watch",
+    "top",
     "dump",
     "diff",
     "dirty",
@@ -26,6 +27,7 @@ Examples:
   fastpagemap files model.bin               what of a file is in the page cache, and who maps it
   fastpagemap map postgres -o memory.png    the address space as a picture
   fastpagemap watch postgres                the same, live
+  fastpagemap top                           all processes, live
   fastpagemap dump 1234 -o before.fpm       keep all of it in a file
   fastpagemap COMMAND --help                more of each, with examples
 

@@ -41,6 +41,12 @@ def name_of(pid: int) -> str:
         os.close(fd)
 
 
+def command_of(pid: int) -> str:
+    """Return the beginning of a command line. It is memory of the process, which may be locked."""
+    with open(f"{directory_of(pid)}/cmdline", "rb") as file:
+        return os.fsdecode(file.read(4096)).replace("\0", " ").strip()
+
+
 def has_memory(pid: int) -> bool:
     """Return whether a process is neither a kernel thread nor a zombie."""
     try:

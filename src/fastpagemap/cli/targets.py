@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -13,7 +14,7 @@ import click
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.options import NOT_RAW, Raw
-from fastpagemap.cli.processes import has_memory, hides_others, name_of, processes
+from fastpagemap.cli.processes import command_of, has_memory, hides_others, name_of, processes
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import topmost
@@ -46,6 +47,10 @@ def process_id(text: str) -> int:
     return int(text)
 
 
+def _is_pid(text: str) -> bool:
+    return not text or text.isdecimal() or text.startswith(("-", "+"))
+
+
 def process(text: str, *, tree: bool = False) -> int:
     """Return the pid of a PID|NAME; with `tree`, of several the one that is no child of others.
 
@@ -56,7 +61,7 @@ def process(text: str, *, tree: bool = False) -> int:
     ProcessLookupError
         No process has that name.
     """
-    if not text or text.isdecimal() or text.startswith(("-", "+")):
+    if _is_pid(text):
         return process_id(text)
     pids = list(named(text))
     if tree:
@@ -73,6 +78,22 @@ def process(text: str, *, tree: bool = False) -> int:
             f"{len(pids)} processes are called '{text}', say which: {some}{more}"
         )
     return pids[0]
+
+
+def processes_of(text: str) -> list[int]:
+    """Return the pids of a PID|NAME: all processes that have the name.
+
+    Raises
+    ------
+    click.BadParameter
+        It is neither.
+    ProcessLookupError
+        There is none.
+    """
+    found = [process_id(text)] if _is_pid(text) else list(named(text))
+    if len(found) == 1 and not has_memory(found[0]):
+        raise ProcessLookupError(errno.ESRCH, f"no process {text}, or one without memory")
+    return found or [process(text)]
 
 
 def named(name: str) -> Iterator[int]:
@@ -99,9 +120,8 @@ def _commands(pids: list[int]) -> Iterator[tuple[int, str]]:
 
 
 def _command(pid: int) -> str:
-    """Return the beginning of a command line. It is memory of the process, which may be locked."""
-    with open(f"{directory_of(pid)}/cmdline", "rb") as file:
-        words = os.fsdecode(file.read(4096)).replace("\0", " ").strip()
+    """Return a command line, shortened."""
+    words = command_of(pid)
     return words if len(words) <= 40 else words[:39] + "…"
 
 

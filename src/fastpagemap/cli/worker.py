@@ -25,7 +25,8 @@ from typing import Any
 from fastpagemap.cli.worker_child import read_message, serve, write_message
 from fastpagemap.process.namespaces import directory_of
 
-__all__ = ["Here", "NoAnswer", "Worker", "WorkerEnded", "left_behind", "started"]
+__all__ = ["Here", "NoAnswer", "Worker", "WorkerEnded", "heed_children", "left_behind"]
+__all__ += ["started"]
 
 #: A worker that used less than this share of a processor, while it was waited for, waits itself.
 IDLE_SHARE = 0.01
@@ -206,10 +207,17 @@ def left_behind() -> int:
     return len(_killed)
 
 
-def _fork() -> int:
-    # Were children's ends ignored, the kernel could give a worker's pid to another process.
+def heed_children() -> None:
+    """Have the ends of children noted. Only the main thread can, and others may need it.
+
+    Were they ignored, the kernel could give a worker's pid to another process.
+    """
     if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _fork() -> int:
+    heed_children()
     with warnings.catch_warnings():
         # Python warns of threads. They are a progress bar's, and the child makes no use of it.
         warnings.simplefilter("ignore", DeprecationWarning)

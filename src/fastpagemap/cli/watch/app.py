@@ -12,8 +12,13 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from fastpagemap.cli.exit_codes import INTERRUPTED
+from fastpagemap.cli.watch.census import Census
 from fastpagemap.cli.watch.keys import APP_KEYS
+from fastpagemap.cli.watch.screen import ListScreen
 from fastpagemap.cli.watch.style import CSS
+from fastpagemap.cli.watch.top import Top
+from fastpagemap.cli.watch.view import Watch
+from fastpagemap.report.text import printable
 
 __all__ = ["Viewer"]
 
@@ -33,17 +38,11 @@ class Viewer(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = APP_KEYS
 
     def __init__(self, first: Screen[None]) -> None:
-        self.plain = "NO_COLOR" in os.environ
         # Without this, NO_COLOR would mean shades of grey.
-        super().__init__(ansi_color=self.plain or None)
+        super().__init__(ansi_color="NO_COLOR" in os.environ or None)
         self._first = first
         #: What ended the program, if that was an error.
         self.failure: Exception | None = None
-
-    @property
-    def few_colours(self) -> bool:
-        """Whether the terminal has fewer than 256 colours, or is to show none."""
-        return self.plain or self.console.color_system in (None, "standard")
 
     def get_default_screen(self) -> Screen[None]:
         """Return the first view."""
@@ -56,10 +55,20 @@ class Viewer(App[int]):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit, 128 + number)
 
-    def fail(self, error: Exception) -> None:
-        """End the program with an error."""
-        self.failure = error
+    def on_list_screen_failed(self, message: ListScreen.Failed) -> None:
+        """End with an error."""
+        self.failure = message.error
         self.exit(1)
+
+    def on_top_opened(self, message: Top.Opened) -> None:
+        """Watch a process."""
+        self.push_screen(Watch(message.source, message.interval))
+
+    def on_watch_children_wanted(self, message: Watch.ChildrenWanted) -> None:
+        """Show a process and its children."""
+        pid, name = message.source.pid, printable(message.source.name)
+        census = Census(message.interval, [pid])
+        self.push_screen(Top(census, f"process {pid} {name} and its children"))
 
     def action_interrupt(self) -> None:
         """Exit with the code of a program that Ctrl-C ended."""

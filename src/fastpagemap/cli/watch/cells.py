@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from rich.columns import Columns
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -17,7 +20,7 @@ from fastpagemap.cli.watch.picture import Picture
 from fastpagemap.report.palette import STATES, DisplayState
 from fastpagemap.report.tables import human
 
-__all__ = ["Cells", "Legend", "Line"]
+__all__ = ["Cells", "Legend", "Line", "few_colours"]
 
 #: Colours for a dark screen, of states that are drawn pale or very dark on paper.
 ON_DARK = {
@@ -38,6 +41,11 @@ def swatches(characters: bool) -> list[Segment]:
         looks = zip(STATES, COLOURS, strict=True)
         return [Segment(s.char, Style(color=IN_TEXT.get(s.key, c))) for s, c in looks]
     return [Segment(" ", Style(bgcolor=colour)) for colour in COLOURS]
+
+
+def few_colours(console: Console) -> bool:
+    """Return whether a terminal has fewer than 256 colours, or is to show none."""
+    return "NO_COLOR" in os.environ or console.color_system in (None, "standard")
 
 
 class Line(Widget):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from textual.binding import Binding, BindingType
 
-__all__ = ["APP_KEYS", "LIST_KEYS", "WATCH_HELP", "WATCH_KEYS"]
+__all__ = ["APP_KEYS", "LIST_KEYS", "TOP_HELP", "TOP_KEYS", "WATCH_HELP", "WATCH_KEYS"]
 
 #: Of every screen.
 APP_KEYS: list[BindingType] = [
@@ -39,18 +39,37 @@ WATCH_KEYS: list[BindingType] = [
     Binding("d", "soft_dirty", show=False, tooltip="show soft-dirty pages as such, or not"),
     Binding("c", "characters", show=False, tooltip="cells as characters, or as colours"),
     Binding("g", "place", "Go to", tooltip="go to an address, a range, or pages by number"),
+    Binding("p", "processes", "Children", tooltip="the process and its children, side by side"),
     *LIST_KEYS,
 ]
+TOP_KEYS: list[BindingType] = [
+    Binding("enter", "watch", "Watch", key_display="Enter", tooltip="watch the process"),
+    Binding("space", "pause", "Pause", tooltip="pause, go on"),
+    *LIST_KEYS,
+]
+
+# A paragraph is one line: the screen breaks it.
 WATCH_HELP = """\
-A cell with pages of several states shows what most of them
-are; swapped or unknown, from one in eight on.
+A cell with pages of several states shows what most of them are; swapped or unknown, from one in \
+eight on.
 
 [b]How old it is[/b]
-Looking costs processor time, and holds a lock of the process
-for a moment. So each kind of look has a budget: 0.3 % of a
-processor for the sums of all mappings, 0.6 % for the pages
-shown; with all else, that stays below 2 %. What took 10 ms
-is looked at again after 2 s, what took 1 s after 3 minutes;
-what is newly shown, at once. On top is how old both are.
---interval is the shortest time between two looks.\
+Looking costs processor time, and holds a lock of the process for a moment. So each kind of look \
+has a budget: 0.3 % of a processor for the sums of all mappings, 0.6 % for the pages shown; with \
+all else, that stays below 2 %. What took 10 ms is looked at again after 2 s, what took 1 s after \
+3 minutes; what is newly shown, at once. On top is how old both are. --interval is the shortest \
+time between two looks.\
+"""
+TOP_HELP = """\
+Sizes are those of 'fastpagemap report': swapped has the pages of shared memory that are in swap, \
+too. What several processes share is in the row of each, so that rows have no sum. minor and \
+major are page faults a second; major ones waited for a disk.
+
+[b]How old it is[/b]
+What the kernel counts anyway, faults among it, is read at each refresh. Looking at pages costs \
+processor time, and holds a lock of the process for a moment. So it has a budget: 3 % of a \
+processor. Processes with new faults or another number of resident pages come first, then those \
+that were looked at longest ago; age is how long. All are looked at once in the beginning, and \
+when columns are chosen. A process that does not answer is asked again after a minute, and no \
+other waits for it. --interval is the shortest time between two refreshes.\
 """

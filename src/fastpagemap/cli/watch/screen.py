@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual import events
+from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Static
 
-from fastpagemap.cli.watch.app import Viewer
+from fastpagemap.cli.collect import reason
 from fastpagemap.cli.watch.dialogs import Columns, Help, Question
 from fastpagemap.cli.watch.listing import Listing
 from fastpagemap.cli.watch.saving import save
+from fastpagemap.report.text import printable
 
 __all__ = ["ListScreen"]
 
@@ -33,15 +35,26 @@ class ListScreen(Screen[None]):
 
     HELP_TEXT = ""
 
+    class Failed(Message):
+        """Something went wrong that nothing can go on after."""
+
+        def __init__(self, error: Exception) -> None:
+            super().__init__()
+            self.error = error
+
     def __init__(self, listing: Listing) -> None:
         super().__init__()
         self.listing = listing
 
-    @property
-    def viewer(self) -> Viewer:
-        """The program that shows it."""
-        assert isinstance(self.app, Viewer)
-        return self.app
+    def fail(self, error: Exception) -> None:
+        """End the program with an error; if it is about a process, only this screen of several."""
+        if isinstance(error, OSError) and self in self.app.screen_stack[1:]:
+            self.app.notify(printable(reason(error)), severity="error", markup=False)
+            while self.app.screen is not self:  # such as help
+                self.app.pop_screen()
+            self.dismiss()
+        else:
+            self.post_message(self.Failed(error))
 
     # ---- for subclasses ----
 

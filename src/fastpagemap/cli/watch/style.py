@@ -12,7 +12,7 @@ CSS = """
 #body { height: 1fr; layout: vertical; }
 #picture { height: 1fr; }
 #cells { height: 1fr; }
-#mappings { height: 1fr; background: $background; scrollbar-size: 1 1; overflow-x: hidden; }
+Listing { height: 1fr; background: $background; scrollbar-size: 1 1; overflow-x: hidden; }
 .wide #body { layout: horizontal; }
 .wide #picture { height: 100%; width: 1fr; margin-right: 1; }
 .wide #mappings { height: 100%; width: auto; max-width: 75%; }

@@ -15,7 +15,7 @@ from textual.widgets import Footer, Static
 
 from fastpagemap.cli.watch import lines
 from fastpagemap.cli.watch.area import Area, View, parse_place
-from fastpagemap.cli.watch.cells import Cells, Legend, Line
+from fastpagemap.cli.watch.cells import Cells, Legend, Line, few_colours
 from fastpagemap.cli.watch.dialogs import Question
 from fastpagemap.cli.watch.keys import WATCH_HELP, WATCH_KEYS
 from fastpagemap.cli.watch.mappings import Mappings
@@ -52,6 +52,13 @@ class Watch(ListScreen):
         def __init__(self, frame: Frame | Exception) -> None:
             super().__init__()
             self.frame = frame
+
+    class ChildrenWanted(Message):
+        """The process and its children are to be shown."""
+
+        def __init__(self, source: Live, interval: float) -> None:
+            super().__init__()
+            self.source, self.interval = source, interval
 
     def __init__(
         self, source: Live | SnapshotSource, interval: float = 1.0, characters: bool | None = None
@@ -92,7 +99,7 @@ class Watch(ListScreen):
     def on_mount(self) -> None:
         """Start sampling."""
         if self.characters is None:
-            self.characters = self.viewer.few_colours
+            self.characters = few_colours(self.app.console)
         self._show_characters()
         self._sampler.start()
         if self.source.live:
@@ -124,7 +131,7 @@ class Watch(ListScreen):
     def on_watch_frame_ready(self, message: FrameReady) -> None:
         """Show the new frame."""
         if isinstance(message.frame, Exception):
-            self.viewer.fail(message.frame)
+            self.fail(message.frame)
             return
         self.frame = message.frame
         self._mappings.show(self.frame.sample)
@@ -189,10 +196,9 @@ class Watch(ListScreen):
 
     def action_pause(self) -> None:
         """Pause, or go on."""
-        if self.source.live:
-            self.paused = not self.paused
-            self._ask()
-            self._show_lines()
+        self.paused = not self.paused
+        self._ask()
+        self._show_lines()
 
     def action_zoom(self, size: float) -> None:
         """Show fewer pages, or more."""
@@ -263,6 +269,15 @@ class Watch(ListScreen):
         """Draw cells as characters, or as colours alone."""
         self.characters = not self.characters
         self._show_characters()
+
+    def action_processes(self) -> None:
+        """Show the process and its children."""
+        if isinstance(self.source, Live):
+            self.post_message(self.ChildrenWanted(self.source, self.interval))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Return whether a key does anything here: a snapshot has no children, and stands still."""
+        return self.source.live or action not in ("processes", "pause")
 
     def known_columns(self) -> Sequence[str]:
         """Return the sizes that this kernel can tell."""

@@ -1,0 +1,50 @@
+"""``fastpagemap top``: all processes on the whole screen, live."""
+
+from __future__ import annotations
+
+import click
+
+from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.full_screen import need_terminal, show
+from fastpagemap.cli.targets import processes_of
+
+
+@click.command(
+    short_help="All processes on the whole screen, live.",
+    epilog="""
+\b
+Examples:
+  fastpagemap top                all processes, who has most in RAM first
+  fastpagemap top postgres       those of that name, and their children
+  fastpagemap top 1234           a process and its children, side by side
+  sudo fastpagemap top           other users' processes, too
+""",
+)
+@click.argument("targets", metavar="[TARGET]...", nargs=-1, shell_complete=complete_target)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Between refreshes. Pages are looked at less often where that would cost too much; the "
+    "column 'age' says how long ago that was.",
+)
+def top(targets: tuple[str, ...], interval: float) -> int:
+    """Show all processes on the whole screen, and what happens to their memory.
+
+    With TARGET, only these processes and their descendants, as the children of a server. TARGET is
+    a process id, or a name: all processes that have it are shown.
+
+    Sort by any column, choose columns, search names and command lines: '?' shows the keys, and how
+    old what is shown can be. Enter watches a process, page by page, as 'fastpagemap watch' does. A
+    process that cannot be read has a row that says why, and one that does not answer holds up no
+    other. 'fastpagemap report --all' prints the same once.
+    """
+    need_terminal("top", "; 'fastpagemap report --all' prints the same once")
+    from fastpagemap.cli.watch.census import Census
+    from fastpagemap.cli.watch.top import Top
+
+    roots = [pid for text in targets for pid in processes_of(text)]
+    what = f"{' '.join(targets)} and children" if targets else "all processes"
+    return show(Top(Census(interval, roots), what))

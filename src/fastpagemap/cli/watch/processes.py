@@ -1,0 +1,107 @@
+"""The list of processes of ``fastpagemap top``, to move through."""
+
+from __future__ import annotations
+
+import functools
+import pwd
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastpagemap.cli.watch.census import Member
+from fastpagemap.cli.watch.listing import Column, Listing, Rows
+from fastpagemap.report.report import SIZES
+from fastpagemap.report.text import human, printable
+
+__all__ = ["Processes", "rows"]
+
+#: Characters that a process's name may have in the kernel, and that are shown of a user's.
+NAME_WIDTH, USER_WIDTH = 15, 8
+#: Columns of the screen in which more than the name is worth showing.
+MIN_MORE = 10
+
+
+def _count(number: float) -> str:
+    return f"{number:.0f}"
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds:.0f}s" if seconds < 100 else f"{seconds / 60:.0f}m"
+
+
+#: Columns that cost nothing: they are there for every process.
+COUNTERS = (
+    Column("minor", "minor/s", _count, 8),
+    Column("major", "major/s", _count, 8),
+    Column("age", "age", _age, 4),
+    Column("mappings", "mappings", _count, 8),
+    Column("threads", "threads", _count, 7),
+    Column("parent", "parent", _count, 7),
+)
+DEFAULT_COLUMNS = ("present", "swapped", "minor", "major", "age")
+
+
+def rows(members: Sequence[Member], fields: Sequence[str], now: float) -> Rows:
+    """Return what is shown of processes; what is not known of one is NaN."""
+    numbers: dict[str, list[Any]] = {
+        name: [member.seen and member.seen.sizes.get(name) for member in members] for name in fields
+    }
+    numbers["minor"] = [member.minor for member in members]
+    numbers["major"] = [member.major for member in members]
+    numbers["age"] = [now - member.when if member.when else None for member in members]
+    numbers["mappings"] = [member.seen and member.seen.mappings for member in members]
+    numbers["threads"] = [member.about.threads for member in members]
+    numbers["parent"] = [member.about.parent for member in members]
+    # None becomes NaN
+    return Rows(members, {name: np.array(found, float) for name, found in numbers.items()})
+
+
+@functools.cache
+def _user(uid: int) -> str:
+    """Return the name of a user, or the number where there is none."""
+    try:
+        name = printable(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        name = str(uid)
+    return name if len(name) <= USER_WIDTH else f"{name[: USER_WIDTH - 1]}+"
+
+
+class Processes(Listing):
+    """Processes to move through, in the order of their pids unless a column orders them."""
+
+    FIRST, LAST = f"{'pid':>7} user", "name"
+    FIRST_WIDTH = 7 + 1 + USER_WIDTH
+    COLUMNS = (
+        *(Column(name, name, human, max(len(name) + 1, 6)) for name in SIZES),
+        *COUNTERS,
+    )
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id, DEFAULT_COLUMNS, "present")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns shown for which pages have to be looked at."""
+        return tuple(name for name in self.shown if name in SIZES)
+
+    def identity(self, item: Any) -> Any:
+        """Return the pid, and when the process was started."""
+        return item and (item.pid, item.about.started)
+
+    def words(self, item: Member) -> str:
+        """Return the name, and the command line."""
+        return f"{item.about.name} {item.seen.command if item.seen else ''}"
+
+    def first(self, item: Member) -> str:
+        """Return the pid and the user."""
+        return f"{item.pid:>7} {_user(item.uid)}"
+
+    def last(self, item: Member, width: int) -> str:
+        """Return the name, and why not more is known, or what there is room for of the command."""
+        name = printable(item.about.name)
+        if item.refused:
+            return f"{name} ({printable(item.refused)})"
+        if not item.seen or width < NAME_WIDTH + MIN_MORE:
+            return name
+        return f"{name:<{NAME_WIDTH}} {printable(item.seen.command[:width])}"
