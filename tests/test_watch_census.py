@@ -120,9 +120,20 @@ def test_who_changes_is_looked_at_again(victim):
         found = until(made, lambda m: m[victim.pid].seen.sizes["present"] >= before + 1000 * PAGE)[
             victim.pid
         ]
-        # Pages that a process has long had, it has without faults.
-        assert until(made, lambda members: members[victim.pid].minor == 0)
         assert found.major is not None
+
+
+def test_who_has_changed_is_known_without_looking(victim):
+    span = victim.make("untouched", 10)
+    with census([victim.pid]) as made:
+        found = until(made, lambda m: all_seen(m) and m[victim.pid].minor == 0)[victim.pid]
+        found.changed = False
+        made._list(time.monotonic())
+        assert not found.changed
+        span.do("write")
+        made._list(time.monotonic())
+        assert found.changed
+        assert found.minor > 0
 
 
 def test_columns_chosen_later(victim):
@@ -145,6 +156,17 @@ def test_looking_has_a_budget():
         dearest = max(member.seen.cost for member in made.sample() if member.seen)
     # What was looked at last may not be paid for yet: a process, or as many as are asked at once.
     assert spent < passed * LOOKS_SHARE + 4 * dearest + 0.05
+
+
+def test_not_everyone_is_looked_at_at_once():
+    """Only in the beginning: later, as many as the budget of an interval has room for."""
+    with census(interval=0.001) as made:
+        first = until(made, lambda members: True)
+        time.sleep(0.1)
+        for member in first.values():
+            member.not_before = 0.0
+        began = time.monotonic()
+        assert sum(member.when >= began for member in made.sample()) <= 1
 
 
 def test_a_process_that_does_not_answer(victim):
@@ -189,5 +211,7 @@ def test_nothing_is_left_behind(victim):
     while os.path.exists(f"/proc/{worker}"):
         left_behind()  # notes who has ended
         assert time.monotonic() < end
-    made.sample()  # whoever still waits for an answer starts no other
-    assert made._asking._worker is None or not made._asking._asked
+    for name in ("exclusive", "shared"):
+        made.fields = (name,)
+        made.sample()  # a thread that is still at it starts no other
+    assert made._asking._worker is None or made._asking._worker._over
