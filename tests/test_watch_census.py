@@ -206,12 +206,12 @@ def test_a_process_that_cannot_be_named_is_not_there():
 def test_nothing_is_left_behind(victim):
     with census([victim.pid]) as made:
         until(made, all_seen)
-        worker = made._asking._worker.pid
-    end = time.monotonic() + 20
-    while os.path.exists(f"/proc/{worker}"):
-        left_behind()  # notes who has ended
-        assert time.monotonic() < end
+        worker = made._asking._worker
     for name in ("exclusive", "shared"):
         made.fields = (name,)
         made.sample()  # a thread that is still at it starts no other
-    assert made._asking._worker is None or made._asking._worker._over
+    assert made._asking._worker in (None, worker)
+    end = time.monotonic() + 20
+    while os.path.exists(f"/proc/{worker.pid}"):
+        left_behind()  # notes who has ended
+        assert time.monotonic() < end
