@@ -233,6 +233,8 @@ def test_every_size_has_a_head_and_a_row(victim, size):
         assert max(map(len, lines)) <= size[0]
         assert "present" in lines[1]
         assert str(victim.pid) in lines[2]
+        assert "python" in lines[2]
+        assert ("name (+2)" in lines[1]) == (size[0] == 60)
         await screen.pilot.resize_terminal(40, 10)
         await screen.until(lambda: "too small" in shown(screen))
 

@@ -30,6 +30,7 @@ class Help(ModalScreen[None]):
     Help { align: center middle; }
     Help VerticalScroll { width: 66; height: auto; max-height: 100%; background: $panel; }
     Help Static { padding: 0 2; }
+    Help VerticalScroll:ansi { border: round ansi_default; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,space,enter", "dismiss", "Close"),
@@ -63,6 +64,7 @@ class Question(ModalScreen[Any]):
     CSS = """
     Question { align: center middle; }
     Question Vertical { width: 58; height: auto; padding: 0 2; background: $panel; }
+    Question Vertical:ansi { border: round ansi_default; }
     Question Input { border: none; height: 1; padding: 0; background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close")]
@@ -103,7 +105,12 @@ class Columns(ModalScreen[None]):
     Columns { align: center middle; }
     Columns Vertical { width: 40; height: auto; max-height: 100%; padding: 0 2; }
     Columns Vertical { background: $panel; }
-    Columns OptionList { border: none; height: auto; padding: 0; background: $panel; }
+    Columns Vertical:ansi { border: round ansi_default; }
+    Columns OptionList { border: none; height: auto; max-height: 70vh; padding: 0; }
+    Columns OptionList { background: $panel; }
+    Columns OptionList:ansi:focus > .option-list--option-highlighted {
+        text-style: bold underline reverse;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,f", "dismiss", "Close"),

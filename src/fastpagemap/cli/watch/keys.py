@@ -20,7 +20,9 @@ LIST_KEYS: list[BindingType] = [
     Binding("slash", "search", "Search", key_display="/", tooltip="search: a text, or *.so"),
     Binding("o", "order(1)", "Sort", tooltip="sort by the next column (O: back)"),
     Binding("O", "order(-1)", show=False),
-    Binding("f", "columns", "Columns", show=False, tooltip="choose the columns"),
+    Binding(
+        "f", "columns", "Columns", show=False, tooltip="choose the columns; (+2): two have no room"
+    ),
     Binding("s", "save", "Save", show=False, tooltip="save the screen as SVG, here"),
     Binding("question_mark,f1", "help", "Help", key_display="?", tooltip="these keys"),
     Binding("q", "leave", "Quit", tooltip="quit, or back to the list"),

@@ -6,6 +6,7 @@ fill, and 27 ms for each row that is removed. Here rows are arrays, and only vis
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,8 +27,8 @@ __all__ = ["Column", "Listing", "Rows"]
 
 #: Characters of a name that are searched, from its end: names may have a million.
 MAX_SEARCHED = 4096
-#: Columns of the screen for the last text, where there is a choice.
-MIN_LAST = 30
+#: Columns of the screen for the last text: where there is a choice, and at least.
+GOOD_LAST, MIN_LAST = 30, 12
 
 
 class Column(NamedTuple):
@@ -229,8 +230,8 @@ class Listing(ScrollView, can_focus=True):
     def _head_at(self, x: int) -> str:
         """Return the column whose head is there; empty for the texts at both ends."""
         at = 1 + self.FIRST_WIDTH
-        for column in map(self._column, self.shown):
-            if column and at <= x < (at := at + 1 + column.width):
+        for column in self._fitting():
+            if at <= x < (at := at + 1 + column.width):
                 return column.name
         return ""
 
@@ -244,7 +245,7 @@ class Listing(ScrollView, can_focus=True):
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """Return a width in which there is room for the last text, too."""
         columns = filter(None, map(self._column, self.shown))
-        return self.FIRST_WIDTH + sum(1 + column.width for column in columns) + MIN_LAST
+        return self.FIRST_WIDTH + sum(1 + column.width for column in columns) + GOOD_LAST
 
     def _reveal(self) -> None:
         """Scroll until the cursor is visible."""
@@ -266,20 +267,26 @@ class Listing(ScrollView, can_focus=True):
         index = self._order[row]
         item, chosen = self._rows.items[index], row == self._cursor
         text = f"{'>' if chosen else ' '}{self.first(item):<{self.FIRST_WIDTH}}"
-        for column in map(self._column, self.shown):
-            if column:
-                text += f" {self._number(column, index):>{column.width}}"
+        for column in self._fitting():
+            text += f" {self._number(column, index):>{column.width}}"
         text += "  " + self.last(item, max(width - len(text) - 3, 1))
         return self._strip(text, Style(reverse=chosen), width)
 
     def _head(self) -> str:
         """Return the heads; the column that orders the rows is marked."""
         text = f" {self.FIRST:<{self.FIRST_WIDTH}}"
-        for column in map(self._column, self.shown):
-            if column:
-                mark = "▾" if column.name == self.order else ""
-                text += f" {mark + column.head:>{column.width}}"
-        return f"{text}  {self.LAST}"
+        for column in self._fitting():
+            mark = "▾" if column.name == self.order else ""
+            text += f" {mark + column.head:>{column.width}}"
+        left_out = len(self.shown) - len(self._fitting())
+        return f"{text}  {self.LAST}{f' (+{left_out})' if left_out else ''}"
+
+    def _fitting(self) -> list[Column]:
+        """Return the columns for which there is room beside the last text."""
+        columns = list(filter(None, map(self._column, self.shown)))
+        room = self.scrollable_content_region.width - self.FIRST_WIDTH - MIN_LAST - 3
+        ends = itertools.accumulate(1 + column.width for column in columns)
+        return columns[: sum(end <= room for end in ends)]
 
     def _number(self, column: Column, index: int) -> str:
         numbers = self._rows.numbers.get(column.name)
