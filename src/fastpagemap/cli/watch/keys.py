@@ -70,8 +70,9 @@ major are page faults a second; major ones waited for a disk.
 [b]How old it is[/b]
 What the kernel counts anyway, faults among it, is read at each refresh. Looking at pages costs \
 processor time, and holds a lock of the process for a moment. So it has a budget: 3 % of a \
-processor. Processes with new faults or another number of resident pages come first, then those \
-that were looked at longest ago; age is how long. All are looked at once in the beginning, and \
-when columns are chosen. A process that does not answer is asked again after a minute, and no \
-other waits for it. --interval is the shortest time between two refreshes.\
+processor. With 500 processes, all else takes 2 to 3 % more. Processes with new faults or \
+another number of resident pages come first, then those that were looked at longest ago; age is \
+how long. All are looked at once in the beginning, and when columns are chosen. A process that \
+does not answer is asked again after a minute, and no other waits for it. --interval is the \
+shortest time between two refreshes.\
 """
