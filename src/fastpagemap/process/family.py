@@ -6,7 +6,6 @@ import errno
 import functools
 import itertools
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from .._kernel.descriptor import Descriptor, compare_memory, open_file
 from .._kernel.failures import failure, is_refusal
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
+from . import stat
 from .cgroups import mount_points
 from .namespaces import directory_of, is_foreign, pids
 from .opening import pass_over
@@ -31,10 +31,6 @@ _CGROUP_SYSTEMS = (0x63677270, 0x0027E0EB)
 # It was removed meanwhile, or it has threads alone: their processes are listed further up.
 _NOT_LISTED = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
 _OF_THREADS = "a cgroup of single threads, which names no processes: give the one above it"
-# What follows the name, which may hold anything: state, parent, and as the 7th and the 20th field
-# the flags and the start.
-_STAT = re.compile(rb".*\) \S (-?\d+)(?: \S+){4} (\d+)(?: \S+){12} (\d+)", re.DOTALL)
-_PF_KTHREAD = 0x00200000
 
 
 class Known(NamedTuple):
@@ -50,7 +46,7 @@ class Known(NamedTuple):
 def known(process: Process) -> Known:
     """Return how to tell an open process from a later one with its pid."""
     try:
-        return Known(process.pid, _parse(process.read("stat")).began)
+        return Known(process.pid, stat.parse(process.read("stat")).started)
     except FileNotFoundError:
         raise process.gone() from None
 
@@ -92,9 +88,9 @@ def descendants(pid: int) -> list[Known]:
         )
     families: dict[int, list[Known]] = {}
     for each in pids():
-        found = _stat(each)
+        found = stat.read(each)
         if found is not None:
-            families.setdefault(found.parent, []).append(Known(each, found.began))
+            families.setdefault(found.parent, []).append(Known(each, found.started))
     chosen, waiting = [], families.pop(pid, [])
     while waiting:
         child = waiting.pop(0)
@@ -106,37 +102,16 @@ def descendants(pid: int) -> list[Known]:
 
 def known_at(pid: int) -> Known:
     """Return how to tell the process that has a pid now; it is not opened."""
-    found = _stat(pid)
+    found = stat.read(pid)
     if found is None:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}")
-    return Known(pid, found.began)
+    return Known(pid, found.started)
 
 
 def topmost(found: Collection[int]) -> list[int]:
     """Return those of some pids that are no children of others of them."""
-    stats = {pid: _stat(pid) for pid in found}
-    return [pid for pid, stat in stats.items() if stat is None or stat.parent not in stats]
-
-
-class _Stat(NamedTuple):
-    parent: int
-    flags: int
-    began: int
-
-
-def _parse(text: bytes) -> _Stat:
-    found = _STAT.match(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no content of /proc/PID/stat")
-    return _Stat(*map(int, found.groups()))
-
-
-def _stat(pid: int) -> _Stat | None:
-    try:
-        file = open_file(f"{directory_of(pid)}/stat", os.O_RDONLY)
-        return _parse(read_all(file.fd, "stat"))
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # hidepid
-        return None
+    about = {pid: stat.read(pid) for pid in found}
+    return [pid for pid, its in about.items() if its is None or its.parent not in about]
 
 
 def members(path: str) -> tuple[list[Process], list[int]]:
@@ -151,11 +126,11 @@ def listed(path: str) -> list[Known]:
     """
     top = _directory(path)
     # Those that hidepid hides stay, and are refused once they are opened.
-    stats = {pid: _stat(pid) for pid in _listed(top)}
+    about = {pid: stat.read(pid) for pid in _listed(top)}
     found = [
-        Known(pid, stat.began if stat else None)
-        for pid, stat in stats.items()
-        if stat is None or not stat.flags & _PF_KTHREAD
+        Known(pid, its.started if its else None)
+        for pid, its in about.items()
+        if its is None or not its.is_kernel_thread
     ]
     # A pid that was given to another process meanwhile is no longer listed, or rightly. Nor is a
     # process that has ended.
