@@ -14,6 +14,7 @@ import numpy as np
 from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.report.members import GROUP_SIZES, MEMBER_SIZES, SHARER_SIZES
 from fastpagemap.report.report import MORE_SIZES, SIZES, Report, grouped
+from fastpagemap.report.text import ANON
 
 # The columns of rows that are not sums of mappings, by what a row is.
 _SIZES_OF = {"member": MEMBER_SIZES, "sharer": SHARER_SIZES}
@@ -164,7 +165,8 @@ def of_path(report: Report, pattern: str | None) -> Report:
     label = next((name for name in ("path", "name") if name in report.labels), None)
     if pattern is None or label is None:
         return report
-    return report.take(np.array([matches(pattern, text) for text in report.labels[label]], bool))
+    shown = [text or (ANON if label == "path" else "") for text in report.labels[label]]
+    return report.take(np.array([matches(pattern, text) for text in shown], bool))
 
 
 def _main_column(report: Report) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastpagemap.report.members import last_sizes, table_columns, total_of
 from fastpagemap.report.report import LABELS, About, Report, rows
-from fastpagemap.report.text import ending, human, printable
+from fastpagemap.report.text import ANON, ending, human, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,10 +60,11 @@ UNKNOWN = (
 
 
 def plain(report: Report) -> Iterator[str]:
-    """Yield lines for a pipe: a line for each row, the whole path last.
+    """Yield lines for a pipe: what it is about, and a line for each row, the whole path last.
 
     Only the last cell may hold a space, so that awk can split a line.
     """
+    yield f"# {heading(report)}"
     before, last = BEFORE[report.by], LABELS[report.by][-1]
     columns = table_columns(report)
     least = [
@@ -78,9 +79,14 @@ def plain(report: Report) -> Iterator[str]:
     yield line(*(PLAIN.get(name, name) for name in before), *columns, last)
     for row in rows(report, (*before, *columns, last)):
         first = map(_label, before, row)
-        yield line(*first, *map(_size, row[len(before) : -1]), printable(row[-1]))
+        yield line(*first, *map(_size, row[len(before) : -1]), printable(_shown(last, row[-1])))
     labels = [LAST_LINE.get(report.by, "total"), *["-"] * (len(before) - 1)]
     yield line(*labels, *map(_size, last_sizes(report, columns)), counted(report))
+
+
+def _shown(label: str, value: Any) -> str:
+    """Return the last cell of a row."""
+    return ANON if label == "path" and not value else str(value)
 
 
 def _size(size: int | None) -> str:
@@ -124,7 +130,7 @@ def for_terminal(report: Report) -> Iterator[str]:
         sizes = row[count:-1]
         cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
         styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
-        yield line([*cells, *map(_size, sizes), row[-1]], styles)
+        yield line([*cells, *map(_size, sizes), _shown(last, row[-1])], styles)
     first = [LAST_LINE.get(report.by, "total"), *[""] * (count - 1)] if count else []
     yield bold(first, [*map(_size, last_sizes(report, shape.columns))], counted(report))
     for note in notes:
@@ -149,6 +155,14 @@ def title(report: Report) -> str:
     if "before" in report.more:
         return f"{whose}, from {_clock(report.more['before'])} to {at}"
     return f"{whose}, as it was at {at}" if about.pid else f"{whose}, from a file"
+
+
+def heading(report: Report) -> str:
+    """Return in a line of a pipe what a report is about: whose memory, when, on which kernel."""
+    about, text = report.about, title(report)
+    kernel = f"Linux {printable(about.kernel)}"
+    text = text.removesuffix(f", {kernel}")
+    return ", ".join([text, *([] if about.snapshot else [_clock(about)]), kernel])
 
 
 def _clock(about: About) -> str:
@@ -233,9 +247,11 @@ def _shape(report: Report, columns: Sequence[str], width: int, fewer: int) -> _S
 def _fit(report: Report, width: int) -> tuple[_Shape, list[str]]:
     """Return the columns that fit on a terminal, and notes on what is left out."""
     columns = list(table_columns(report))
-    last = report.labels[LABELS[report.by][-1]]
+    last = LABELS[report.by][-1]
     most = min(MIN_PATH_WIDTH, max(width // 4, 4))
-    longest = max((len(printable(text[-most:])) for text in last), default=0)
+    longest = max(
+        (len(printable(_shown(last, text)[-most:])) for text in report.labels[last]), default=0
+    )
     need = min(max(longest, len(counted(report))), most)
     notes = list(changes(report))
     zero = {name for name in columns if not total_of(report, name)}

@@ -153,7 +153,9 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     explain of the swap in use may be the swap cache, or a tmpfs mounted elsewhere.
 
     Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
-    file gets plain columns with whole paths. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
+    file gets plain columns with whole paths, and before them a line that begins with '#': whose
+    memory it is, when it was read, on which kernel. A mapping without a path is shown as [anon];
+    JSON, CSV and Parquet leave its path empty. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. With
     --all, memory that several processes share is in the row of each, and in the total as often.
     The line of a group is about all of its processes, whichever rows are shown; union, unique and
     swapped_union need CAP_SYS_ADMIN. This command is in no tree or cgroup. Processes that could not
