@@ -39,23 +39,6 @@ def start(tmp_path):
         yield started
 
 
-def test_a_command_line_does_not_look_like_another_process(start):
-    one, other = start("x), 1 (postgres: main"), start("\x1b[2J\n")
-    said = run("report", "of-one-name")
-    assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1)
-    text = said.stderr.decode()
-    assert rf"{one.pid} (x\x29, 1 \x28postgres: main 600), {other.pid} (" in text
-    assert text.count("(") == 3  # one of them is click's
-    assert "\x1b" not in text
-
-
-def test_a_command_line_of_a_mebibyte_is_cut(start):
-    start("a" * (100 << 10)), start("b" * (100 << 10))
-    said = run("report", "of-one-name")
-    assert said.returncode == 2
-    assert len(said.stderr) < 300
-
-
 def test_a_snapshot_and_a_process_of_one_name(start, tmp_path):
     """Whoever may write to the directory could have put the file there."""
     process = start("sleep")

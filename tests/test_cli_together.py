@@ -81,7 +81,7 @@ def test_the_name_of_a_whole_tree_means_its_root():
             other.ask("fork")
             said = run("report", "--tree", "of-one-tree")
         assert said.returncode == 2
-        assert b"2 processes are called 'of-one-tree', say which: " in said.stderr
+        assert b"2 processes are called 'of-one-tree': say which, by its process id" in said.stderr
 
 
 def test_a_tree_with_one_that_is_locked_or_may_not_be_read_is_counted():

@@ -292,6 +292,9 @@ def test_every_command_completes_its_target(command):
 
 def test_commands_and_options():
     assert completed("bash", "rep") == "plain,report\n"
+    # what begins no command may begin a file, or the name of a process
+    assert completed("bash", "xyz") == "file,xyz\n"
+    assert completed("bash", "xyz", "--ti") == "plain,--timeout\n"
     assert completed("bash", "report", "--sort", "s") == "".join(
         f"plain,{name}\n" for name in selection.COLUMNS if name.startswith("s")
     )

@@ -135,6 +135,9 @@ def _run(args: Sequence[str]) -> int:
         _write(result or ())
     except click.ClickException as error:
         _discard_output()
+        table = getattr(error, "table", None)
+        if table:  # of processes that are to be told apart
+            return _fail(error.format_message(), MISUSE, table)
         return _fail(f"{error.format_message()} (see 'fastpagemap --help')", MISUSE)
     except click.Abort:
         return INTERRUPTED
@@ -167,12 +170,13 @@ def _encodable(text: str, out: TextIO) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _fail(message: str, code: int = FAILURE) -> int:
+def _fail(message: str, code: int = FAILURE, table: Sequence[str] = ()) -> int:
     from fastpagemap.report.text import printable
 
     if sys.stderr is not None:
-        line = f"fastpagemap: {printable(' '.join(message.split()))}\n"
-        sys.stderr.write(_encodable(line, sys.stderr))
+        first = f"fastpagemap: {printable(' '.join(message.split()))}"
+        for line in (first, *table):
+            sys.stderr.write(_encodable(f"{line}\n", sys.stderr))
     return code
 
 

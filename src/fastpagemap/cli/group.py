@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
+from typing import Any
 
 import click
 
@@ -31,12 +34,17 @@ Examples:
   fastpagemap dump 1234 -o before.fpm       keep all of it in a file
   fastpagemap COMMAND --help                more of each, with examples
 
-'fastpagemap PID' is short for 'fastpagemap report PID'.
+'fastpagemap TARGET' is short for 'fastpagemap report TARGET'. A command's name wins: of a process
+that is called 'watch', say 'fastpagemap report watch'.
 """
 
 
+#: What is not for ``report``, although it is no command.
+OWN_OPTIONS = ("-h", "--help", "--version")
+
+
 class Commands(click.Group):
-    """The commands, each imported when it is used. A bare process id means ``report``."""
+    """The commands, each imported when it is used. What is none is for ``report``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -50,13 +58,33 @@ class Commands(click.Group):
         command: click.Command = getattr(module, name)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of the first argument; a number is a process id for ``report``."""
-        if args[0].isdecimal():
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``report`` before a TARGET or an option that stands in place of a command."""
+        if args and args[0] not in (*COMMANDS, *OWN_OPTIONS):
+            if not ctx.resilient_parsing:
+                _refuse_misspelt(args[0])
             args = ["report", *args]
-        return super().resolve_command(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Complete the first word to a command; if none fits, to a TARGET."""
+        from fastpagemap.cli.completion import complete_target
+
+        found = super().shell_complete(ctx, incomplete)
+        return found or complete_target(ctx, self.params[0], incomplete)
+
+
+def _refuse_misspelt(word: str) -> None:
+    """Raise an error for what looks like a command, and is no TARGET."""
+    similar = difflib.get_close_matches(word, COMMANDS, 1)
+    if not similar:
+        return
+    from fastpagemap.cli.naming import named
+
+    if not os.path.exists(word) and not named(word):
+        raise click.UsageError(
+            f"'{word}' is no command, process or file; did you mean '{similar[0]}'?"
+        )
 
 
 @click.group(
@@ -70,5 +98,6 @@ def cli() -> None:
     """Show what Linux knows of a process's memory, page by page.
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote; '-' is
-    such a file on standard input.
+    such a file on standard input. The name is that of its program, or else a word of its command
+    line, as 'ml.py' of 'python3 ml.py'.
     """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import pwd
 
-from fastpagemap.process.namespaces import directory_of, pids
+from fastpagemap.process import stat
+from fastpagemap.process.namespaces import directory_of, is_foreign, pids
 
 
 def processes() -> list[int]:
@@ -45,6 +48,33 @@ def command_of(pid: int) -> str:
     """Return the beginning of a command line. It is memory of the process, which may be locked."""
     with open(f"{directory_of(pid)}/cmdline", "rb") as file:
         return os.fsdecode(file.read(4096)).replace("\0", " ").strip()
+
+
+def parent_of(pid: int) -> int:
+    """Return the pid of a process's parent; 0 if it has none, or has ended, or cannot be told.
+
+    Where /proc is that of another pid namespace, the number in it is a stranger's here.
+    """
+    its = None if is_foreign() else stat.read(pid)
+    return max(its.parent, 0) if its else 0
+
+
+def user_of(pid: int) -> str:
+    """Return the name of the user that a process runs as, as ps shows it; empty if it has ended."""
+    try:
+        return _user(os.stat(directory_of(pid)).st_uid)
+    except OSError:
+        return ""
+
+
+@functools.cache
+def _user(uid: int) -> str:
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+    # a blank in it would make two cells of one
+    return name if name.isprintable() and " " not in name else str(uid)
 
 
 def has_memory(pid: int) -> bool:

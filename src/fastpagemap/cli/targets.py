@@ -13,24 +13,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastpagemap.cli import asking
+from fastpagemap.cli.naming import called, named, near, table
 from fastpagemap.cli.options import NOT_RAW, Raw
-from fastpagemap.cli.processes import command_of, has_memory, hides_others, name_of, processes
+from fastpagemap.cli.processes import has_memory
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import topmost
-from fastpagemap.process.namespaces import directory_of, hides_others
+from fastpagemap.process.namespaces import hides_others
 from fastpagemap.report.text import printable
 
 if TYPE_CHECKING:
     from fastpagemap.snapshot.snapshot import Snapshot
 
-#: Processes that an error message lists, so that it stays one line.
-MAX_LISTED = 12
-#: Seconds that a process may keep those waiting who read its command line.
-COMMAND_TIMEOUT = 1.0
 #: Of a file whose name is no process's.
 SUFFIX = ".fpm"
-_BRACKETS = {ord(char): f"\\x{ord(char):02x}" for char in "()"}
 
 
 def process_id(text: str) -> int:
@@ -63,20 +59,15 @@ def process(text: str, *, tree: bool = False) -> int:
     """
     if _is_pid(text):
         return process_id(text)
-    pids = list(named(text))
+    pids = found = named(text)
     if tree:
-        pids = topmost(pids)
+        pids = topmost(found)
     if not pids and os.path.exists(text):
         raise click.BadParameter(f"'{text}' is a file: only a process can be asked for that")
     if not pids:
-        hidden = " (/proc hides those of other users)" if hides_others() else ""
-        raise ProcessLookupError(f"no process is called '{text}', and no file{hidden}")
+        raise ProcessLookupError(_nobody(text))
     if len(pids) > 1:
-        some = ", ".join(f"{pid} ({command})" for pid, command in _commands(pids[:MAX_LISTED]))
-        more = f" and {len(pids) - MAX_LISTED} more" if len(pids) > MAX_LISTED else ""
-        raise click.BadParameter(
-            f"{len(pids)} processes are called '{text}', say which: {some}{more}"
-        )
+        raise SeveralProcesses(text, pids)
     return pids[0]
 
 
@@ -90,39 +81,34 @@ def processes_of(text: str) -> list[int]:
     ProcessLookupError
         There is none.
     """
-    found = [process_id(text)] if _is_pid(text) else list(named(text))
+    found = [process_id(text)] if _is_pid(text) else named(text)
     if len(found) == 1 and not has_memory(found[0]):
         raise ProcessLookupError(errno.ESRCH, f"no process {text}, or one without memory")
     return found or [process(text)]
 
 
-def named(name: str) -> Iterator[int]:
-    """Yield the other processes whose name, or whose program's file name, is `name`."""
-    for pid in processes():
-        if pid != os.getpid() and name in (name_of(pid), _program(pid)) and has_memory(pid):
-            yield pid
+class SeveralProcesses(click.BadParameter):
+    """A name of several processes; `table` tells these apart."""
+
+    def __init__(self, name: str, pids: list[int]) -> None:
+        text = f"{len(pids)} processes are called '{name}': say which, by its process id"
+        if len(topmost(pids)) == 1:
+            text += f"; 'fastpagemap report --tree {name}' counts them together"
+        super().__init__(text)
+        self.table = list(table(pids))
+
+    def format_message(self) -> str:
+        """Return it without the name of a parameter: it is about TARGET."""
+        return self.message
 
 
-def _program(pid: int) -> str:
-    """Return the file name of the program of a process."""
-    try:
-        return os.path.basename(os.readlink(f"{directory_of(pid)}/exe").removesuffix(" (deleted)"))
-    except OSError:
-        return ""
-
-
-def _commands(pids: list[int]) -> Iterator[tuple[int, str]]:
-    """Yield pids and the beginnings of their command lines, which tell them apart."""
-    for pid, words in asking.each(pids, _command, COMMAND_TIMEOUT):
-        # a bracket could end the text early, and begin what looks like another process
-        text = (words if isinstance(words, str) else "").translate(_BRACKETS)
-        yield pid, text or name_of(pid).translate(_BRACKETS)
-
-
-def _command(pid: int) -> str:
-    """Return a command line, shortened."""
-    words = command_of(pid)
-    return words if len(words) <= 40 else words[:39] + "…"
+def _nobody(name: str) -> str:
+    """Return in words that no process has a name, and which ones are spelled much like it."""
+    text = f"no process is called '{name}', and no file"
+    if hides_others():
+        text += " (/proc hides those of other users)"
+    similar = near(name)
+    return f"{text}; did you mean {' or '.join(similar)}?" if similar else text
 
 
 def resolve(text: str, raw: Raw = NOT_RAW, timeout: float | None = None) -> int | Snapshot:
@@ -248,9 +234,10 @@ def _means_file(text: str) -> bool:
     """
     if not _is_file(text):
         return False
-    pid = next(named(text), None)
     if not _is_snapshot(text):
-        return pid is None
+        return not named(text)
+    # not those with the word in their command lines: an editor of this file, another fastpagemap
+    pid = next(called(text), None)
     if pid is not None:
         raise click.UsageError(f"'{text}' is a snapshot here, and a process: say ./{text} or {pid}")
     if not text.endswith(SUFFIX):

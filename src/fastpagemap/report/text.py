@@ -84,6 +84,22 @@ def ending(text: str, width: int, dots: str = "…") -> str:
     return dots + shown[len(shown) - count :]
 
 
+def beginning(text: str, width: int, dots: str = "…") -> str:
+    """Return a text as `printable` does, cut at its end; see `ending`."""
+    most = _CHARS_A_COLUMN * max(width, 1)
+    shown = printable(text[:most])
+    widths = _widths(shown)
+    if len(text) <= most and sum(widths) <= width:
+        return shown
+    left, count = width - len(dots), 0
+    for size in widths:
+        left -= size
+        if left < 0:
+            break
+        count += 1
+    return shown[:count] + dots
+
+
 def _widths(text: str) -> list[int]:
     """Return how many columns of a terminal each character takes."""
     if text.isascii():

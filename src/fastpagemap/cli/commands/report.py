@@ -120,7 +120,8 @@ HIDDEN_CHILDREN = (
 def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Show what is in memory: one row for each mapping of TARGET, and the totals.
 
-    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote. Of
+    TARGET is a process id, the name of a process (of its program, or else a word of its command
+    line), or a file that 'fastpagemap dump' wrote. Of
     several processes, or with --tree or --cgroup, there is one row for each of them, and they are
     counted together: what several of them map counts once in union, unique and swapped_union.
 
