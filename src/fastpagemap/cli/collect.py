@@ -9,9 +9,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fastpagemap.cli import asking
-from fastpagemap.cli.processes import name_of
+from fastpagemap.cli.naming import commands
+from fastpagemap.cli.processes import name_of, parent_of, user_of
+from fastpagemap.engine.usage import rows_and_usage
 from fastpagemap.model.kinds import IsShmem
 from fastpagemap.pagemap import PageMap
+from fastpagemap.process import stat
 from fastpagemap.process.backing import Backings
 from fastpagemap.report.report import (
     LABELS,
@@ -121,6 +124,9 @@ class Sums(NamedTuple):
 
     name: str
     uid: int | None
+    user: str
+    parent: int
+    threads: int
     mappings: int
     columns: Sequence[str]
     sizes: list[int]
@@ -133,25 +139,30 @@ def sums_of(pid: int, owner: bool, fields: Fields) -> Sums:
         # all its columns are uint64
         sizes = usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0)
         uid = pagemap.uid if owner else None
-        return Sums(name_of(pid), uid, len(usage), names, sizes.tolist())
+        its = stat.read(pid)
+        return Sums(
+            name_of(pid), uid, user_of(pid), parent_of(pid), its.threads if its else 0,
+            len(usage), names, sizes.tolist(),
+        )  # fmt: skip
 
 
 def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields: Fields) -> Report:
     """Return a report with a row for each process."""
     unreadable: list[Unreadable] = []
     labels: Labels = {label: [] for label in LABELS["process"]}
-    found: list[Sums] = []
-    for pid, sums in readable(
-        asking.each(pids, lambda pid: sums_of(pid, owner, fields), timeout), unreadable
-    ):
-        found.append(sums)
-        for label, value in (("pid", pid), ("mappings", sums.mappings), ("name", sums.name)):
-            labels[label].append(value)
-    names = found[-1].columns if found else SIZES
+    answers = asking.each(pids, lambda pid: sums_of(pid, owner, fields), timeout)
+    found = dict(readable(answers, unreadable))
+    # Afterwards: one that does not give its command line is in the report all the same.
+    lines = commands(found)
+    for pid, sums in found.items():
+        cells = {"pid": pid, "command": lines.get(pid, ""), **sums._asdict()}
+        for label in labels:
+            labels[label].append(cells[label])
+    names = next(iter(found.values())).columns if found else SIZES
     usage = np.zeros(len(found), [(name, np.uint64) for name in names])
     for index, name in enumerate(names):
-        usage[name] = [sums.sizes[index] for sums in found]
-    about = About.now(None, "", only({sums.uid for sums in found}))
+        usage[name] = [sums.sizes[index] for sums in found.values()]
+    about = About.now(None, "", only({sums.uid for sums in found.values()}))
     return Report(about, "process", labels, sizes_of(usage), unreadable)
 
 

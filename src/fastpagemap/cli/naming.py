@@ -76,7 +76,10 @@ def near(name: str) -> list[str]:
 
 
 def commands(pids: Iterable[int]) -> dict[int, str]:
-    """Return the beginnings of the command lines of those processes that give theirs."""
+    """Return the beginnings of the command lines of those processes that give theirs.
+
+    To read one may bring a page of its process into memory: what is counted is counted before.
+    """
     found = asking.each(pids, command_of, COMMAND_TIMEOUT)
     return {pid: line for pid, line in found if isinstance(line, str)}
 

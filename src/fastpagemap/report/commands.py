@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 from fastpagemap.report.text import beginning, printable
 
-__all__ = ["told_apart"]
+__all__ = ["shortened", "told_apart"]
+
+
+def shortened(line: str, width: int, dots: str = "…") -> str:
+    """Return a command line in so many columns, where need be without its program's directory."""
+    if len(line) > width:
+        line = _without_directory(line)
+    return beginning(line, width, dots)
 
 
 def told_apart(lines: Sequence[str], width: int, dots: str = "…") -> list[str]:
@@ -26,7 +33,12 @@ def told_apart(lines: Sequence[str], width: int, dots: str = "…") -> list[str]
 
 
 def _without_directories(lines: list[str], dots: str) -> list[str]:
-    return [re.sub(r"^/\S*/", "", line) for line in lines]
+    return [_without_directory(line) for line in lines]
+
+
+def _without_directory(line: str) -> str:
+    program, blank, arguments = line.partition(" ")
+    return program.rpartition("/")[2] + blank + arguments if program[:1] == "/" else line
 
 
 def _without_beginning(lines: list[str], dots: str) -> list[str]:

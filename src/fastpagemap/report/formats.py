@@ -23,7 +23,7 @@ from fastpagemap.snapshot.replace_file import replace_file
 FORMAT = 1
 
 #: The columns that other users choose. What the kernel chooses, as ``---p``, is no formula.
-_NAMES = ("path", "name")
+_NAMES = ("path", "name", "user", "command")
 _TEXTS = (*_NAMES, "permissions", "kind")
 #: What a formula begins with in a spreadsheet, also in the width of Chinese characters; and the
 #: apostrophe, so that the one put before a name can be told from one of its own.

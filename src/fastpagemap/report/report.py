@@ -35,7 +35,7 @@ MORE_SIZES = (*SHARE_COLUMNS, *CACHE_COLUMNS)
 #: The columns of a row that are not sizes, by what a row is.
 LABELS: dict[str, tuple[str, ...]] = {
     "mapping": ("start", "end", "permissions", "offset", "device", "inode", "kind", "path"),
-    "process": ("pid", "mappings", "name"),
+    "process": ("pid", "user", "parent", "threads", "mappings", "name", "command"),
     "path": ("mappings", "path"),
     "kind": ("mappings", "kind"),
     "member": ("pid", "name"),
