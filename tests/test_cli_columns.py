@@ -6,7 +6,7 @@ import pytest
 
 import fastpagemap as fpm
 from commandline import run
-from fastpagemap.report.selection import COLUMNS as SIZES
+from fastpagemap.report.conditions import SIZE_COLUMNS as SIZES
 from victim import Victim
 
 pytest.importorskip("click")

@@ -19,8 +19,8 @@ from commandline import run
 from fastpagemap.cli import collect
 from fastpagemap.cli.processes import processes
 from fastpagemap.model.kinds import KINDS
+from fastpagemap.report import conditions
 from fastpagemap.report import report as reports
-from fastpagemap.report import selection
 from fastpagemap.report.text import printable
 from fastpagemap.report.unreadable import summary
 from victim import Victim
@@ -159,13 +159,13 @@ def test_groups_add_up(victim, group):
     ],
 )
 def test_sizes_are_read(text, size):
-    assert selection.parse_size(text) == size
+    assert conditions.parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1e3", "1Z", "99999E", "1 000", "0x10"])
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="is no size"):
-        selection.parse_size(text)
+        conditions.parse_size(text)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_filters_are_read(text):
     about = reports.About(1, "", 0.0, "", PAGE)
     report = reports.Report(about, "kind", {"mappings": [1, 1], "kind": ["a", "b"]}, usage)
     expected = {"swapped-shared<1": [True, True], "huge=0": [True, True]}
-    found = selection.parse_filter(text).rows(report)
+    found = conditions.parse_filter(text).rows(report)
     assert found.tolist() == expected.get(text, [True, False])
 
 

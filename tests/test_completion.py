@@ -23,7 +23,7 @@ import pytest
 
 import commandline
 import linux
-from fastpagemap.report import selection
+from fastpagemap.report import conditions
 from needs import need
 
 pytest.importorskip("click")
@@ -296,5 +296,5 @@ def test_commands_and_options():
     assert completed("bash", "xyz") == "file,xyz\n"
     assert completed("bash", "xyz", "--ti") == "plain,--timeout\n"
     assert completed("bash", "report", "--sort", "s") == "".join(
-        f"plain,{name}\n" for name in selection.COLUMNS if name.startswith("s")
+        f"plain,{name}\n" for name in conditions.COLUMNS if name.startswith("s")
     )

@@ -25,7 +25,7 @@ from fastpagemap.process import stat
 from fastpagemap.process.namespaces import directory_of
 from fastpagemap.report.aligned import aligned
 from fastpagemap.report.commands import told_apart
-from fastpagemap.report.selection import matches
+from fastpagemap.report.conditions import matches
 
 __all__ = ["called", "commands", "matching", "named", "near", "table"]
 

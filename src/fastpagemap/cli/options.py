@@ -105,6 +105,20 @@ def output_path(ctx: Any, parameter: Any, path: str | None) -> str | None:
     return "/dev/stdout"
 
 
+def form_options(function: Function) -> Function:
+    """Add --json and --csv to a command, which gets one of them, or None, as `form`."""
+
+    @functools.wraps(function)
+    def with_form(*, json: bool, csv: bool, **others: Any) -> Any:
+        if json and csv:
+            raise click.UsageError("--json or --csv: one of them")
+        return function(form="json" if json else "csv" if csv else None, **others)
+
+    as_csv = click.option("--csv", is_flag=True, help="Comma-separated, with a header.")
+    as_json = click.option("--json", is_flag=True, help="One JSON object; rows are in 'rows'.")
+    return cast(Function, as_json(as_csv(with_form)))
+
+
 def _number(context: Any, parameter: Any, value: float) -> float:
     """Return a number of seconds; a range of click's lets nan pass."""
     if math.isnan(value):

@@ -62,18 +62,18 @@ def parent_of(pid: int) -> int:
 def user_of(pid: int) -> str:
     """Return the name of the user that a process runs as, as ps shows it; empty if it has ended."""
     try:
-        return _user(os.stat(directory_of(pid)).st_uid)
+        return user_name(os.stat(directory_of(pid)).st_uid)
     except OSError:
         return ""
 
 
 @functools.cache
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """Return the name of a user; the number, where there is no name, or one with blanks in it."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-    # a blank in it would make two cells of one
     return name if name.isprintable() and " " not in name else str(uid)
 
 

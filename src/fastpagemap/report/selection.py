@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import errno
-import fnmatch
-import re
 from dataclasses import replace
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
-from fastpagemap.model.errors import UnsupportedError
+from fastpagemap.report.conditions import COUNTS, SIZE_COLUMNS, Filter, column_of, matches, texts
 from fastpagemap.report.members import GROUP_SIZES, MEMBER_SIZES, SHARER_SIZES
-from fastpagemap.report.report import MORE_SIZES, SIZES, Report, grouped
-from fastpagemap.report.text import ANON
+from fastpagemap.report.report import LABELS, MORE_SIZES, SIZES, Report, grouped
+
+__all__ = ["MAIN", "Selection", "of_path", "select"]
 
 # The columns of rows that are not sums of mappings, by what a row is.
 _SIZES_OF = {"member": MEMBER_SIZES, "sharer": SHARER_SIZES}
-#: All columns that rows may have: of mappings, of groups, of sharers.
-COLUMNS = tuple(dict.fromkeys((*SIZES, *MORE_SIZES, *MEMBER_SIZES, *SHARER_SIZES)))
-
-_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtpe]?)i?b?", re.IGNORECASE)
-_FILTER = re.compile(r"([a-z_-]+)\s*(?:(>=|<=|=|>|<)\s*(.+))?")
-
-
-class Filter(NamedTuple):
-    """A condition on one column of sizes."""
-
-    column: str
-    comparison: str
-    size: int
-
-    def rows(self, report: Report) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Return a mask of the rows that fulfil it."""
-        sizes = column_of(report, self.column)
-        compared = {
-            ">": np.greater,
-            ">=": np.greater_equal,
-            "<": np.less,
-            "<=": np.less_equal,
-            "=": np.equal,
-        }[self.comparison]
-        found: np.ndarray[tuple[int], np.dtype[np.bool_]] = compared(sizes, np.uint64(self.size))
-        return found
+#: The column that a size alone is about, by what a row is.
+MAIN = {
+    **dict.fromkeys(("mapping", "path", "kind"), "size"),
+    "process": "present",
+    "member": "rss",
+    "sharer": "overlap",
+}
 
 
 class Selection(NamedTuple):
@@ -52,10 +30,13 @@ class Selection(NamedTuple):
     group: str | None = None
     path: str | None = None
     filters: tuple[Filter, ...] = ()
-    least: int = 0
     sort: str | None = None
     #: The columns that are shown; by default all there are.
     columns: tuple[str, ...] = ()
+    #: Of processes that are looked at together: only those of such names.
+    name: str | None = None
+    #: How many rows are shown.
+    limit: int | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -68,14 +49,13 @@ class Selection(NamedTuple):
         """The columns to fill; None for those that cost little."""
         if not self.columns:
             return None
-        least = ("size",) if self.least and not self.sort else ()
-        return tuple(dict.fromkeys((*self.needed, *least)))
+        return tuple(name for name in self.needed if name in SIZE_COLUMNS)
 
     def check(self, by: str) -> None:
         """Raise a ValueError if rows of this kind never have a column that is needed."""
-        known = _SIZES_OF.get(by, SIZES + MORE_SIZES)
+        known = (*_SIZES_OF.get(by, SIZES + MORE_SIZES), *LABELS[by])
         if by == "member":
-            known += GROUP_SIZES
+            known = (*known, *GROUP_SIZES)
         for name in self.needed:
             if name not in known:
                 raise ValueError(f"there is no column '{name}' here; there are {', '.join(known)}")
@@ -83,118 +63,60 @@ class Selection(NamedTuple):
                 raise ValueError(f"{name} is filled only where --columns names it, too")
 
 
-def parse_size(text: str) -> int:
-    """Return the bytes of ``4096``, ``64K``, ``1.5Gi``: units are powers of 1024.
-
-    Raises
-    ------
-    ValueError
-        It is no size.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    size = Fraction(-1)
-    if match and len(match[1]) < 100:
-        # exact: a float has 53 bits
-        size = Fraction(match[1]) * 1024 ** " kmgtpe".index(match[2].lower() or " ")
-    if not 0 <= size < 1 << 64:
-        raise ValueError(f"'{text}' is no size: write bytes, or 64K, 10M, 1.5G")
-    return int(size)
-
-
-def parse_filter(text: str) -> Filter:
-    """Return the condition of ``swapped``, ``swapped>0`` or ``size >= 10M``.
-
-    Raises
-    ------
-    ValueError
-        It is no condition, or its column does not exist.
-    """
-    match = _FILTER.fullmatch(text.strip().lower())
-    column = match[1].replace("-", "_") if match else ""
-    if match is None or column not in COLUMNS:
-        raise ValueError(
-            f"'{text}' is no filter: write a column, or a column, a comparison and a size "
-            f"(swapped, size>=10M); the columns are {', '.join(COLUMNS)}"
-        )
-    return Filter(column, match[2] or ">", parse_size(match[3]) if match[3] else 0)
-
-
-def parse_columns(text: str) -> tuple[str, ...]:
-    """Return the columns of ``present,pss``.
-
-    Raises
-    ------
-    ValueError
-        One of them does not exist.
-    """
-    names = [name.strip().lower().replace("-", "_") for name in text.split(",")]
-    known = *COLUMNS, *GROUP_SIZES
-    for name in names:
-        if name not in known:
-            raise ValueError(f"there is no column '{name}'; the columns are {', '.join(known)}")
-    return tuple(dict.fromkeys(names))
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Return whether a text matches a shell pattern, or contains a pattern without wildcards."""
-    if any(char in pattern for char in "*?["):
-        return fnmatch.fnmatchcase(text, pattern) or text == pattern
-    return pattern in text
-
-
-def column_of(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Return a column of sizes.
-
-    Raises
-    ------
-    UnsupportedError
-        The kernel could not fill it.
-    """
-    if column not in report.columns:
-        raise UnsupportedError(
-            errno.EOPNOTSUPP,
-            f"there is no column {column} here ('fastpagemap doctor' says what this kernel lacks); "
-            f"there are {', '.join(report.columns)}",
-        )
-    sizes: np.ndarray[tuple[int], np.dtype[np.uint64]] = report.usage[column]
-    return sizes
-
-
 def of_path(report: Report, pattern: str | None) -> Report:
-    """Return the rows whose path (of processes: name) matches; all rows, if `pattern` is None."""
-    label = next((name for name in ("path", "name") if name in report.labels), None)
-    if pattern is None or label is None:
+    """Return the rows whose path matches; all rows, if `pattern` is None or they have none."""
+    if "path" not in report.labels:
         return report
-    shown = [text or (ANON if label == "path" else "") for text in report.labels[label]]
-    return report.take(np.array([matches(pattern, text) for text in shown], bool))
+    return _matching(report, "path", pattern)
 
 
-def _main_column(report: Report) -> str:
-    return _SIZES_OF.get(report.by, ("size",))[0]
+def _matching(report: Report, label: str, pattern: str | None) -> Report:
+    if pattern is None:
+        return report
+    return report.take(np.array([matches(pattern, text) for text in texts(report, label)], bool))
 
 
 def select(report: Report, wanted: Selection) -> Report:
     """Return the rows wanted, in the order wanted.
 
-    The steps, in this order: choose the rows whose path (of processes: name) matches; sum them by
-    group; keep those that pass all filters; keep those with at least `least` bytes in the column
-    `sort`, or in ``size`` if there is no `sort` (of groups: ``rss``; of sharers: ``overlap``); sort
-    by that column, the largest first.
+    The steps, in this order: choose the rows whose path (of a group's processes: name) matches; sum
+    them by group; keep those that pass all filters; sort by a column, sizes and counts with the
+    largest first; keep as many as are wanted.
     """
     report = of_path(report, wanted.path)
+    if report.by in _SIZES_OF:
+        report = _matching(report, "name", wanted.name)
     if wanted.group and report.by != wanted.group:
         report = grouped(report, wanted.group)
     keep = np.ones(len(report), bool)
     for condition in wanted.filters:
         keep &= condition.rows(report)
-    if wanted.least:
-        keep &= column_of(report, wanted.sort or _main_column(report)) >= np.uint64(wanted.least)
     if not keep.all():
         report = report.take(keep)
+    if wanted.filters:
+        report = replace(report, more={**report.more, "only": [str(it) for it in wanted.filters]})
     if wanted.sort:
-        order = np.argsort(~column_of(report, wanted.sort), kind="stable")
-        report = report.take(order)
-    return _shown(report, wanted.columns)
+        report = report.take(_order(report, wanted.sort))
+    return _limited(_shown(report, wanted.columns), wanted.limit)
+
+
+def _order(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Return the indices of rows in order. What only tells rows apart goes from small to large."""
+    if column in report.labels and column not in COUNTS:
+        values = report.labels[column]
+        return np.array(sorted(range(len(values)), key=values.__getitem__), np.intp)
+    return np.argsort(~column_of(report, column), kind="stable")
+
+
+def _limited(report: Report, limit: int | None) -> Report:
+    """Return the first rows; the sizes of all together stay as they are."""
+    if limit is None or limit >= len(report):
+        return report
+    together = report.together
+    if together is None:
+        together = {name: report.total(name) for name in report.columns}
+    more = {**report.more, "of": len(report)}
+    return replace(report.take(slice(limit)), together=together, more=more)
 
 
 def _shown(report: Report, columns: tuple[str, ...]) -> Report:

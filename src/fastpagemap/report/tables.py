@@ -168,7 +168,9 @@ def heading(report: Report) -> str:
     about, text = report.about, title(report)
     kernel = f"Linux {printable(about.kernel)}"
     text = text.removesuffix(f", {kernel}")
-    return ", ".join([text, *([] if about.snapshot else [_clock(about)]), kernel])
+    only = [f"only {condition}" for condition in report.more.get("only", ())]
+    when = [] if about.snapshot else [_clock(about)]
+    return ", ".join([text, *when, kernel, *map(printable, only)])
 
 
 def _clock(about: About) -> str:
@@ -179,6 +181,8 @@ def _clock(about: About) -> str:
 
 def _notes(report: Report) -> Iterator[str]:
     """Yield what is to be said below a table, whatever fits."""
+    if only := report.more.get("only"):
+        yield f"Only rows with {printable(', '.join(only))}."
     yield from changes(report)
     if "unknown" in table_columns(report) and total_of(report, "unknown"):
         yield UNKNOWN
@@ -234,4 +238,7 @@ def counted(report: Report) -> str:
     count = len(report)
     what = "process" if report.by in LAST_LINE else report.by
     plural = "es" if what == "process" else "s"
-    return f"{count} {what}{'' if count == 1 else plural}"
+    shown = ""
+    if "of" in report.more:
+        count, shown = report.more["of"], f", {count} shown"
+    return f"{count} {what}{'' if count == 1 else plural}{shown}"

@@ -8,7 +8,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import Raw, raw_options, timeout_option
+from fastpagemap.cli.options import Raw, form_options, raw_options, timeout_option
 
 
 @click.command(
@@ -26,8 +26,7 @@ Examples:
 @click.argument("after", shell_complete=complete_target)
 @click.option("--path", metavar="PATTERN", help="Only mappings of paths like that.")
 @click.option("--group", type=click.Choice(["path", "kind"]), help="Add up mappings.")
-@click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")
-@click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a header.")
+@form_options
 @raw_options
 @timeout_option
 def diff(

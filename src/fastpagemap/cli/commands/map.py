@@ -15,7 +15,7 @@ from fastpagemap.cli.options import address, output_path, parsed, raw_options, t
 from fastpagemap.cli.progress import waiting
 from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.model.mapping import Mapping
-from fastpagemap.report import selection
+from fastpagemap.report.conditions import matches
 from fastpagemap.report.schemes import CHOICES
 from fastpagemap.snapshot.replace_file import replace_file
 
@@ -151,7 +151,7 @@ def _chosen(mappings: list[Mapping], path: str | None, addresses: list[int]) -> 
     return [
         mapping
         for mapping in mappings
-        if path is None or selection.matches(path, mapping.path)
+        if path is None or matches(path, mapping.path)
         if not addresses or any(mapping.start <= at < mapping.end for at in addresses)
     ]
 

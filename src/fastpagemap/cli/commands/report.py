@@ -11,18 +11,23 @@ import click
 from fastpagemap.cli import drawing, targets
 from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import output_path, parsed, raw_options, timeout_option
-from fastpagemap.cli.processes import hides_others, processes
-from fastpagemap.report import members, selection, unreadable
+from fastpagemap.cli.options import form_options, output_path, raw_options, timeout_option
+from fastpagemap.cli.processes import hides_parents, processes
+from fastpagemap.cli.selecting import chosen_processes, selection_of, selection_options
+from fastpagemap.process.namespaces import hides_others
+from fastpagemap.report import members, unreadable
 from fastpagemap.report.report import Report, of_snapshot
+from fastpagemap.report.selection import Selection, of_path, select
 
 EXAMPLES = """
 \b
 Examples:
-  fastpagemap report 1234 --sort swapped --min 1M
-  fastpagemap report postgres --path '/usr/lib/*' --group path
+  fastpagemap report 1234 --sort swapped -n 10
+  fastpagemap report checkpointer --path '/usr/lib/*' --group path
+  fastpagemap report 1234 --min present=1M
   fastpagemap report 1234 --filter swapped_shared --filter 'size>=64M'
-  fastpagemap report --all --group kind
+  fastpagemap report --all --user postgres --sort swapped
+  fastpagemap report --all --name 'python*' --group kind
   fastpagemap report 1234 --columns present,pss,uss --sort uss
   fastpagemap report --tree postgres          a server and its workers, counted together
   fastpagemap report --cgroup /system.slice/nginx.service
@@ -67,50 +72,8 @@ HIDDEN_CHILDREN = (
     help="Where the machine's swap is: in which processes, and in shared memory that none maps; "
     "and how much is unexplained. Needs root.",
 )
-@click.option(
-    "--sort",
-    metavar="COLUMN",
-    type=click.Choice(selection.COLUMNS),
-    help="Largest first; by address, if not given.",
-)
-@click.option(
-    "--columns",
-    metavar="NAME,...",
-    default="",
-    callback=parsed(lambda text: selection.parse_columns(text) if text else ()),
-    help="Only these columns, in this order; pss, uss, cached, cache_dirty and cache_writeback of "
-    "mappings are there only where they are named.",
-)
-@click.option(
-    "--path",
-    metavar="PATTERN",
-    help="Only mappings whose path has this text in it, or matches this shell pattern. With --all "
-    "and no --group: processes, by their names.",
-)
-@click.option(
-    "--filter",
-    "filters",
-    metavar="CONDITION",
-    multiple=True,
-    callback=parsed(selection.parse_filter),
-    help="Only rows where a column is not 0 ('swapped') or as said ('size>=64M'); all of them, if "
-    "there are several.",
-)
-@click.option(
-    "--min",
-    "least",
-    metavar="SIZE",
-    callback=parsed(selection.parse_size),
-    help="Only rows of at least this size, in the column they are sorted by.",
-)
-@click.option(
-    "--group",
-    type=click.Choice(["path", "kind"]),
-    help="Add up the mappings of each path, or of each kind: heap, stack, anonymous, shared "
-    "memory, executable, file, device, kernel.",
-)
-@click.option("--json", "form", flag_value="json", help="One JSON object; rows are in 'rows'.")
-@click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a header.")
+@selection_options
+@form_options
 @click.option(
     "--parquet", metavar="FILE", callback=output_path,
     help="Write a Parquet file (needs pyarrow); '-' is standard output.",
@@ -121,9 +84,9 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Show what is in memory: one row for each mapping of TARGET, and the totals.
 
     TARGET is a process id, the name of a process (of its program, or else a word of its command
-    line), or a file that 'fastpagemap dump' wrote. Of
-    several processes, or with --tree or --cgroup, there is one row for each of them, and they are
-    counted together: what several of them map counts once in union, unique and swapped_union.
+    line), or a file that 'fastpagemap dump' wrote. Of several processes, or with --tree or
+    --cgroup, there is one row for each of them, and they are counted together: what several of them
+    map counts once in union, unique and swapped_union.
 
     \b
     size            of the mapping
@@ -156,27 +119,30 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
     file gets plain columns with whole paths, and before them a line that begins with '#': whose
     memory it is, when it was read, on which kernel. A mapping without a path is shown as [anon];
-    JSON, CSV and Parquet leave its path empty. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes. Of
-    each process, --all tells user, parent, threads and command line: the name alone where the
+    JSON, CSV and Parquet leave its path empty. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes.
+
+    Of each process, --all tells user, parent, threads and command line: the name alone where the
     terminal is narrow. Memory that several processes map is in the row of each, and in the last
-    line, 'sum', as often; --tree and --cgroup count it once.
-    The line of a group is about all of its processes, whichever rows are shown; union, unique and
-    swapped_union need CAP_SYS_ADMIN. This command is in no tree or cgroup. Processes that could not
-    be read are counted on stderr, and named there, but for those that this user may not read. The
-    exit code is 1 if none could be read. JSON, CSV and Parquet are in bytes, in the columns of
-    PageMap.usage and Group.usage.
+    line, 'sum', as often; --tree and --cgroup count it once. The line of a group is about all of
+    its processes, whichever rows are shown; union, unique and swapped_union need CAP_SYS_ADMIN.
+    This command is in no tree or cgroup. Processes that could not be read are counted on stderr,
+    and named there, but for those that this user may not read. The exit code is 1 if none could be
+    read.
+
+    JSON, CSV and Parquet are in bytes, in the columns of PageMap.usage and Group.usage. In JSON,
+    'totals' are of the rows shown, 'together' of all where these are no sums or -n leaves some out
+    ('of' says how many there are), and 'only' are the conditions.
     """
     if options["swap"]:
         return _swap(targets, options)
-    wanted = selection.Selection(
-        options["group"], options["path"], options["filters"], options["least"] or 0,
-        options["sort"], options["columns"],
-    )  # fmt: skip
-    _check(targets, wanted, options)
+    _check(targets, options)
+    together = _by(targets, options)
+    everyone = "process" if options["everyone"] else "mapping"
+    wanted = selection_of(together or options["group"] or everyone, options)
     return _report(targets, wanted, options)
 
 
-def _check(texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]) -> None:
+def _check(texts: tuple[str, ...], options: dict[str, Any]) -> None:
     """Raise an error for options that do not go together."""
     by = _by(texts, options)
     if options["cgroup"] == "":
@@ -198,10 +164,6 @@ def _check(texts: tuple[str, ...], wanted: selection.Selection, options: dict[st
             raise click.UsageError("--who and --tree are about one process")
         if texts and options["cgroup"] and not options["who"]:
             raise click.UsageError("a TARGET or --cgroup: one of them")
-    try:
-        wanted.check(by or "mapping")
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def _by(texts: tuple[str, ...], options: dict[str, Any]) -> str | None:
@@ -216,7 +178,7 @@ def _swap(texts: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
     """Tell of the machine's swap; of the other options, only --json and --timeout go with it."""
     others = [
         *("everyone", "sort", "path", "filters", "least", "group", "parquet", "raw"),
-        *("columns", "tree", "cgroup", "who"),
+        *("columns", "tree", "cgroup", "who", "name", "user", "limit"),
     ]
     if texts or any(options[name] for name in others) or options["form"] == "csv":
         raise click.UsageError(
@@ -227,12 +189,10 @@ def _swap(texts: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
     return machine_swap.lines(options["form"] == "json", options["timeout"])
 
 
-def _report(
-    texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]
-) -> Iterator[str]:
+def _report(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) -> Iterator[str]:
     """Read and draw, once `fastpagemap.cli.main` asks for the first line."""
     whole = _collected(texts, wanted, options)
-    found = selection.select(whole, wanted)
+    found = select(whole, wanted)
     if options["parquet"]:
         from fastpagemap.report.formats import write_parquet
 
@@ -253,9 +213,7 @@ def _hidden(options: dict[str, Any]) -> Iterator[str]:
         yield HIDDEN
 
 
-def _collected(
-    texts: tuple[str, ...], wanted: selection.Selection, options: dict[str, Any]
-) -> Report:
+def _collected(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) -> Report:
     from fastpagemap.cli.progress import counted, waiting
 
     owner = bool(options["parquet"])  # it decides who may read the file
@@ -263,8 +221,9 @@ def _collected(
     if _by(texts, options):
         return _together(texts, options, owner=owner, timeout=timeout)
     if options["everyone"]:
-        choose = partial(selection.of_path, pattern=wanted.path) if wanted.group else None
-        with counted("reading processes", processes()) as pids:
+        choose = partial(of_path, pattern=wanted.path) if wanted.group else None
+        found = chosen_processes(options["name"], options["user"])
+        with counted("reading processes", found) as pids:
             return collect_all(
                 pids, wanted.group, choose, owner=owner, timeout=timeout, fields=wanted.fields
             )

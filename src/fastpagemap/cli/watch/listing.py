@@ -21,7 +21,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fastpagemap.report.selection import matches
+from fastpagemap.report.conditions import matches
 
 __all__ = ["Column", "Listing", "Rows"]
 

@@ -1,0 +1,195 @@
+"""Conditions on the rows of a report, as they are written on the command line."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import re
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastpagemap.model.errors import UnsupportedError
+from fastpagemap.report.members import GROUP_SIZES, MEMBER_SIZES, SHARER_SIZES
+from fastpagemap.report.report import MORE_SIZES, SIZES, Report
+from fastpagemap.report.text import ANON, human
+
+__all__ = ["COLUMNS", "COUNTS", "SIZE_COLUMNS", "Filter", "column_of", "matches"]
+__all__ += ["parse_columns", "parse_filter", "parse_least", "parse_size", "texts"]
+
+#: All columns of sizes that rows may have: of mappings, of groups, of sharers.
+SIZE_COLUMNS = tuple(dict.fromkeys((*SIZES, *MORE_SIZES, *MEMBER_SIZES, *SHARER_SIZES)))
+#: The other columns that rows may have, by what is in them.
+COUNTS = ("threads", "mappings")
+NUMBERS = (*COUNTS, "pid", "parent", "inode")
+ADDRESSES = ("start", "end", "offset")
+TEXTS = ("path", "kind", "permissions", "name", "user", "command")
+COLUMNS = (*SIZE_COLUMNS, *NUMBERS, *ADDRESSES, *TEXTS)
+
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtpe]?)i?b?", re.IGNORECASE)
+_FILTER = re.compile(r"([a-z_-]+)\s*(?:(>=|<=|=|>|<)\s*(.+))?", re.IGNORECASE | re.DOTALL)
+_COMPARED = {
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    "=": np.equal,
+}
+
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+class Filter(NamedTuple):
+    """A condition on one column: of a number, or of a text that is to match."""
+
+    column: str
+    comparison: str
+    value: int | str
+
+    def rows(self, report: Report) -> Mask:
+        """Return a mask of the rows that fulfil it."""
+        if isinstance(self.value, str):
+            fits = [_is(text, self.value) for text in texts(report, self.column)]
+            return np.array(fits, bool)
+        found: Mask = _COMPARED[self.comparison](
+            column_of(report, self.column), np.uint64(self.value)
+        )
+        return found
+
+    def __str__(self) -> str:
+        """Return it as it could be written."""
+        value: Any = self.value
+        if self.column in SIZE_COLUMNS:
+            value = human(value)
+        elif self.column in ADDRESSES:
+            value = f"{value:x}"
+        return f"{self.column}{self.comparison}{value}"
+
+
+def _is(text: str, pattern: str) -> bool:
+    return text == pattern or fnmatch.fnmatchcase(text, pattern)
+
+
+def texts(report: Report, column: str) -> list[str]:
+    """Return a column of texts as tables show them."""
+    return [text or (ANON if column == "path" else "") for text in report.labels[column]]
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of ``4096``, ``64K``, ``1.5Gi``: units are powers of 1024.
+
+    Raises
+    ------
+    ValueError
+        It is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = Fraction(-1)
+    if match and len(match[1]) < 100:
+        # exact: a float has 53 bits
+        size = Fraction(match[1]) * 1024 ** " kmgtpe".index(match[2].lower() or " ")
+    if not 0 <= size < 1 << 64:
+        raise ValueError(f"'{text}' is no size: write bytes, or 64K, 10M, 1.5G")
+    return int(size)
+
+
+def parse_filter(text: str) -> Filter:
+    """Return the condition of ``swapped``, ``size >= 10M``, ``threads=1`` or ``user=www*``.
+
+    Raises
+    ------
+    ValueError
+        It is no condition, or its column does not exist.
+    """
+    match = _FILTER.fullmatch(text.strip())
+    column = _column(match[1]) if match else ""
+    if match is None or column not in COLUMNS:
+        raise ValueError(
+            f"'{text}' is no filter: write a column, or a column, a comparison and a value "
+            f"(swapped, size>=10M, user=root); the columns are {', '.join(COLUMNS)}"
+        )
+    comparison, value = match[2], match[3]
+    if column in TEXTS:
+        if comparison not in (None, "="):
+            raise ValueError(f"'{text}' is no filter: {column} is a text, write {column}=PATTERN")
+        return Filter(column, "=", value or "?*")
+    return Filter(column, comparison or ">", _number(column, value) if value else 0)
+
+
+def _number(column: str, text: str) -> int:
+    if column in SIZE_COLUMNS:
+        return parse_size(text)
+    base = 16 if column in ADDRESSES else 10
+    try:
+        value = int(text, base)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        kind = "address: write it in hexadecimal" if base == 16 else "number"
+        raise ValueError(f"'{text}' is no {kind}, as {column} is")
+    return value
+
+
+def parse_least(text: str) -> tuple[str, int]:
+    """Return the column and the size of ``present=1M``; the column is empty for ``1M``.
+
+    Raises
+    ------
+    ValueError
+        It is no size, or there is no such column of sizes.
+    """
+    before, equals, after = text.rpartition("=")
+    column = _column(before)
+    if equals and column not in SIZE_COLUMNS:
+        raise ValueError(
+            f"there is no column of sizes '{column}'; there are {', '.join(SIZE_COLUMNS)}"
+        )
+    return column, parse_size(after)
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Return the columns of ``present,pss``.
+
+    Raises
+    ------
+    ValueError
+        One of them does not exist.
+    """
+    names = [_column(name) for name in text.split(",")]
+    known = *SIZE_COLUMNS, *GROUP_SIZES
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no column '{name}'; the columns are {', '.join(known)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _column(text: str) -> str:
+    return text.strip().lower().replace("-", "_")
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Return whether a text matches a shell pattern, or contains a pattern without wildcards."""
+    if any(char in pattern for char in "*?["):
+        return fnmatch.fnmatchcase(text, pattern) or text == pattern
+    return pattern in text
+
+
+def column_of(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Return a column of sizes, or of other numbers.
+
+    Raises
+    ------
+    UnsupportedError
+        The kernel could not fill it.
+    """
+    if column in report.labels:
+        return np.array(report.labels[column], np.uint64)
+    if column not in report.columns:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP,
+            f"there is no column {column} here ('fastpagemap doctor' says what this kernel lacks); "
+            f"there are {', '.join(report.columns)}",
+        )
+    sizes: np.ndarray[tuple[int], np.dtype[np.uint64]] = report.usage[column]
+    return sizes

@@ -1,0 +1,203 @@
+"""Which rows of a report are shown: sorted and filtered by any column, so many of them, of whom."""
+
+import fnmatch
+import json
+import os
+import pwd
+import subprocess
+import sys
+
+import pytest
+
+import fastpagemap as fpm
+import runas
+from commandline import run
+from fastpagemap.report import conditions
+from fastpagemap.report.report import LABELS
+from victim import Victim
+
+pytest.importorskip("click")
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@pytest.fixture(scope="module")
+def victim():
+    with Victim() as victim:
+        victim.make("sparse", 1000)
+        yield victim
+
+
+def as_json(*arguments):
+    said = run("report", *arguments, "--json")
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+@pytest.mark.parametrize("column", ["path", "kind", "permissions", "start", "end", "inode"])
+def test_sorted_by_what_is_no_size(victim, column):
+    everything = as_json(victim.pid)["rows"]
+    found = as_json(victim.pid, "--sort", column)["rows"]
+    assert [row["start"] for row in found] == [
+        row["start"] for row in sorted(everything, key=lambda row: row[column])
+    ]
+
+
+@pytest.mark.parametrize("column", ["pid", "parent", "user", "name", "command"])
+def test_processes_sorted_by_what_is_no_size(column):
+    cells = [row[column] for row in as_json("--all", "--sort", column)["rows"]]
+    assert cells == sorted(cells)
+
+
+@pytest.mark.parametrize("column", ["threads", "mappings"])
+def test_counts_are_sorted_with_the_largest_first(column):
+    cells = [row[column] for row in as_json("--all", "--sort", column)["rows"]]
+    assert cells == sorted(cells, reverse=True)
+    assert cells[0] > cells[-1]
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("kind=stack", lambda row: row["kind"] == "stack"),
+        ("permissions=r-x*", lambda row: row["permissions"].startswith("r-x")),
+        ("path=*/libc.so*", lambda row: fnmatch.fnmatchcase(row["path"], "*/libc.so*")),
+        ("path=[anon]", lambda row: not row["path"]),
+        ("inode", lambda row: row["inode"] > 0),
+        ("start>=7f0000000000", lambda row: row["start"] >= 0x7F0000000000),
+        ("Permissions = r--p", lambda row: row["permissions"] == "r--p"),
+    ],
+)
+def test_filtered_by_what_is_no_size(victim, condition, expected):
+    everything = as_json(victim.pid)["rows"]
+    wanted = [row["start"] for row in everything if expected(row)]
+    assert wanted
+    assert [row["start"] for row in as_json(victim.pid, "--filter", condition)["rows"]] == wanted
+
+
+def test_every_label_is_one_kind_of_column():
+    labels = {name for names in LABELS.values() for name in names} - {"device"}
+    assert labels == set(conditions.COLUMNS) - set(conditions.SIZE_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "column"),
+    [
+        (["--min", "64K"], "size"),
+        (["--min", "64K", "--sort", "present"], "present"),
+        (["--min", "64K", "--sort", "path"], "size"),
+        (["--min", "present=64K"], "present"),
+        (["--min", "present=64K", "--sort", "size"], "present"),
+    ],
+)
+def test_the_column_that_min_is_about(victim, arguments, column):
+    everything = as_json(victim.pid)["rows"]
+    found = as_json(victim.pid, *arguments)
+    assert {row["start"] for row in found["rows"]} == {
+        row["start"] for row in everything if row[column] >= 64 * KIB
+    }
+    assert found["only"] == [f"{column}>=64Ki"]
+    about = run("report", victim.pid, *arguments).stdout.decode().splitlines()[0]
+    assert about.endswith(f", only {column}>=64Ki")
+
+
+def test_of_processes_min_is_about_what_is_present():
+    found = as_json("--all", "--min", "5M")
+    assert found["only"] == ["present>=5Mi"]
+    assert min(row["present"] for row in found["rows"]) >= 5 * MIB
+
+
+def test_so_many_rows_and_the_total_of_all(victim):
+    everything = as_json(victim.pid)
+    found = as_json(victim.pid, "--sort", "size", "-n", "3")
+    sizes = sorted((row["size"] for row in everything["rows"]), reverse=True)
+    assert [row["size"] for row in found["rows"]] == sizes[:3]
+    assert (found["of"], found["together"]["size"]) == (len(sizes), sum(sizes))
+    assert found["totals"]["size"] == sum(sizes[:3])
+    lines = run("report", victim.pid, "--sort", "size", "-n", "3").stdout.decode().splitlines()
+    assert len(lines) == 2 + 3 + 1
+    assert lines[-1].endswith(f"{len(sizes)} mappings, 3 shown")
+    whole = run("report", victim.pid).stdout.decode().splitlines()[-1]
+    assert lines[-1].split()[:5] == whole.split()[:5]
+    assert len(as_json(victim.pid, "-n", 10_000)["rows"]) == len(sizes)
+
+
+def test_processes_of_a_name():
+    with subprocess.Popen(["sleep", "600.25"]) as one:
+        try:
+            for pattern in ("600.25", "sleep*", "600.2?"):
+                found = as_json("--all", "--name", pattern)["rows"]
+                assert one.pid in [row["pid"] for row in found]
+                assert os.getpid() not in [row["pid"] for row in found]
+            kinds = as_json("--all", "--name", "600.25", "--group", "kind")["totals"]["size"]
+            assert kinds == sum(m.end - m.start for m in fpm.PageMap(one.pid).mappings())
+        finally:
+            one.kill()
+    said = run("report", "--all", "--name", "no-such-process")
+    assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (1, b"", 1)
+
+
+@pytest.mark.root
+def test_processes_of_a_user(victim):
+    program = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(program, user=runas.NOBODY, **pipes) as process:
+        process.stdout.readline()
+        found = as_json("--all", "--user", runas.NOBODY)["rows"]
+        process.communicate()
+    assert process.pid in [row["pid"] for row in found]
+    assert len({row["user"] for row in found}) == 1
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    mine = as_json("--all", "--user", name)["rows"]
+    assert os.getpid() in [row["pid"] for row in mine]
+    assert {row["user"] for row in mine} == {name}
+    said = run("report", "--all", "--user", "no-such-user")
+    assert (said.returncode, said.stderr.count(b"\n")) == (1, 1)
+
+
+@pytest.mark.root
+def test_rows_of_a_group_by_name(victim):
+    with Victim() as other:
+        whole = as_json(victim.pid, other.pid)
+        found = as_json(victim.pid, other.pid, "--name", "nothing")
+    assert found["rows"] == []
+    assert found["together"]["rss"] == pytest.approx(whole["together"]["rss"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--all", "--path", "libc"],
+        ["1", "2", "--path", "libc"],
+        ["1", "--name", "x"],
+        ["1", "--user", "root"],
+        ["1", "--json", "--csv"],
+        ["1", "--csv", "--parquet", "x"],
+        ["1", "-n", "0"],
+        ["1", "-n", "x"],
+        ["1", "--min", "pid=1M"],
+        ["1", "--min", "rss=1M"],
+        ["1", "--min", "=1M"],
+        ["1", "--sort", "command"],
+        ["1", "--sort", "pid"],
+        ["--all", "--sort", "path"],
+        ["1", "--group", "kind", "--sort", "path"],
+        ["1", "--filter", "path>x"],
+        ["1", "--filter", "threads"],
+        ["1", "--filter", "start>xyz"],
+        ["--all", "--filter", "threads>-1"],
+        ["--swap", "--name", "x"],
+        ["--swap", "-n", "3"],
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments):
+    said = run("report", *arguments)
+    assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1), said.stderr
+
+
+def test_of_differences_one_form(tmp_path):
+    with fpm.PageMap() as pagemap:
+        pagemap.snapshot().save(tmp_path / "a.fpm")
+    pair = tmp_path / "a.fpm", tmp_path / "a.fpm"
+    assert run("diff", *pair, "--json").returncode == 0
+    assert run("diff", *pair, "--json", "--csv").returncode == 2
