@@ -92,3 +92,23 @@ def nested(path, names):
             above = os.open(name, os.O_RDONLY, dir_fd=above)
             stack.callback(os.close, above)
         yield above
+
+
+@contextlib.contextmanager
+def named(path):
+    """A cgroup of this name, of either version; gives its directory."""
+    try:
+        made = [_mounted("v1")]
+    except Absent:
+        made = [_mounted("v2")]
+    with contextlib.ExitStack() as stack:
+        for name in path.strip("/").split("/"):
+            made.append(os.path.join(made[-1], name))
+            try:
+                os.mkdir(made[-1])
+                stack.callback(os.rmdir, made[-1])
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise Missing("root (to make cgroups)") from error
+        yield made[-1]

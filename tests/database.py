@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 
 import backed
 import linux
@@ -76,6 +77,30 @@ class Server:
             finally:
                 process.kill()
 
+    def start(self, log, pid=None):
+        """Start the server; with `pid`, as this process, in a pid namespace where it is free."""
+        if pid is None:
+            self.run("pg_ctl", "start", "--wait", "-D", self.data, "-l", log)
+            return
+        how = self._how("postgres", "-D", self.data)
+        linux.write_text("/proc/sys/kernel/ns_last_pid", pid - 1)
+        with open(log, "wb") as file:
+            process = subprocess.Popen(**how | {"stdout": file})
+        assert process.pid == pid
+        # The state is the last line of this file, once it is there.
+        end = time.monotonic() + 60
+        while not self._says_ready():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def _says_ready(self):
+        try:
+            with open(os.path.join(self.data, "postmaster.pid")) as file:
+                return file.read().rstrip().endswith("ready")
+        except FileNotFoundError:
+            return False
+
     def ask(self, session, query):
         """Have a session of psql, tuples only, answer a query of one row and one column."""
         session.stdin.write(query + "\n")
@@ -95,8 +120,8 @@ def _version(path):
 
 
 @contextlib.contextmanager
-def running():
-    """A running server with data in its buffers, which is stopped whatever happens."""
+def running(pid=None):
+    """A running server, which is stopped whatever happens; `pid` as for ``Server.start``."""
     directory = tempfile.mkdtemp(prefix="fastpagemap-", dir=backed.disk_directory())
     try:
         made = Server(directory)
@@ -105,7 +130,7 @@ def running():
             file.write(CONFIGURATION + f"unix_socket_directories = '{directory}'\n")
         log = os.path.join(directory, "log")
         try:
-            made.run("pg_ctl", "start", "--wait", "-D", made.data, "-l", log)
+            made.start(log, pid)
             yield made
         finally:
             made.run("pg_ctl", "stop", "--wait", "--mode=immediate", "-D", made.data)

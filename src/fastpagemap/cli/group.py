@@ -26,13 +26,14 @@ EXAMPLES = """
 \b
 Examples:
   fastpagemap 1234                          one row for each mapping of process 1234
+  fastpagemap checkpointer                  the same, of a program or a word of a command line
   fastpagemap report --all --sort swapped   who is in swap, the most first
   fastpagemap files model.bin               what of a file is in the page cache, and who maps it
-  fastpagemap map postgres -o memory.png    the address space as a picture
-  fastpagemap watch postgres                the same, live
+  fastpagemap map 1234 -o memory.png        the address space as a picture
+  fastpagemap watch 1234                    the same, live
   fastpagemap top                           all processes, live
   fastpagemap dump 1234 -o before.fpm       keep all of it in a file
-  fastpagemap COMMAND --help                more of each, with examples
+  fastpagemap report --help                 more of each command, with examples
 
 'fastpagemap TARGET' is short for 'fastpagemap report TARGET'. A command's name wins: of a process
 that is called 'watch', say 'fastpagemap report watch'.

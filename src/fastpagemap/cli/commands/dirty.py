@@ -27,7 +27,7 @@ WARNING = (
 \b
 Examples:
   fastpagemap dirty 1234 --yes                  a line every second, until Ctrl-C
-  fastpagemap dirty postgres --interval 5 --count 12
+  fastpagemap dirty checkpointer --interval 5 --count 12
   fastpagemap dirty 1234 --yes --count 60 --json | jq .rate
 """,
 )

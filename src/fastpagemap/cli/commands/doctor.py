@@ -18,7 +18,7 @@ from fastpagemap.process.capabilities import capabilities
 \b
 Examples:
   fastpagemap doctor                 of one's own processes
-  sudo fastpagemap doctor postgres   of that process, by root
+  sudo fastpagemap doctor 1234       of that process, by root
   fastpagemap doctor before.fpm      of what, when and where it was made, too
 """,
 )

@@ -26,7 +26,7 @@ Examples:
   fastpagemap files model.safetensors
   sudo fastpagemap files /var/lib/postgresql/16/main/base/5/*
   fastpagemap files /dev/shm/* --json | jq '.files | map(.swapped) | add'
-  fastpagemap files /proc/1234/fd/5      a memfd of a process
+  fastpagemap files /proc/1234/exe       the program of a process
 """
 HIDDEN = "/proc hides the processes of other users (hidepid): who of them maps a file is not here"
 

@@ -27,12 +27,12 @@ EXAMPLES = """
 \b
 Examples:
   fastpagemap map 1234 -o memory.png
-  fastpagemap map postgres -o buffers.svg --path /dev/zero
-  sudo fastpagemap map postgres -o folios.png --by order
+  fastpagemap map checkpointer -o buffers.svg --path /dev/zero
+  sudo fastpagemap map 1234 -o folios.png --by order
   fastpagemap map before.fpm -o before.png --width 2000
-  fastpagemap map 1234 -o heap.png --mapping 55d0c0de1000
-  sudo dd if=/proc/1234/pagemap of=entries bs=8 skip=$((0x7f0000000)) count=65536
-  fastpagemap map entries --raw --start 7f0000000000 -o entries.png
+  fastpagemap map 1234 -o heap.png --path '[heap]'
+  sudo dd if=/proc/1234/pagemap of=entries bs=8 skip=$((0x7ffff0000)) count=65536
+  fastpagemap map entries --raw --start 7ffff0000000 -o entries.png
   ssh host fastpagemap dump 1234 -o - | fastpagemap map - -o there.png
 """
 

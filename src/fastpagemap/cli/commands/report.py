@@ -30,7 +30,7 @@ Examples:
   fastpagemap report --all --name 'python*' --group kind
   fastpagemap report 1234 --columns present,pss,uss --sort uss
   fastpagemap report --tree postgres          a server and its workers, counted together
-  fastpagemap report --cgroup /system.slice/nginx.service
+  fastpagemap report --cgroup /system.slice/postgresql.service
   fastpagemap report --who 1234               who shares memory with it, and how much
   fastpagemap report --all --json | jq '.rows | max_by(.swapped) | .name'
   sudo fastpagemap report --swap

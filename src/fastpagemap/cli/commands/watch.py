@@ -18,7 +18,7 @@ from fastpagemap.cli.options import raw_options, timeout_option
 \b
 Examples:
   fastpagemap watch 1234               a process, by its id
-  fastpagemap watch postgres           by its name
+  fastpagemap watch checkpointer       by its name, or a word of its command line
   fastpagemap watch 1234 --interval 5  every five seconds
   sudo fastpagemap watch 1234 --dirty  with what is written, too
   fastpagemap watch before.fpm         what 'fastpagemap dump' kept
