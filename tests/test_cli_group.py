@@ -18,7 +18,7 @@ import oracle
 import runas
 import swap
 from commandline import run
-from fastpagemap.report.text import human
+from fastpagemap.report.text import human, printable
 from linux import PAGE
 from locked import Locked
 from needs import need
@@ -98,7 +98,7 @@ def test_a_group_is_what_group_says(family, how):
     assert (found["rows_are"], found["pid"], found["ended"]) == ("member", None, [])
     assert [row["pid"] for row in found["rows"]] == family.pids
     for row, expected in zip(found["rows"], usage, strict=True):
-        assert row.keys() == {*usage.dtype.names, "name"}
+        assert row.keys() == {*usage.dtype.names, "name", "command"}
         assert row["rss"] == expected["rss"]
         assert near(row["pss"], int(expected["pss"]))
         with open(f"/proc/{row['pid']}/comm") as file:
@@ -112,10 +112,19 @@ def test_a_group_is_what_group_says(family, how):
     assert together["union"] >= (PAGES + 2 * OWN) * PAGE
 
 
+def _command(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return printable(os.fsdecode(file.read(4096)).replace("\0", " ").strip())
+
+
 @pytest.mark.root
 def test_last_line_of_a_table(family):
     lines = run("report", *family.pids).stdout.decode().splitlines()
-    head, *rows, last = [line.split() for line in lines[1:]]
+    head = lines[1].split()
+    # only the last cell, the command line, may hold a blank
+    rows = [line.split(None, len(head) - 1) for line in lines[2:-1]]
+    last = lines[-1].split()
+    assert [row[-1] for row in rows] == [_command(pid) for pid in family.pids]
     assert head[:6] == ["pid", "rss", "pss", "uss", "union", "unique"]
     assert {len(row) for row in rows} == {len(head)}
     at = head.index("union")
@@ -135,7 +144,7 @@ def test_the_line_of_a_group_is_about_all_whichever_rows_are_shown(family):
     # What is not shown is not missing.
     assert "swapped_pss" not in said or "swapped_pss" not in whole["totals"]
     assert found["together"]["union"] == whole["together"]["union"]
-    assert [sorted(row) for row in found["rows"]] == [["name", "pid", "rss", "uss"]] * 2
+    assert [sorted(row) for row in found["rows"]] == [["command", "name", "pid", "rss", "uss"]] * 2
     assert {row["pid"] for row in found["rows"]} == set(family.pids[1:])
     assert found["rows"][0]["uss"] >= found["rows"][1]["uss"] >= OWN * PAGE
     assert as_json(*family.pids, "--min", "1T")["rows"] == []
@@ -144,7 +153,7 @@ def test_the_line_of_a_group_is_about_all_whichever_rows_are_shown(family):
 @pytest.mark.root
 def test_named_columns_are_those_of_a_table(family):
     _, head, *_, last = run("report", *family.pids, "--columns", "union,uss").stdout.splitlines()
-    assert head.split() == [b"pid", b"union", b"uss", b"name"]
+    assert head.split() == [b"pid", b"union", b"uss", b"command"]
     union = as_json(*family.pids)["together"]["union"]
     assert last.split() == [b"group", human(union).encode(), b"-", b"3", b"processes"]
     assert as_json(*family.pids, "--columns", "union")["together"]["union"] == union

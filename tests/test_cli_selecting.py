@@ -159,8 +159,10 @@ def test_processes_of_a_user(victim):
 def test_rows_of_a_group_by_name(victim):
     with Victim() as other:
         whole = as_json(victim.pid, other.pid)
-        found = as_json(victim.pid, other.pid, "--name", "nothing")
+        found = as_json(victim.pid, other.pid, "--name", "no-such-name")
+        every = as_json(victim.pid, other.pid, "--name", "victim.py")
     assert found["rows"] == []
+    assert [row["pid"] for row in every["rows"]] == [victim.pid, other.pid]
     assert found["together"]["rss"] == pytest.approx(whole["together"]["rss"], rel=0.1)
 
 

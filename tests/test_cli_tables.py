@@ -5,11 +5,17 @@ import io
 import json
 import os
 import re
+import sys
 import time
 
+import numpy as np
 import pytest
 
+import fastpagemap as fpm
 from commandline import run
+from fastpagemap.report import report as reports
+from fastpagemap.report.tables import for_terminal
+from terminal import Terminal
 from victim import Victim
 
 pytest.importorskip("click")
@@ -59,3 +65,56 @@ def test_what_has_no_path_has_a_name_in_tables(victim, more):
     only = run("report", victim.pid, "--path", "[anon]", *more).stdout.decode().splitlines()
     assert only[2:-1]
     assert all(line.endswith("  [anon]") for line in only[2:-1])
+
+
+def on_terminal(*arguments, width, **environment):
+    """What a report on a terminal of this width is, with its codes."""
+    command = [sys.executable, "-m", "fastpagemap", "report"]
+    with Terminal(*arguments, command=command, size=(width, 50), **environment) as shown:
+        assert shown.wait() == 0
+        return shown.written.decode()
+
+
+def lines_of(text):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize(
+    "arguments", [["--all"], ["--all", "--group", "path"], ["--all", "-n", "3"], ["me"], ["group"]]
+)
+def test_tables_fit(victim, width, arguments):
+    arguments = {"me": [os.getpid()], "group": [victim.pid, os.getpid()]}.get(
+        arguments[0], arguments
+    )
+    lines = lines_of(on_terminal(*arguments, width=width))
+    # what is said beside the table is on stderr, which may be longer
+    lines = [line for line in lines if not line.startswith("fastpagemap: ")]
+    assert max(map(len, lines)) <= width
+    assert len({"pid", "maps", "start"} & set(" ".join(lines[1:3]).split())) >= 1
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_wide_terminal_shows_command_lines(width):
+    head = next(line for line in lines_of(on_terminal("--all", width=width)) if "pid" in line)
+    names = {"parent", "threads", "command"}
+    assert names & set(head.split()) == (names if width == 120 else set())
+    assert "user" in head.split()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "colour", "bold"),
+    [("TERM", "xterm", True, True), ("NO_COLOR", "1", False, True), ("TERM", "dumb", False, False)],
+)
+def test_colours_are_for_who_wants_them(monkeypatch, variable, value, colour, bold):
+    mapping = fpm.Mapping(0x1000, 0x2000, "rw-p", 0, 0, 0, "")
+    usage = np.full(1, 4096, [(name, np.uint64) for name in ("start", "end", "size", "swapped")])
+    about = reports.About(1, "name", 0.0, "6.18", 4096)
+    for name in ("NO_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, value)
+    text = "".join(for_terminal(reports.of_mappings(about, [mapping], usage)))
+    assert ("\x1b[33m" in text, "\x1b[1m" in text) == (colour, bold)
+    assert "[anon]" in text

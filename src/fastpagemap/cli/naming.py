@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
 
@@ -92,7 +93,9 @@ def table(pids: Collection[int]) -> Iterator[str]:
     heads = ("pid", "user", "parent", "start", "command")
     used = sum(max(map(len, column)) + 2 for column in list(zip(heads, *rows, strict=True))[:-1])
     width = max(shutil.get_terminal_size().columns - used - 2, MIN_COMMAND_WIDTH)
-    texts = told_apart([row[-1] for row in rows], width)
+    encoding = (sys.stderr and sys.stderr.encoding) or ""
+    dots = "…" if encoding.lower().startswith("utf") else ".."
+    texts = told_apart([row[-1] for row in rows], width, dots)
     shown = [(*row[:-1], text) for row, text in zip(rows, texts, strict=True)]
     for line in aligned(heads, shown):
         yield f"  {line}"

@@ -48,7 +48,7 @@ _OPTIONS = (
         "--name",
         metavar="PATTERN",
         help="With --all: only processes whose name or command line has this text in it, or a word "
-        "that matches this shell pattern; of several TARGETs: by their names.",
+        "that matches this shell pattern; of several TARGETs: only their rows.",
     ),
     click.option(
         "--user",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fastpagemap._kernel.descriptor import Descriptor
 from fastpagemap.cli import asking
 from fastpagemap.cli.collect import only, readable
+from fastpagemap.cli.naming import commands
 from fastpagemap.cli.processes import processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.cli.worker import NoAnswer, WorkerEnded, started
@@ -104,7 +105,8 @@ def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None)
     owners: set[int | None] = {member.uid if owner else None for member in members.values()}
     names = {pid: member.name for pid, member in members.items()}
     about = About.now(None, "", only(owners))
-    return of_group(about, names, found.usage, found.total, ended, unreadable)
+    lines = commands(names)  # after counting, see there
+    return of_group(about, names, found.usage, found.total, ended, unreadable, lines)
 
 
 def _readable(
@@ -219,7 +221,8 @@ def collect_sharers(
         sharers = [Sharer(other, *found) for other, found in answers if found[1]]
     asking.about(pid, lambda pid: _probe(pid, target.known.began), timeout)
     about = About.now(pid, target.name, target.uid if owner else None)
-    return of_sharers(about, mapped, shared, sharers, unreadable)
+    lines = commands(sharer.pid for sharer in sharers)
+    return of_sharers(about, mapped, shared, sharers, unreadable, lines)
 
 
 class _Overlaps:

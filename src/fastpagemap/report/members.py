@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,7 @@ def of_group(
     total: dict[str, int],
     ended: Sequence[int] = (),
     unreadable: Sequence[Unreadable] = (),
+    commands: Mapping[int, str] = MappingProxyType({}),
 ) -> Report:
     """Return a report with a row for each process of a group.
 
@@ -65,9 +67,10 @@ def of_group(
         The processes that ended before they were counted.
     unreadable : sequence of Unreadable
         Those that are not counted either.
+    commands : mapping of int to str
+        The command lines, of those that have given theirs.
     """
-    pids = usage["pid"].tolist()
-    labels: dict[str, list[Any]] = {"pid": pids, "name": [names.get(pid, "") for pid in pids]}
+    labels = _labels(usage["pid"].tolist(), names, commands)
     columns = [name for name in MEMBER_SIZES if name in (usage.dtype.names or ())]
     sizes = usage[columns].astype([(name, np.uint64) for name in columns])
     more = {"ended": list(ended)}
@@ -80,6 +83,7 @@ def of_sharers(
     shared: int,
     found: Sequence[Sharer],
     unreadable: Sequence[Unreadable] = (),
+    commands: Mapping[int, str] = MappingProxyType({}),
 ) -> Report:
     """Return a report with a row for each process that maps memory of one, the largest first.
 
@@ -92,15 +96,27 @@ def of_sharers(
     found : sequence of Sharer
     unreadable : sequence of Unreadable
         Those that were not asked.
+    commands : mapping of int to str
+        As for `of_group`.
     """
     found = sorted(found, key=lambda one: -one.overlap)
     sizes = np.zeros(len(found), [(name, np.uint64) for name in SHARER_SIZES])
     for name in SHARER_SIZES:
         sizes[name] = [getattr(one, name) for one in found]
-    labels: dict[str, list[Any]]
-    labels = {"pid": [one.pid for one in found], "name": [one.name for one in found]}
+    names = {one.pid: one.name for one in found}
+    labels = _labels(list(names), names, commands)
     more, any_other = {"mapped": mapped}, {"overlap": shared}
     return Report(about, "sharer", labels, sizes, list(unreadable), more, any_other)
+
+
+def _labels(
+    pids: list[int], names: Mapping[int, str], commands: Mapping[int, str]
+) -> dict[str, list[Any]]:
+    return {
+        "pid": pids,
+        "name": [names.get(pid, "") for pid in pids],
+        "command": [commands.get(pid, "") for pid in pids],
+    }
 
 
 def table_columns(report: Report) -> tuple[str, ...]:

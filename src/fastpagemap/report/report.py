@@ -38,8 +38,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "process": ("pid", "user", "parent", "threads", "mappings", "name", "command"),
     "path": ("mappings", "path"),
     "kind": ("mappings", "kind"),
-    "member": ("pid", "name"),
-    "sharer": ("pid", "name"),
+    "member": ("pid", "name", "command"),
+    "sharer": ("pid", "name", "command"),
 }
 
 

@@ -67,13 +67,17 @@ def of_path(report: Report, pattern: str | None) -> Report:
     """Return the rows whose path matches; all rows, if `pattern` is None or they have none."""
     if "path" not in report.labels:
         return report
-    return _matching(report, "path", pattern)
+    return _matching(report, pattern, "path")
 
 
-def _matching(report: Report, label: str, pattern: str | None) -> Report:
+def _matching(report: Report, pattern: str | None, *labels: str) -> Report:
+    """Return the rows in which one of the texts matches."""
     if pattern is None:
         return report
-    return report.take(np.array([matches(pattern, text) for text in texts(report, label)], bool))
+    found = np.zeros(len(report), bool)
+    for label in labels:
+        found |= [matches(pattern, text) for text in texts(report, label)]
+    return report.take(found)
 
 
 def select(report: Report, wanted: Selection) -> Report:
@@ -85,7 +89,7 @@ def select(report: Report, wanted: Selection) -> Report:
     """
     report = of_path(report, wanted.path)
     if report.by in _SIZES_OF:
-        report = _matching(report, "name", wanted.name)
+        report = _matching(report, wanted.name, "name", "command")
     if wanted.group and report.by != wanted.group:
         report = grouped(report, wanted.group)
     keep = np.ones(len(report), bool)

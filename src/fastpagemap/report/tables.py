@@ -72,7 +72,7 @@ def _last(report: Report, wide: bool) -> tuple[str, list[str]]:
 
     Processes have their command lines in it, or their names where there is little room.
     """
-    if report.by == "process":
+    if "command" in report.labels:
         names, commands = report.labels["name"], report.labels["command"]
         if wide:
             return "command", [
