@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from typing import Any
@@ -77,6 +76,10 @@ class Commands(click.Group):
 
 def _refuse_misspelt(word: str) -> None:
     """Raise an error for what looks like a command, and is no TARGET."""
+    if word.isdecimal():
+        return
+    import difflib  # only here: most reports are of a process id
+
     similar = difflib.get_close_matches(word, COMMANDS, 1)
     if not similar:
         return

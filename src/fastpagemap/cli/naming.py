@@ -5,9 +5,7 @@ A command line is memory of its process, which may be locked: a worker reads it,
 
 from __future__ import annotations
 
-import difflib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -72,6 +70,8 @@ def matching(pattern: str) -> list[int]:
 
 def near(name: str) -> list[str]:
     """Return names of processes that are spelled much like a name."""
+    import difflib  # rarely needed, as what else is imported in a function here
+
     names = {name_of(pid) for pid in processes() if has_memory(pid)}
     return difflib.get_close_matches(name, filter(is_offered, names))
 
@@ -87,6 +87,8 @@ def commands(pids: Iterable[int]) -> dict[int, str]:
 
 def table(pids: Collection[int]) -> Iterator[str]:
     """Yield lines that tell processes apart: a row for each of them, in the order given."""
+    import shutil
+
     some = list(pids)[:MAX_LISTED]
     lines = commands(some)
     rows = [(*_cells(pid), lines.get(pid) or name_of(pid)) for pid in some]

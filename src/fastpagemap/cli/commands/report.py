@@ -122,9 +122,10 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     JSON, CSV and Parquet leave its path empty. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes.
 
     A process is shown by its command line, or by its name alone where the terminal is narrow; --all
-    also tells user, parent and threads. Memory that several processes map is in the row of each, and in the last
-    line, 'sum', as often; --tree and --cgroup count it once. The line of a group is about all of
-    its processes, whichever rows are shown; union, unique and swapped_union need CAP_SYS_ADMIN.
+    also tells user, parent and threads. Memory that several processes map is in the row of each,
+    and in the last line, 'sum', as often; --tree and --cgroup count it once. The line of a group is
+    about all of its processes, whichever rows are shown; union, unique and swapped_union need
+    CAP_SYS_ADMIN.
     This command is in no tree or cgroup. Processes that could not be read are counted on stderr,
     and named there, but for those that this user may not read. The exit code is 1 if none could be
     read.
