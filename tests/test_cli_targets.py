@@ -152,10 +152,13 @@ def test_a_word_of_a_command_line(script, tmp_path):
     # the file is here, too, but it is no snapshot
     assert pid_of("train-it.py", cwd=tmp_path) == process.pid
     assert run("train-it").returncode == 1
-    shell = subprocess.run(
-        ["sh", "-c", '"$@" train-it.py; exit $?', "train-it.py", *COMMAND], capture_output=True
-    )
-    assert shell.returncode == 0, shell.stderr  # the shell is not meant
+    # the shell is not meant, whose own command line does not say what it runs
+    words = ["sh", "-c", "$RUN train-it.py; exit $?", "train-it.py"]
+    environment = {**os.environ, "RUN": " ".join(COMMAND)}
+    shell = subprocess.run(words, capture_output=True, env=environment)
+    assert shell.returncode == 0, shell.stderr
+    script("any.py", "fastpagemap", "watch", "train-it.py")
+    assert pid_of("train-it.py") == process.pid  # nor another one of this command
     other = script("train-it.py", "--slow")
     assert {pid: cells[3][-6:] for pid, cells in rows(run("train-it.py")).items()} == {
         process.pid: "--fast",
