@@ -1,9 +1,7 @@
 """What a word on the command line means, where strangers choose names; and where /proc is odd."""
 
-import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -15,6 +13,7 @@ import linux
 import runas
 from commandline import run
 from fastpagemap.cli.collect import collect_all
+from namesakes import NAME, namesakes
 from victim import Victim
 
 pytest.importorskip("click")
@@ -25,18 +24,9 @@ MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 
 @pytest.fixture
 def start(tmp_path):
-    """Start processes of one program, with command lines of any words; they end with the test."""
-    program = tmp_path / "of-one-name"
-    shutil.copy(shutil.which("sleep"), program)
-    with contextlib.ExitStack() as stack:
-
-        def started(*words):
-            process = subprocess.Popen([*words, "600"], executable=program)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
-
-        yield started
+    """Start processes of one name; they end with the test."""
+    with namesakes(tmp_path) as start:
+        yield start
 
 
 def test_a_snapshot_and_a_process_of_one_name(start, tmp_path):
@@ -45,12 +35,12 @@ def test_a_snapshot_and_a_process_of_one_name(start, tmp_path):
     directory = tmp_path / "there"
     directory.mkdir()
     with fpm.PageMap() as pagemap:
-        pagemap.snapshot().save(directory / "of-one-name")
-    said = run("report", "of-one-name", cwd=directory)
-    text = f"'of-one-name' is a snapshot here, and a process: say ./of-one-name or {process.pid}"
+        pagemap.snapshot().save(directory / NAME)
+    said = run("report", NAME, cwd=directory)
+    text = f"'{NAME}' is a snapshot here, and a process: say ./{NAME} or {process.pid}"
     assert (said.returncode, said.stdout) == (2, b"")
     assert text in said.stderr.decode()
-    found = run("report", "./of-one-name", "--json", cwd=directory)
+    found = run("report", f"./{NAME}", "--json", cwd=directory)
     assert (found.returncode, found.stderr) == (0, b"")
     assert json.loads(found.stdout)["pid"] == os.getpid()
     found = run("report", process.pid, "--json", cwd=directory)

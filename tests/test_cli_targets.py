@@ -14,26 +14,19 @@ import fastpagemap as fpm
 from commandline import COMMAND, run
 from fastpagemap.report.commands import told_apart
 from locked import Locked
+from namesakes import NAME, namesakes
 
 pytest.importorskip("click")
 
+SCRIPT = f"train-it-{os.getpid()}.py"
 SLEEP = "import sys, time; print(flush=True); time.sleep(600)"
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start processes of one program, with command lines of any words; they end with the test."""
-    program = tmp_path / "of-one-name"
-    shutil.copy(shutil.which("sleep"), program)
-    with contextlib.ExitStack() as stack:
-
-        def started(*words):
-            process = subprocess.Popen([*words, "600"], executable=program)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
-
-        yield started
+    """Start processes of one name; they end with the test."""
+    with namesakes(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
@@ -70,7 +63,7 @@ def rows(said):
 
 def test_a_bare_word_is_a_target(start, tmp_path):
     process = start("x")
-    assert pid_of("of-one-name") == process.pid
+    assert pid_of(NAME) == process.pid
     with fpm.PageMap() as pagemap:
         pagemap.snapshot().save(tmp_path / "before.fpm")
     assert pid_of("before.fpm", cwd=tmp_path) == os.getpid()
@@ -97,9 +90,9 @@ def test_what_is_spelled_almost_so_is_suggested(start):
     assert (said.returncode, said.stdout) == (2, b"")
     assert b"did you mean 'report'?" in said.stderr
     start("x")
-    said = run("of-one-nmae")
+    said = run(NAME.replace("name", "nmae"))
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (1, b"", 1)
-    assert b"did you mean of-one-name?" in said.stderr
+    assert f"did you mean {NAME}?".encode() in said.stderr
     said = run("--al")
     assert said.returncode == 2
     assert b"--all" in said.stderr
@@ -108,9 +101,9 @@ def test_what_is_spelled_almost_so_is_suggested(start):
 def test_several_of_a_name_are_told_apart(start):
     start("one")
     start("other")
-    said = run("of-one-name")
+    said = run(NAME)
     assert (said.returncode, said.stdout) == (2, b"")
-    assert b"2 processes are called 'of-one-name': say which" in said.stderr
+    assert f"2 processes are called '{NAME}': say which".encode() in said.stderr
     found = rows(said)
     user = pwd.getpwuid(os.geteuid()).pw_name
     assert [cells[:2] for cells in found.values()] == [[user, str(os.getpid())]] * 2
@@ -125,7 +118,7 @@ def test_several_of_a_name_are_told_apart(start):
 
 def test_a_command_line_does_not_look_like_another_process(start):
     one, other = start("x), 1 (postgres: main\n    1  root"), start("\x1b[2J\n")
-    said = run("report", "of-one-name")
+    said = run("report", NAME)
     assert (said.returncode, said.stdout) == (2, b"")
     assert list(rows(said)) == [one.pid, other.pid]
     assert b"\x1b" not in said.stderr
@@ -133,7 +126,7 @@ def test_a_command_line_does_not_look_like_another_process(start):
 
 def test_a_command_line_of_a_mebibyte_is_cut(start):
     start("a" * (100 << 10)), start("b" * (100 << 10))
-    said = run("report", "of-one-name")
+    said = run("report", NAME)
     assert said.returncode == 2
     assert max(map(len, said.stderr.decode().splitlines()[1:])) <= 80
 
@@ -141,35 +134,35 @@ def test_a_command_line_of_a_mebibyte_is_cut(start):
 def test_not_more_than_a_screen_of_them(start):
     for number in range(22):
         start(f"number-{number}")
-    said = run("of-one-name")
+    said = run(NAME)
     assert said.stderr.decode().splitlines()[-1] == "  and 2 more"
     assert said.stderr.count(b"number-") == 20
 
 
 def test_a_word_of_a_command_line(script, tmp_path):
-    process = script("train-it.py", "--fast")
-    assert pid_of("train-it.py") == process.pid
+    process = script(SCRIPT, "--fast")
+    assert pid_of(SCRIPT) == process.pid
     # the file is here, too, but it is no snapshot
-    assert pid_of("train-it.py", cwd=tmp_path) == process.pid
-    assert run("train-it").returncode == 1
+    assert pid_of(SCRIPT, cwd=tmp_path) == process.pid
+    assert run(SCRIPT.removesuffix(".py")).returncode == 1
     # the shell is not meant, whose own command line does not say what it runs
-    words = ["sh", "-c", "$RUN train-it.py; exit $?", "train-it.py"]
+    words = ["sh", "-c", f"$RUN {SCRIPT}; exit $?", SCRIPT]
     environment = {**os.environ, "RUN": " ".join(COMMAND)}
     shell = subprocess.run(words, capture_output=True, env=environment)
     assert shell.returncode == 0, shell.stderr
-    script("any.py", "fastpagemap", "watch", "train-it.py")
-    assert pid_of("train-it.py") == process.pid  # nor another one of this command
-    other = script("train-it.py", "--slow")
-    assert {pid: cells[3][-6:] for pid, cells in rows(run("train-it.py")).items()} == {
+    script("any.py", "fastpagemap", "watch", SCRIPT)
+    assert pid_of(SCRIPT) == process.pid  # nor another one of this command
+    other = script(SCRIPT, "--slow")
+    assert {pid: cells[3][-6:] for pid, cells in rows(run(SCRIPT)).items()} == {
         process.pid: "--fast",
         other.pid: "--slow",
     }
 
 
 def test_the_name_of_a_program_comes_first(start, script):
-    script("any.py", "of-one-name")
+    script("any.py", NAME)
     process = start("x")
-    assert pid_of("of-one-name") == process.pid
+    assert pid_of(NAME) == process.pid
 
 
 def test_a_snapshot_and_a_word_of_a_command_line(script, tmp_path):
@@ -181,10 +174,10 @@ def test_a_snapshot_and_a_word_of_a_command_line(script, tmp_path):
 
 
 def test_one_that_is_locked_hides_no_other(script):
-    process = script("train-it.py")
+    process = script(SCRIPT)
     with Locked(name="it-is-locked") as locked:
         locked.lock()
-        assert pid_of("train-it.py") == process.pid
+        assert pid_of(SCRIPT) == process.pid
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""Processes of one name, with command lines of any words."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+
+#: No other run of the tests has processes of this name; short enough for the kernel's names.
+NAME = f"one-name-{os.getpid() % 100_000}"
+
+
+@contextlib.contextmanager
+def namesakes(directory):
+    """Gives a function that starts one, given its words; all end with the context."""
+    program = directory / NAME
+    shutil.copy(shutil.which("sleep"), program)
+    with contextlib.ExitStack() as stack:
+
+        def start(*words):
+            process = subprocess.Popen([*words, "600"], executable=program)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
