@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import shutil
 import subprocess
 
@@ -23,3 +24,11 @@ def namesakes(directory):
             return process
 
         yield start
+
+
+def user():
+    """The name of the user that this is; the number, where it has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import threading
 import pytest
 
 import fastpagemap as fpm
+import namesakes
 from commandline import run
 from fastpagemap.report import report as reports
 from fastpagemap.report.tables import plain
@@ -35,10 +35,10 @@ def rows_by_pid(*arguments):
 
 
 def ps(pid):
-    """What ps tells of a process: user, parent, threads, command line."""
-    words = ["ps", "--no-headers", "-ww", "-o", "uid=,ppid=,nlwp=,args=", "-p", str(pid)]
-    uid, parent, threads, command = subprocess.check_output(words, text=True).split(None, 3)
-    return pwd.getpwuid(int(uid)).pw_name, int(parent), int(threads), command.strip()
+    """What ps tells of a process: user, parent, command line."""
+    words = ["ps", "--no-headers", "-ww", "-o", "user:32=,ppid=,args=", "-p", str(pid)]
+    user, parent, command = subprocess.check_output(words, text=True).split(None, 2)
+    return user, int(parent), command.strip()
 
 
 def test_each_process_as_ps_tells_of_it():
@@ -50,14 +50,18 @@ def test_each_process_as_ps_tells_of_it():
         with open(f"/proc/{process.pid}/cmdline", "rb") as file:
             words = file.read().rstrip(b"\0").split(b"\0")
         process.communicate()
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    assert found == (user, os.getpid(), 4, " ".join(os.fsdecode(word) for word in words))
+    assert found == (
+        namesakes.user(),
+        os.getpid(),
+        4,
+        " ".join(os.fsdecode(word) for word in words),
+    )
 
 
 def test_as_ps_tells_it():
     need(shutil.which("ps"), "ps (procps)")
     row = rows_by_pid()[os.getpid()]
-    user, parent, _, command = ps(os.getpid())
+    user, parent, command = ps(os.getpid())
     assert (row["user"], row["parent"], row["command"]) == (user, parent, command[:4096])
     assert row["threads"] >= threading.active_count()
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import fastpagemap as fpm
 from commandline import COMMAND, run
 from fastpagemap.report.commands import told_apart
 from locked import Locked
-from namesakes import NAME, namesakes
+from namesakes import NAME, namesakes, user
 
 pytest.importorskip("click")
 
@@ -105,8 +104,7 @@ def test_several_of_a_name_are_told_apart(start):
     assert (said.returncode, said.stdout) == (2, b"")
     assert f"2 processes are called '{NAME}': say which".encode() in said.stderr
     found = rows(said)
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    assert [cells[:2] for cells in found.values()] == [[user, str(os.getpid())]] * 2
+    assert [cells[:2] for cells in found.values()] == [[user(), str(os.getpid())]] * 2
     assert [cells[3] for cells in found.values()] == ["one 600", "other 600"]
     for pid, (_, _, began, _) in found.items():
         expected = os.stat(f"/proc/{pid}").st_ctime
