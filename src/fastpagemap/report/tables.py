@@ -132,8 +132,10 @@ def for_terminal(report: Report) -> Iterator[str]:
         yield bold([""] * count, above, "")
     heads = [SHORT.get(name, name) for name in shape.before]
     yield bold(heads, [name.rpartition("_")[2] for name in shape.columns], last)
-    for row, text in zip(rows(report, (*shape.before, *shape.columns)), texts, strict=True):
-        sizes = row[count:]
+    # On a very narrow terminal there is no other column than the last.
+    names = (*shape.before, *shape.columns, LABELS[report.by][-1])
+    for row, text in zip(rows(report, names), texts, strict=True):
+        sizes = row[count:-1]
         cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
         styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
         yield line([*cells, *map(_size, sizes), text], styles)
