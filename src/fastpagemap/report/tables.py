@@ -16,6 +16,7 @@ from fastpagemap.report.fitting import (
     MIN_WIDTH_FOR_ALL,
     SIZE_WIDTH,
     WIDTHS,
+    Shape,
     fit,
 )
 from fastpagemap.report.members import last_sizes, table_columns, total_of
@@ -108,8 +109,7 @@ def for_terminal(report: Report) -> Iterator[str]:
     paint = _painter(console)
     dots = "…" if console.encoding.lower().startswith("utf") else ".."
     last, texts = _last(report, console.width >= MIN_WIDTH_FOR_ALL)
-    least = MIN_COMMAND_WIDTH if last == "command" else MIN_PATH_WIDTH
-    shape, left_out = fit(report, console.width, [*texts, counted(report)], least)
+    shape, notes = _fitted(report, console.width, last, texts)
     # what tells paths apart is at their end
     cut = shortened if last == "command" else ending
 
@@ -121,17 +121,12 @@ def for_terminal(report: Report) -> Iterator[str]:
         padded.append(cut(cells[-1], shape.path_width, dots))
         return "".join(map(paint, padded, styles)).rstrip()
 
-    def bold(before: Sequence[str], sizes: Sequence[str], after: str) -> str:
-        cells = [*before, *sizes, after]
+    def bold(cells: Sequence[str]) -> str:
         return line(cells, ["bold"] * len(cells))
 
     count = len(shape.before)
     yield paint(ending(title(report), console.width, dots), "bold")
-    above = [name.rpartition("_")[0] for name in shape.columns]
-    if any(above):
-        yield bold([""] * count, above, "")
-    heads = [SHORT.get(name, name) for name in shape.before]
-    yield bold(heads, [name.rpartition("_")[2] for name in shape.columns], last)
+    yield from map(bold, _heads(shape, last))
     # On a very narrow terminal there is no other column than the last.
     names = (*shape.before, *shape.columns, LABELS[report.by][-1])
     for row, text in zip(rows(report, names), texts, strict=True):
@@ -140,10 +135,26 @@ def for_terminal(report: Report) -> Iterator[str]:
         styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
         yield line([*cells, *map(_size, sizes), text], styles)
     first = [_last_line(report), *[""] * (count - 1)] if count else []
-    yield bold(first, [*map(_size, last_sizes(report, shape.columns))], counted(report))
-    for note in [*_notes(report), *left_out]:
+    yield bold([*first, *map(_size, last_sizes(report, shape.columns)), counted(report)])
+    for note in notes:
         for part in textwrap.wrap(note, console.width):
             yield paint(part, "italic")
+
+
+def _heads(shape: Shape, last: str) -> Iterator[list[str]]:
+    """Yield the cells of the lines above a table: long names take two lines."""
+    above = [name.rpartition("_")[0] for name in shape.columns]
+    if any(above):
+        yield [*[""] * len(shape.before), *above, ""]
+    names = [name.rpartition("_")[2] for name in shape.columns]
+    yield [*(SHORT.get(name, name) for name in shape.before), *names, last]
+
+
+def _fitted(report: Report, width: int, last: str, texts: Sequence[str]) -> tuple[Shape, list[str]]:
+    """Return the columns that fit, and all notes below the table."""
+    least = MIN_COMMAND_WIDTH if last == "command" else MIN_PATH_WIDTH
+    shape, left_out = fit(report, width, [*texts, counted(report)], least)
+    return shape, [*_notes(report), *left_out]
 
 
 def title(report: Report) -> str:
