@@ -1,4 +1,4 @@
-"""A program that asks for far more memory than it uses: try memray_residency.py on it.
+"""A program that asks for far more memory than it uses: try ``fastpagemap run`` on it.
 
 As root on a machine with swap a part of the archive is paged out.
 """

@@ -1,4 +1,4 @@
-"""examples/memray_residency.py: what it says of programs that know what they have touched."""
+"""`fastpagemap run`: what it says of programs that know what they have touched."""
 
 import contextlib
 import json
@@ -11,24 +11,28 @@ import numpy as np
 import pytest
 
 from linux import PAGE
-from memray_example import ENVIRONMENT, MIB, imported
+from memray_run import ENVIRONMENT, MIB
 from memray_programs import ALLOCATORS, LIBRARY, OBJECTS, PAGED_OUT, PREAMBLE, SPARE
 from needs import need
 
+pytest.importorskip("click")
+pytest.importorskip("memray")
 
-@pytest.fixture(scope="module")
-def example():
-    """The example as a module."""
-    return imported("memray_residency")
+from fastpagemap.cli import program as programs
+from fastpagemap.cli.commands.run import _look
+from fastpagemap.engine.memray_capture import alive, read
+
+LARGE, SMALL = {"python_allocators": False}, {"python_allocators": True}
 
 
 @contextlib.contextmanager
-def standing_still(example, tmp_path, options, *command):
+def standing_still(tmp_path, options, *command):
     """Run a program until it stands still at its end; gives its pid and its capture file."""
     capture = str(tmp_path / "capture")
+    told = {"parent": os.getpid(), "capture": capture, "stop_at_exit": True, **options}
     with open(tmp_path / "told", "wb") as out:
         process = subprocess.Popen(
-            [sys.executable, example.PROGRAM_HALF, capture, options, *map(str, command)],
+            [sys.executable, programs.START, json.dumps(told), *map(str, command)],
             stdout=out,
             env=ENVIRONMENT,
         )
@@ -56,10 +60,10 @@ def expected(told):
     return answer
 
 
-def compare(example, tmp_path, options, program, *arguments):
+def compare(tmp_path, options, program, *arguments):
     """See that the example says of each function what the function did; returns its answer."""
-    with standing_still(example, tmp_path, options, program, *arguments) as (pid, capture):
-        report = example.report(pid, capture)
+    with standing_still(tmp_path, options, program, *arguments) as (pid, capture):
+        report = _look(pid, capture)
     answer = {}
     for site, *sizes in zip(report.sites, *report.sizes.values(), strict=True):
         if site.file in ("", str(program)):
@@ -82,33 +86,30 @@ def library(tmp_path_factory):
     return path
 
 
-def test_every_allocator(example, tmp_path, write_program, library):
-    answer = compare(
-        example, tmp_path, "exit", write_program(PREAMBLE + SPARE + ALLOCATORS), library
-    )
+def test_every_allocator(tmp_path, write_program, library):
+    answer = compare(tmp_path, LARGE, write_program(PREAMBLE + SPARE + ALLOCATORS), library)
     assert {where for where, row in answer.items() if row[3]} == {"shared"}
     assert answer["shared"][3] == 3 * MIB
 
 
 @pytest.mark.root
 @pytest.mark.usefixtures("any_swap")
-def test_paged_out(example, tmp_path, write_program):
-    answer = compare(example, tmp_path, "exit", write_program(PREAMBLE + SPARE + PAGED_OUT))
+def test_paged_out(tmp_path, write_program):
+    answer = compare(tmp_path, LARGE, write_program(PREAMBLE + SPARE + PAGED_OUT))
     assert answer["private"][2] == 4 * MIB
     assert answer["shared"][2:] == [2 * MIB, 2 * MIB]
 
 
-def test_each_object_of_python(example, tmp_path, write_program):
-    compare(example, tmp_path, "exit,python-allocators", write_program(PREAMBLE + OBJECTS), 5000)
+def test_each_object_of_python(tmp_path, write_program):
+    compare(tmp_path, SMALL, write_program(PREAMBLE + OBJECTS), 5000)
 
 
-def test_arenas_without(example, tmp_path, write_program):
+def test_arenas_without(tmp_path, write_program):
     """Without --python-allocators there are arenas, at the line that needed them."""
-    alive = imported("memray_alive")
     program = write_program(PREAMBLE + OBJECTS)
-    with standing_still(example, tmp_path, "exit", program, 20_000) as (_, capture):
-        events, sites = alive.read(capture)
-    live = alive.alive(events)
+    with standing_still(tmp_path, LARGE, program, 20_000) as (_, capture):
+        events, sites = read(capture, programs.START)
+    live = alive(events)
     at = [site.function == "objects" for site in map(sites.get, live["stack"].tolist())]
     arenas = np.isin(live["size"][at], [256 << 10, 1 << 20])  # before and since Python 3.10
     assert 1 <= arenas.sum() <= 20_000 // 1000

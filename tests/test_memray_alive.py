@@ -1,4 +1,4 @@
-"""What memray_residency takes to be alive, next to a slow twin."""
+"""What `fastpagemap run` takes to be alive, next to a slow twin."""
 
 import random
 
@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from linux import PAGE
-from memray_example import imported
 
 
 @pytest.fixture(scope="module")
 def replay():
-    """The half of the example that finds out what is alive."""
-    return imported("memray_alive")
+    """What finds out what is alive."""
+    return pytest.importorskip("fastpagemap.engine.memray_capture", exc_type=ImportError)
 
 
 def slow_alive(replay, events):

@@ -1,7 +1,7 @@
-"""examples/memray_residency.py as it is used: its table, its moments, its mistakes."""
+"""`fastpagemap run` as it is used: its table, its moments, its mistakes."""
 
-import importlib
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from memray_example import EXAMPLE, MIB, row_of, run
+from commandline import COMMAND
+from memray_run import MIB, SHOP, row_of, run
 from needs import need
 
 
@@ -18,7 +19,7 @@ from needs import need
 @pytest.mark.usefixtures("any_swap")
 def test_the_shop():
     """The program to try it on: what is said of it when it is shown is so."""
-    done = run(EXAMPLE.parent / "shop.py")
+    done = run(SHOP)
     assert row_of(done, "prices = np.zeros")[0] == "4Gi"
     assert row_of(done, "archive = mmap")[0] == "256Mi"
     assert row_of(done, "baskets = mmap")[:4] == ["64Mi", "8Mi", "0", "8Mi"]
@@ -75,7 +76,7 @@ def test_endings(write_program, ending, code, error):
     assert done.returncode == code
     assert row_of(done, LINE)[:2] == ["1Gi", "64Mi"]
     assert error in done.stderr
-    assert "memray_program" not in done.stderr
+    assert "start.py" not in done.stderr
     assert "runpy" not in done.stderr
 
 
@@ -91,7 +92,7 @@ def test_endings(write_program, ending, code, error):
 def test_gone_before(write_program, ending, code):
     done = run(write_program(PROGRAM + ending))
     assert done.returncode == code
-    assert done.stderr == "memray_residency: the program ended before a table could be made\n"
+    assert done.stderr == "fastpagemap: the program ended before a table could be made\n"
 
 
 def test_another_program(write_program):
@@ -181,17 +182,30 @@ def test_syntax_error(write_program):
     assert "Traceback" not in done.stderr
 
 
-def test_without_memray():
-    code = f"""import runpy, sys
+def test_without_memray(write_program):
+    code = f"""import sys
 sys.modules["memray"] = None
-sys.path[0] = {str(EXAMPLE.parent)!r}
-runpy.run_path({str(EXAMPLE)!r})
+from fastpagemap.cli import main
+sys.exit(main(["run", {str(write_program(""))!r}]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "memray_residency: memray is not installed: pip install click memray rich\n"
+        "fastpagemap: memray is not installed: pip install 'fastpagemap[memray]'\n"
     )
+
+
+def test_json_in_a_file(write_program, tmp_path):
+    """Standard output is the program's alone; all lines are in the file, in bytes."""
+    written = tmp_path / "lines.json"
+    done = run("--json", "-o", written, write_program(PROGRAM + "print('all its own')"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all its own\n", "")
+    found = json.loads(written.read_text())
+    row = next(row for row in found["rows"] if row["line"] == 3)
+    assert row["allocated"] == 1 << 30
+    assert 64 * MIB <= row["present"] < 65 * MIB  # it begins within a page
+    assert found["totals"]["allocated"] == sum(each["allocated"] for each in found["rows"])
+    assert found["process"]["present"] > 64 << 20
 
 
 def test_killed_profiler(write_program, tmp_path):
@@ -199,7 +213,7 @@ def test_killed_profiler(write_program, tmp_path):
     need(importlib.util.find_spec("memray"), "memray")
     program = write_program("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
-        [sys.executable, EXAMPLE, program],
+        [*COMMAND, "run", program],
         stdout=subprocess.PIPE,
         env=os.environ | {"TMPDIR": str(tmp_path)},  # where it leaves what it wrote
     )

@@ -28,6 +28,7 @@ EXTRAS = {
     "textual": "cli",
     "matplotlib": "plot",
     "pyarrow": "arrow",
+    "memray": "memray",
 }
 
 
@@ -141,6 +142,9 @@ def _run(args: Sequence[str]) -> int:
         return _fail(f"{error.format_message()} (see 'fastpagemap --help')", MISUSE)
     except click.Abort:
         return INTERRUPTED
+    except click.exceptions.Exit as end:  # of a program that a command has run
+        _write(())
+        return end.exit_code
     return 0
 
 

@@ -18,6 +18,8 @@ COMMANDS = (
     "dump",
     "diff",
     "dirty",
+    "forks",
+    "run",
     "doctor",
     "completion",
 )

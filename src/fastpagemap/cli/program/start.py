@@ -1,10 +1,12 @@
-"""Run a program under memray, and stand still at its end, while all that it holds is alive.
+"""Run a Python program as Python would, and have it looked at: memray, its writes, its objects.
 
-This is the half of memray_residency.py that lives in the program's own process. It imports nothing
-but memray, so that what the program imports is the program's own.
+This is the half that lives in the program's own process; `fastpagemap.cli.program` starts it, by
+the path of this file. It imports only what is asked for, so that under memray what the program
+imports is the program's own.
 """
 
 import ctypes
+import json
 import os
 import runpy
 import signal
@@ -12,33 +14,50 @@ import sys
 import traceback
 from typing import Any
 
-import memray
-
 PR_SET_PDEATHSIG = 1
 
 
-def main(capture: str, options: list[str], program: str, arguments: list[str]) -> None:
-    """Record the program into the file `capture`, and exit with 1 where it raised."""
+def main(options: dict[str, Any], program: str, arguments: list[str]) -> None:
+    """Run the program, and exit with 1 where it raised."""
     # a program that stands still would do so for ever if whoever is to wake it were killed
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if "module" in options:
+    if os.getppid() != options["parent"]:
+        sys.exit(1)
+    if options.get("module"):
         sys.argv = ["", *arguments]
         sys.path[0] = os.getcwd()
     else:
         sys.argv = [program, *arguments]
         sys.path[0] = os.path.dirname(os.path.realpath(program))
-    destination = memray.FileDestination(capture, compress_on_exit=False)
-    small = "python-allocators" in options
+    if "capture" in options:
+        _under_memray(options, program)
+    if "objects" in options:
+        from fastpagemap.cli.program import objects
+
+        objects.note_at_fork(options["objects"], __file__)
+        sys.exit(run(program, options))
+    from fastpagemap.cli.program.own_writes import telling
+
+    with telling(options["writes"], options["interval"]):
+        code = run(program, options)
+    sys.exit(code)
+
+
+def _under_memray(options: dict[str, Any], program: str) -> None:
+    import memray
+
+    destination = memray.FileDestination(options["capture"], compress_on_exit=False)
+    small = options["python_allocators"]
     with memray.Tracker(destination=destination, trace_python_allocators=small):
         sys.exit(run(program, options))
 
 
-def run(program: str, options: list[str]) -> int:
+def run(program: str, options: dict[str, Any]) -> int:
     """Run the program as Python would; stand still, where that is wanted, when it has ended."""
     pid, started = os.getpid(), True
     kept: Any = None  # what the program holds at its end: globals or, in an exception, its frames
     try:
-        if "module" in options:
+        if options.get("module"):
             kept = runpy.run_module(program, run_name="__main__", alter_sys=True)
         else:
             kept = runpy.run_path(program, run_name="__main__")
@@ -50,7 +69,7 @@ def run(program: str, options: list[str]) -> int:
         started = frames is not None
     finally:
         # a child that the program forked ends here as well, and nobody would wake it
-        if "exit" in options and started and os.getpid() == pid:
+        if options.get("stop_at_exit") and started and os.getpid() == pid:
             sys.stdout.flush()
             os.kill(pid, signal.SIGSTOP)
     return isinstance(kept, Exception)
@@ -62,5 +81,5 @@ def is_ours(file: str) -> bool:
 
 
 if __name__ == "__main__":
-    _, capture, options, program, *arguments = sys.argv
-    main(capture, options.split(","), program, arguments)
+    _, _options, _program, *_arguments = sys.argv
+    main(json.loads(_options), _program, _arguments)

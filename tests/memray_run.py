@@ -1,18 +1,16 @@
-"""examples/memray_residency.py, run to its end or imported."""
+"""`fastpagemap run`, run to its end."""
 
-import functools
-import importlib
 import importlib.util
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
+from commandline import COMMAND
 from needs import need
 
 TESTS = Path(__file__).resolve().parent
-EXAMPLE = TESTS.parent / "examples" / "memray_residency.py"
+SHOP = TESTS.parent / "examples" / "shop.py"
 MIB = 1 << 20
 
 ENVIRONMENT = os.environ | {
@@ -28,10 +26,10 @@ MEMRAYS_OWN = re.compile(
 
 
 def run(*arguments, **options):
-    """Run the example to its end; in `stderr` is what it says, without what memray itself says."""
+    """Run the command to its end; in `stderr` is what it says, without what memray itself says."""
     need(importlib.util.find_spec("memray"), "memray")
     done = subprocess.run(
-        [sys.executable, EXAMPLE, *map(str, arguments)],
+        [*COMMAND, "run", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -43,17 +41,7 @@ def run(*arguments, **options):
 
 
 def row_of(done, source):
-    """The cells of the line with this source, of a table that was printed."""
+    """The sizes and the place of the line with this source, of a table that was printed."""
     line = next(line for line in done.stdout.splitlines() if source in line)
-    return [cell.strip() for cell in line.strip("│").split("│")]
-
-
-@functools.cache
-def imported(name):
-    """The example, or the other half of it, as a module."""
-    need(importlib.util.find_spec("memray"), "memray")
-    sys.path.insert(0, str(EXAMPLE.parent))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(EXAMPLE.parent))
+    cells = line.split(maxsplit=4)
+    return [*cells[:4], cells[4].partition("  ")[0]]

@@ -12,7 +12,6 @@ import os
 import site
 import sysconfig
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import memray
@@ -20,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from memray import AllocatorType as Allocator
 
-from fastpagemap import PAGE_SIZE
+from ..model.entry import PAGE_SIZE
+
+__all__ = ["EVENT", "FREES", "Allocator", "Site", "alive", "read"]
 
 Array = npt.NDArray[Any]
-PROGRAM_HALF = str(Path(__file__).with_name("memray_program.py"))
 EVENT = np.dtype([("address", "u8"), ("size", "u8"), ("allocator", "u1"), ("stack", "u8")])
 FREES = (Allocator.FREE, Allocator.PYMALLOC_FREE)
 MAPS = (Allocator.MMAP, Allocator.MUNMAP)
@@ -45,10 +45,11 @@ class Site(NamedTuple):
 NATIVE = Site("(a thread without Python frames)", "", 0)
 
 
-def read(capture: str) -> tuple[Array, dict[int, Site]]:
+def read(capture: str, starter: str) -> tuple[Array, dict[int, Site]]:
     """Return all events of a capture file in order (EVENT), and the call site of each stack.
 
     Of memray's answers this is the only one with addresses: the others are sums already.
+    `starter` is the file that ran the program: its lines are no call sites.
     """
     first: dict[int, Any] = {}
     # a program that was stopped may have been in the midst of its last record: that one is left out
@@ -63,14 +64,16 @@ def read(capture: str) -> tuple[Array, dict[int, Site]]:
                 yield record.address, record.size, allocator, stack
 
     answer = np.fromiter(events(), EVENT)
-    return answer, {stack: call_site(record.stack_trace()) for stack, record in first.items()}
+    return answer, {
+        stack: call_site(record.stack_trace(), starter) for stack, record in first.items()
+    }
 
 
-def call_site(frames: list[tuple[str, str, int]]) -> Site:
+def call_site(frames: list[tuple[str, str, int]], starter: str) -> Site:
     """Return the innermost line that is not in an installed library: there it can be changed."""
     sites = [Site(*frame) for frame in frames if not frame[1].startswith("<frozen ")]
-    if sites and sites[-1].file == PROGRAM_HALF:
-        sites = [each for each in sites if each.file != PROGRAM_HALF] or sites[:1]
+    if sites and sites[-1].file == starter:
+        sites = [each for each in sites if each.file != starter] or sites[:1]
     for each in sites:
         if not each.file.startswith(LIBRARIES):
             return each

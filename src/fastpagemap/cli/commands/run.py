@@ -1,0 +1,180 @@
+"""``fastpagemap run``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+from fastpagemap.cli import program as programs
+from fastpagemap.cli.options import parsed
+
+AT_EXIT, AT_SIGNAL = "exit", "SIGUSR1"
+
+
+def _moment(text: str) -> str | float:
+    """Return what --at says: a word, or a number of seconds."""
+    if text in (AT_EXIT, AT_SIGNAL):
+        return text
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds < 1e8:  # nor NaN
+        raise ValueError(f"{text}: exit, SIGUSR1 or a number of seconds, such as 2.5")
+    return seconds
+
+
+@click.command(
+    short_help="What a Python program allocated, and what of that is there, by line.",
+    context_settings={"allow_interspersed_args": False},
+    epilog="""
+\b
+Examples:
+  fastpagemap run program.py                 a table at the program's end
+  fastpagemap run --at 5 -m package ARGUMENTS
+  fastpagemap run --json -o lines.json program.py
+""",
+)
+@click.option(
+    "--at",
+    default=AT_EXIT,
+    show_default=True,
+    metavar="exit|SECONDS|SIGUSR1",
+    callback=parsed(_moment),
+    help="When to look: at the program's end, so many seconds after its start, or whenever this "
+    "command gets SIGUSR1.",
+)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Lines shown.")
+@click.option("--python-allocators", is_flag=True, help="Record each small object of Python's.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a look, in bytes, all lines.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there: standard output is the program's, too."
+)
+@click.option("-m", "module", is_flag=True, help="PROGRAM is the name of a module.")
+@click.argument("program", type=click.Path())
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(program: str, arguments: tuple[str, ...], **options: Any) -> Iterable[str]:
+    """Run a Python PROGRAM; show what each line allocated, and how much of that is there.
+
+    A profiler of allocations counts what was asked for. Memory that was never touched costs
+    nothing, and what was paged out is not in RAM. This runs PROGRAM under memray, and asks about
+    each allocation that is alive at a moment.
+
+    \b
+    allocated   what was asked for
+    present     the part of it that is in RAM
+    swapped     the part that is swapped out
+    shared      the present part that is of shared memory
+
+    For the look the program stands still, some seconds for each million allocations and
+    deallocations since its start; both sides are of that one moment. A program can choose it to the
+    instruction, by os.kill(os.getpid(), signal.SIGSTOP): it goes on as soon as the table is made.
+    The exit code is the program's.
+
+    Left out are: memory allocated before memray began; what the program's own forks do; what the C
+    library keeps after free(); mremap(), of which memray does not know. Python's small objects
+    appear as the arenas they live in, at the line that needed another arena, unless
+    --python-allocators has each of them recorded. Needs memray.
+    """
+    if not options["module"] and not os.path.isfile(program):
+        raise click.BadParameter(f"there is no file {program}", param_hint="PROGRAM")
+    return _run(program, arguments, options)
+
+
+def _run(program: str, arguments: tuple[str, ...], options: dict[str, Any]) -> Iterator[str]:
+    import fastpagemap.engine.memray_capture  # noqa: F401 that it is missing is said at once
+
+    tables, at = 0, options["at"]
+    with tempfile.TemporaryDirectory(prefix="memray-") as directory, _output(options) as put:
+        capture = os.path.join(os.path.realpath(directory), "capture")
+        inside = {
+            "capture": capture,
+            "python_allocators": options["python_allocators"],
+            "module": options["module"],
+            "stop_at_exit": at == AT_EXIT,
+        }
+        stops: Any = dict.fromkeys((signal.SIGUSR1, signal.SIGALRM), _stop)
+        with programs.started(inside, program, arguments, stops) as process:
+            if at == AT_SIGNAL:
+                click.echo(f"fastpagemap: kill -USR1 {os.getpid()} for a table", err=True)
+            elif at != AT_EXIT:
+                signal.setitimer(signal.ITIMER_REAL, at)
+            for lines in _looks(process.pid, capture, options):
+                tables += 1
+                yield from put(lines)
+    if not tables:
+        click.echo("fastpagemap: the program ended before a table could be made", err=True)
+    code = programs.exit_code(process.returncode)
+    raise click.exceptions.Exit(code or int(not tables))
+
+
+def _stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+@contextlib.contextmanager
+def _output(options: dict[str, Any]) -> Iterator[Callable[[list[str]], list[str]]]:
+    """Yield what takes lines and returns those to print: all, or none where they go to a file."""
+    if not options["output"]:
+        yield lambda lines: lines
+        return
+    from fastpagemap.snapshot.replace_file import replace_file
+
+    with replace_file(options["output"], None) as file:
+
+        def write(lines: list[str]) -> list[str]:
+            file.write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+            return []
+
+        yield write
+
+
+def _looks(pid: int, capture: str, options: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield what is to be shown, each time the program stands still, until it ends."""
+    from fastpagemap.report import allocations
+
+    while True:
+        event = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if event is None or event.si_code != os.CLD_STOPPED:
+            return
+        os.waitid(os.P_PID, pid, os.WSTOPPED)  # seen
+        if event.si_status != signal.SIGSTOP:  # Ctrl-Z: the shell wakes both of us
+            continue
+        try:
+            found = _look(pid, capture)
+        except OSError as error:
+            click.echo(f"fastpagemap: no table of process {pid}: {error}", err=True)
+        else:
+            if options["as_json"]:
+                yield [allocations.json_line(found)]
+            else:
+                yield [*allocations.table(found, options["limit"])]
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        os.kill(pid, signal.SIGCONT)
+
+
+def _look(pid: int, capture: str) -> Any:
+    """Ask for each live allocation of a process that stands still."""
+    from fastpagemap.cli.progress import waiting
+    from fastpagemap.engine.memray_capture import alive, read
+    from fastpagemap.pagemap import PageMap
+    from fastpagemap.report.allocations import by_site
+
+    with PageMap(pid) as pagemap, waiting("looking at what is allocated"):
+        # memray maps its file as long as it records: not yet, or not any more, after an exec
+        if all(mapping.path != capture for mapping in pagemap.mappings()):
+            raise ProcessLookupError("memray does not record it at this moment")
+        events, site_of = read(capture, programs.START)
+        live = alive(events)
+        residency = pagemap.residency(live["address"], live["size"])
+        usage = pagemap.usage(fields=("present", "swapped"))
+    process = {name: int(usage[name].sum()) for name in ("present", "swapped")}
+    return by_site(live, site_of, residency, process)

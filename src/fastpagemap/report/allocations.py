@@ -1,0 +1,101 @@
+"""What a program allocated, line by line, and how much of that is there: as a table, as JSON."""
+
+from __future__ import annotations
+
+import json
+import linecache
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastpagemap.engine.memray_capture import Site
+from fastpagemap.report.aligned import aligned
+from fastpagemap.report.text import human, printable
+
+__all__ = ["COLUMNS", "Allocations", "by_site", "json_line", "table"]
+
+#: The columns of sizes, and the field of `PageMap.residency` that each is the sum of.
+COLUMNS = {"allocated": "", "present": "present", "swapped": "swapped", "shared": "shared"}
+# Characters of a place in the source, and of the line itself.
+_PLACE, _SOURCE = 36, 70
+
+
+class Allocations(NamedTuple):
+    """One row a call site, the largest first, and what the whole process has; in bytes."""
+
+    sites: list[Site]
+    sizes: dict[str, npt.NDArray[Any]]  # by column
+    count: int
+    process: dict[str, int]
+
+    def sums(self) -> dict[str, int]:
+        """Return the sums of the columns."""
+        return {name: int(column.sum()) for name, column in self.sizes.items()}
+
+
+def by_site(
+    live: npt.NDArray[Any],
+    site_of: dict[int, Site],
+    residency: npt.NDArray[Any],
+    process: dict[str, int],
+) -> Allocations:
+    """Sum what is known of each live allocation by call site."""
+    stacks, index = np.unique(live["stack"], return_inverse=True)
+    sites = sorted(set(site_of.values()))
+    number = {each: at for at, each in enumerate(sites)}
+    row = np.array([number[site_of[stack]] for stack in stacks.tolist()], np.intp)[index]
+    sizes = {name: np.zeros(len(sites), np.uint64) for name in COLUMNS}
+    for name, field in COLUMNS.items():
+        np.add.at(sizes[name], row, residency[field] if field else live["size"])
+    order = [at for at in np.argsort(sizes["allocated"])[::-1] if sizes["allocated"][at]]
+    sizes = {name: column[order] for name, column in sizes.items()}
+    return Allocations([sites[at] for at in order], sizes, len(live), process)
+
+
+def table(found: Allocations, limit: int) -> Iterator[str]:
+    """Yield a title, `limit` call sites, the rest, the sum, and what the process has in all."""
+    sums = found.sums()
+    yield (
+        f"{found.count} allocations alive: {human(sums['allocated'])} allocated, "
+        f"{human(sums['present'])} present"
+    )
+    rows = []
+    for at, site in enumerate(found.sites[:limit]):
+        sizes = [human(int(column[at])) for column in found.sizes.values()]
+        source = linecache.getline(site.file, site.line).strip()[:_SOURCE]
+        rows.append([*sizes, f"{where(site, _PLACE):{_PLACE}}  {source}"])
+    if found.sites[limit:]:
+        rest = [human(int(column[limit:].sum())) for column in found.sizes.values()]
+        rows.append([*rest, f"{len(found.sites) - limit} more"])
+    rows.append([*map(human, sums.values()), f"{len(found.sites)} call sites"])
+    yield from aligned((*COLUMNS, "where"), rows)
+    yield (
+        f"The process has {human(found.process['present'])} present and "
+        f"{human(found.process['swapped'])} swapped, with all that memray does not record."
+    )
+
+
+def json_line(found: Allocations) -> str:
+    """Return all of it as one line of JSON, in bytes."""
+    columns = {name: column.tolist() for name, column in found.sizes.items()}
+    rows = [
+        {**site._asdict(), **{name: column[at] for name, column in columns.items()}}
+        for at, site in enumerate(found.sites)
+    ]
+    whole = {"allocations": found.count, "totals": found.sums(), "process": found.process}
+    return json.dumps({**whole, "rows": rows})
+
+
+def where(site: Site, room: int) -> str:
+    """Return ``file:line function``, the file from here or with its folder, cut from the left."""
+    if not site.file:
+        return site.function
+    path = Path(site.file).absolute()
+    below = path.is_relative_to(Path.cwd())
+    file = os.path.relpath(path) if below else "/".join(path.parts[-2:])
+    text = printable(f"{file}:{site.line} {site.function}")
+    return text if len(text) <= room else "…" + text[1 - room :]
