@@ -257,7 +257,7 @@ def test_docs_are_up_to_date():
 
 
 @pytest.mark.parametrize(
-    "command", ["", "report", "map", "dump", "diff", "dirty", "doctor", "completion"]
+    "command", ["", "report", "map", "dump", "diff", "writes", "doctor", "completion"]
 )
 def test_help_has_examples(command):
     said = run(*command.split(), "--help")

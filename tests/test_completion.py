@@ -284,7 +284,7 @@ def test_what_was_typed_is_no_answer(shell, word, beginning):
 
 
 @pytest.mark.parametrize(
-    "command", ["report", "map", "watch", "top", "dump", "diff", "dirty", "doctor"]
+    "command", ["report", "map", "watch", "top", "dump", "diff", "writes", "doctor"]
 )
 def test_every_command_completes_its_target(command):
     assert completed("bash", command, "/x") == "file,/x\n"

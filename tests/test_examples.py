@@ -1,6 +1,5 @@
 """The recipes in examples/, run as they are: what they print is what happened."""
 
-import os
 import re
 import subprocess
 import sys
@@ -16,17 +15,6 @@ from locked import Locked
 from needs import Absent, need
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-
-WRITER = """
-import sys, time
-sys.path.insert(0, {tests!r})
-import memory
-made = memory.touched(1024)
-print(flush=True)
-for value in range(100000):
-    made.write(0, 256, value=value % 256)
-    time.sleep(0.02)
-"""
 
 
 def run(name, *arguments):
@@ -73,44 +61,6 @@ def test_pages_written_copied(monkeypatch):
     with pytest.raises(ZeroDivisionError), pages_written.writes_to(array) as written:
         array[2000] = 1 / 0
     assert isinstance(written, list)
-
-
-def test_write_rate():
-    command = [sys.executable, "-c", WRITER.format(tests=os.path.dirname(__file__))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline()
-            done = run("write_rate.py", process.pid, "--interval", 0.5, "--count", 3)
-        finally:
-            process.kill()
-    if not fpm.capabilities().soft_dirty:
-        assert done.returncode == 1
-        assert done.stdout == ""
-        assert re.fullmatch(r"write_rate: .*CONFIG_MEM_SOFT_DIRTY.*\n", done.stderr)
-        return
-    assert (done.returncode, done.stderr) == (0, "")
-    rates = re.findall(r"^ *[\d.]+ s +([\d.]+) MiB/s$", done.stdout, re.MULTILINE)
-    assert len(rates) == 3
-    # 256 pages at least each interval, of which there are two a second or a little less
-    assert all(0.5 < float(rate) < 8 for rate in rates[1:])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        ((99999999,), 1, "no such process"),
-        ((), 2, "the following arguments are required: pid"),
-        (("x",), 2, "invalid int value"),
-        ((1, "--interval", "0"), 2, "--interval must be above 0"),
-        ((-1,), 1, "a pid is a positive number"),
-        ((0,), 1, "a pid is a positive number"),
-    ],
-)
-def test_write_rate_says_what_is_wrong(arguments, code, said):
-    done = run("write_rate.py", *arguments)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_what_the_readme_shows(capsys):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from linux import PAGE
-from memray_run import ENVIRONMENT, MIB
 from memray_programs import ALLOCATORS, LIBRARY, OBJECTS, PAGED_OUT, PREAMBLE, SPARE
+from memray_run import ENVIRONMENT, MIB
 from needs import need
 
 pytest.importorskip("click")

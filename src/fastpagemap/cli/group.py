@@ -17,12 +17,13 @@ COMMANDS = (
     "top",
     "dump",
     "diff",
-    "dirty",
-    "forks",
+    "writes",
     "run",
     "doctor",
     "completion",
 )
+#: Former names, which --help does not list.
+RENAMED = {"dirty": "writes"}
 EXAMPLES = """
 \b
 Examples:
@@ -54,6 +55,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import a command."""
+        name = RENAMED.get(name, name)
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"fastpagemap.cli.commands.{name}")

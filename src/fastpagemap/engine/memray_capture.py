@@ -53,7 +53,7 @@ def read(capture: str, starter: str) -> tuple[Array, dict[int, Site]]:
     """
     first: dict[int, Any] = {}
     # a program that was stopped may have been in the midst of its last record: that one is left out
-    memray.set_log_level(logging.CRITICAL)
+    memray.set_log_level(logging.CRITICAL)  # type: ignore[attr-defined]
 
     def events() -> Iterator[tuple[int, int, int, int]]:
         with memray.FileReader(capture) as reader:

@@ -29,7 +29,7 @@ class Allocations(NamedTuple):
 
     sites: list[Site]
     sizes: dict[str, npt.NDArray[Any]]  # by column
-    count: int
+    allocations: int
     process: dict[str, int]
 
     def sums(self) -> dict[str, int]:
@@ -60,7 +60,7 @@ def table(found: Allocations, limit: int) -> Iterator[str]:
     """Yield a title, `limit` call sites, the rest, the sum, and what the process has in all."""
     sums = found.sums()
     yield (
-        f"{found.count} allocations alive: {human(sums['allocated'])} allocated, "
+        f"{found.allocations} allocations alive: {human(sums['allocated'])} allocated, "
         f"{human(sums['present'])} present"
     )
     rows = []
@@ -86,7 +86,7 @@ def json_line(found: Allocations) -> str:
         {**site._asdict(), **{name: column[at] for name, column in columns.items()}}
         for at, site in enumerate(found.sites)
     ]
-    whole = {"allocations": found.count, "totals": found.sums(), "process": found.process}
+    whole = {"allocations": found.allocations, "totals": found.sums(), "process": found.process}
     return json.dumps({**whole, "rows": rows})
 
 

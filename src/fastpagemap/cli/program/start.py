@@ -32,9 +32,9 @@ def main(options: dict[str, Any], program: str, arguments: list[str]) -> None:
     if "capture" in options:
         _under_memray(options, program)
     if "objects" in options:
-        from fastpagemap.cli.program import objects
+        from fastpagemap.cli.program.objects import note_at_fork
 
-        objects.note_at_fork(options["objects"], __file__)
+        note_at_fork(options["objects"], __file__)
         sys.exit(run(program, options))
     from fastpagemap.cli.program.own_writes import telling
 
@@ -61,7 +61,7 @@ def run(program: str, options: dict[str, Any]) -> int:
             kept = runpy.run_module(program, run_name="__main__", alter_sys=True)
         else:
             kept = runpy.run_path(program, run_name="__main__")
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         kept, frames = error, error.__traceback__
         while frames and is_ours(frames.tb_frame.f_code.co_filename):
             frames = frames.tb_next
@@ -72,6 +72,8 @@ def run(program: str, options: dict[str, Any]) -> int:
         if options.get("stop_at_exit") and started and os.getpid() == pid:
             sys.stdout.flush()
             os.kill(pid, signal.SIGSTOP)
+    if isinstance(kept, KeyboardInterrupt):
+        return 128 + signal.SIGINT
     return isinstance(kept, Exception)
 
 

@@ -1,16 +1,22 @@
-"""``fastpagemap dirty``."""
+"""``fastpagemap writes``."""
 
 from __future__ import annotations
 
+import json
+import os
+import select
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
 from fastpagemap.cli import asking, targets
+from fastpagemap.cli import program as programs
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.options import timeout_option
 
@@ -21,17 +27,26 @@ WARNING = (
 )
 
 
+#: When it was, the seconds that it is about, and the bytes written by path.
+Sample = tuple[float, float, dict[str, int]]
+# Seconds that a program has to end, once all lines are told.
+_PATIENCE = 5.0
+
+
 @click.command(
-    short_help="How much is written, by soft-dirty bits; clears them.",
+    cls=programs.Starting,
+    short_help="How much a process or a Python program writes, and where.",
     epilog="""
 \b
 Examples:
-  fastpagemap dirty 1234 --yes                  a line every second, until Ctrl-C
-  fastpagemap dirty checkpointer --interval 5 --count 12
-  fastpagemap dirty 1234 --yes --count 60 --json | jq .rate
+  fastpagemap writes 1234 --yes                  a line every second, until Ctrl-C
+  fastpagemap writes checkpointer --interval 5 --count 12
+  fastpagemap writes program.py ARGUMENTS        run it; a line every second, until it ends
+  fastpagemap writes 1234 --yes --count 60 --json | jq .rate
 """,
 )
 @click.argument("target", shell_complete=complete_target)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--interval",
     type=click.FloatRange(0.01, 86400),
@@ -41,31 +56,48 @@ Examples:
     help="How long each line is about.",
 )
 @click.option(
-    "--count", type=click.IntRange(1), metavar="N", help="Stop after N lines; on Ctrl-C, if absent."
+    "--count", type=click.IntRange(1), metavar="N", help="Stop after N lines, and end a program."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before the bits are cleared.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line, in bytes.")
 @timeout_option
-def dirty(
-    target: str, interval: float, count: int | None, yes: bool, as_json: bool, timeout: float
-) -> Any:
-    """Show how much memory process TARGET writes, and where, by the kernel's soft-dirty bits.
+def writes(
+    target: str,
+    arguments: tuple[str, ...],
+    interval: float,
+    count: int | None,
+    yes: bool,
+    as_json: bool,
+    timeout: float,
+) -> Iterable[str]:
+    """Show how much memory process TARGET writes, and where; or run a Python program, and show it.
 
-    TARGET is a process id, or the name of a process.
+    TARGET is a process id, the name of a process, or a file NAME.py, which is run with ARGUMENTS.
 
-    It CHANGES the process it looks at: to know what is written from now on, the bits are cleared
-    (4 is written to /proc/PID/clear_refs), for everyone who tracks the process by them, such as
-    CRIU. So it asks first, or needs --yes. The process itself notices only that each page faults
-    once when it is written next.
+    Of a process it is told by the kernel's soft-dirty bits, and CHANGES the process: to know what
+    is written from now on, the bits are cleared (4 is written to /proc/PID/clear_refs), for
+    everyone who tracks the process by them, such as CRIU. So it asks first, or needs --yes. The
+    process itself notices only that each page faults once when it is written next. What is written
+    in the moment between reading and clearing is missed. Needs a kernel with CONFIG_MEM_SOFT_DIRTY
+    ('fastpagemap doctor' shows it).
 
-    A page written many times within an interval counts once; what is written in the moment between
-    reading and clearing is missed; one write to a huge page counts for all of it. Needs a kernel
-    with CONFIG_MEM_SOFT_DIRTY ('fastpagemap doctor' shows it).
+    A program that is run tells it itself, by WriteTracker, in a thread of its own, whose few writes
+    count, too. That needs Linux 6.7 and no privilege. Memory that is mapped anew counts with what
+    is there of it; what is mapped, written and unmapped between two lines is missed. What the
+    program forks is not looked at. The lines stand between what the program prints; the exit code
+    is the program's.
+
+    A page written many times within an interval counts once; one write to a huge page counts for
+    all of it, of a program that is run only as far as it remains huge.
     """
-    return _dirty(target, interval, count, yes, as_json, timeout)
+    if programs.is_script(target):
+        return _of_program(target, arguments, interval, count, as_json)
+    if arguments:
+        raise click.UsageError(f"only of a program NAME.py: '{arguments[0]}'")
+    return _of_process(target, interval, count, yes, as_json, timeout)
 
 
-def _dirty(
+def _of_process(
     target: str, interval: float, count: int | None, yes: bool, as_json: bool, timeout: float
 ) -> Iterator[str]:
     from fastpagemap.process.capabilities import need_soft_dirty
@@ -83,6 +115,57 @@ def _dirty(
             yield from lines(_samples(writes, interval, count))
     finally:
         writes.close()
+
+
+def _of_program(
+    program: str, arguments: tuple[str, ...], interval: float, count: int | None, as_json: bool
+) -> Iterator[str]:
+    """Run a program, and tell what it writes."""
+    told, telling = os.pipe()
+    inside = {"writes": telling, "interval": interval}
+    ended = False
+    with programs.started(inside, program, arguments, pass_fds=[telling]) as process:
+        os.close(telling)
+        with open(told, "rb") as lines:
+            samples = _told(lines, process, count)
+            yield from (_as_json if as_json else _as_text)(samples)
+        if process.poll() is None:
+            ended = True
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                click.echo("fastpagemap: the program did not end, and is killed", err=True)
+    raise click.exceptions.Exit(0 if ended else programs.exit_code(process.returncode))
+
+
+def _told(lines: BinaryIO, process: subprocess.Popen[bytes], count: int | None) -> Iterator[Sample]:
+    """Yield what a program tells, until it has ended; what it has forked may hold the pipe open."""
+    from fastpagemap.model.errors import UnsupportedError
+
+    number, data, pipe = 0, b"", lines.fileno()
+    end = os.pidfd_open(process.pid)
+    try:
+        while count is None or number < count:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            ready, _, _ = select.select([pipe, end], [], [])
+            if pipe not in ready:
+                break
+            new = os.read(pipe, 1 << 16)
+            if not new:
+                process.wait()
+                break
+            *whole, data = (data + new).split(b"\n")
+            for words in map(json.loads, whole):
+                if len(words) == 2:
+                    raise UnsupportedError(*words)
+                number += 1
+                yield tuple(words)
+    finally:
+        os.close(end)
+    if pipe not in ready:
+        process.wait()
 
 
 class _Writes:
@@ -118,9 +201,7 @@ def _confirm(pid: int, yes: bool) -> None:
         raise click.UsageError(f"{warning}; to go on, say --yes")
 
 
-def _samples(
-    writes: asking.Remote, interval: float, count: int | None
-) -> Iterator[tuple[float, float, dict[str, int]]]:
+def _samples(writes: asking.Remote, interval: float, count: int | None) -> Iterator[Sample]:
     """Yield, for each interval, when it ended, its seconds, and the bytes written by path."""
     writes.call("clear")
     began = time.monotonic()
@@ -156,7 +237,7 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
     return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
-def _as_text(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
+def _as_text(samples: Iterable[Sample]) -> Iterator[str]:
     from fastpagemap.report.text import human, name_of
 
     yield "time      written  per second  where"
@@ -169,9 +250,7 @@ def _as_text(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator
         yield f"{clock}  {human(total):>7}  {rate:>10}  {where}{more}".rstrip()
 
 
-def _as_json(samples: Iterable[tuple[float, float, dict[str, int]]]) -> Iterator[str]:
-    import json
-
+def _as_json(samples: Iterable[Sample]) -> Iterator[str]:
     for at, seconds, sums in samples:
         total = sum(sums.values())
         yield json.dumps(

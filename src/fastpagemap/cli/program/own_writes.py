@@ -1,0 +1,166 @@
+"""Tell what this process writes, again and again, from a thread: ``fastpagemap writes SCRIPT``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fastpagemap import Category, Mapping, PageMap, WriteTracker
+
+__all__ = ["OwnWrites", "telling"]
+
+#: Stretches of memory tracked at a time, the largest: each tracker holds four descriptors.
+MAX_STRETCHES = 128
+_THERE = Category.PRESENT | Category.SWAPPED
+_KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
+_SHARED_MEMORY = ("/dev/zero", "/memfd:", "/dev/shm/", "/SYSV")
+
+
+class Stretch(NamedTuple):
+    """Writable memory of one kind without a gap."""
+
+    start: int
+    end: int
+    path: str
+    shared: bool
+
+
+@contextlib.contextmanager
+def telling(fd: int, interval: float) -> Iterator[None]:
+    """Write a line of JSON to `fd` each interval, and when the block is left.
+
+    Each has the time, the seconds that it is about, and the bytes written, by path. Where nothing
+    can be tracked, the first line is the reason.
+    """
+    os.set_inheritable(fd, False)
+    ended = threading.Event()
+    try:
+        writes = OwnWrites()
+    except OSError as error:
+        _put(fd, [error.errno, error.strerror])
+        yield
+        return
+    thread = threading.Thread(
+        target=_tell, args=(fd, interval, writes, ended), name="fastpagemap", daemon=True
+    )
+    pid = os.getpid()
+    thread.start()
+    try:
+        yield
+    finally:
+        if os.getpid() == pid:  # in a forked child there is no such thread
+            ended.set()
+            thread.join()
+
+
+def _tell(fd: int, interval: float, writes: OwnWrites, ended: threading.Event) -> None:
+    began = time.monotonic()
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more
+        while not ended.wait(max(0.0, began + interval - time.monotonic())):
+            began = _sample(fd, writes, began)
+        _sample(fd, writes, began)
+
+
+def _sample(fd: int, writes: OwnWrites, began: float) -> float:
+    sums = writes.since()
+    now = time.monotonic()
+    _put(fd, [time.time(), now - began, sums])
+    return now
+
+
+def _put(fd: int, words: list[object]) -> None:
+    data = json.dumps(words).encode() + b"\n"
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+class OwnWrites:
+    """What this process writes, by path: a tracker for each writable stretch of memory.
+
+    Memory that is mapped anew counts with what is there of it. What was mapped, written and
+    unmapped between two looks is not seen.
+    """
+
+    def __init__(self) -> None:
+        self._trackers: dict[Stretch, WriteTracker] = {}
+        self._refused: set[Stretch] = set()
+        self._pagemap = PageMap()
+        WriteTracker(0, 0).close()  # raises where this kernel or user cannot track
+        self._follow()
+
+    def since(self) -> dict[str, int]:
+        """Return the bytes written since the last call, by path, the largest first."""
+        sums: Counter[str] = Counter()
+        for stretch, tracker in self._trackers.items():
+            with contextlib.suppress(OSError):  # part of it has been unmapped
+                sums[stretch.path] += _size(tracker.regions(reset=True))
+        for path, size in self._follow():
+            sums[path] += size
+        return {path: size for path, size in sums.most_common() if size}
+
+    def _follow(self) -> list[tuple[str, int]]:
+        """Track what is mapped now; return paths, and what is there of new memory."""
+        wanted = _stretches(self._pagemap.mappings())
+        old = [stretch for stretch in self._trackers if stretch not in wanted]
+        for stretch in old:
+            self._trackers.pop(stretch).close()
+        self._refused &= set(wanted)
+        new = [each for each in wanted if each not in self._trackers]
+        found = []
+        for stretch in new:
+            if stretch in self._refused:
+                continue
+            # Before it is tracked: protection leaves markers that look like swapped pages.
+            there = sum(self._there(stretch, *part) for part in _without(stretch, old))
+            try:
+                self._trackers[stretch] = WriteTracker(stretch.start, stretch.end)
+                found.append((stretch.path, there))
+            except (OSError, ValueError, MemoryError):  # a device's, unmapped meanwhile, too large
+                self._refused.add(stretch)
+        return found
+
+    def _there(self, stretch: Stretch, start: int, end: int) -> int:
+        """Return how many bytes of new memory are there, and not only because they were read."""
+        unlike = Category.PFNZERO
+        if not stretch.shared:
+            unlike |= Category.FILE
+        elif not stretch.path.startswith(_SHARED_MEMORY):
+            return 0
+        return _size(
+            self._pagemap.regions(start, end, mask=unlike, inverted=unlike, anyof=_THERE, returns=0)
+        )
+
+
+def _size(regions: Any) -> int:
+    return int((regions["end"] - regions["start"]).sum())
+
+
+def _without(stretch: Stretch, others: list[Stretch]) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a stretch that are in none of the others."""
+    at = stretch.start
+    for other in sorted(others):
+        if at < other.end and other.start < stretch.end:
+            if at < other.start:
+                yield at, other.start
+            at = other.end
+    if at < stretch.end:
+        yield at, stretch.end
+
+
+def _stretches(mappings: list[Mapping]) -> list[Stretch]:
+    """Return what may be written, neighbours of one kind as one; of many, the largest."""
+    found: list[Stretch] = []
+    for each in mappings:
+        if not each.writable or each.path.startswith(_KERNELS):
+            continue
+        new = Stretch(each.start, each.end, each.path, each.shared)
+        if found and found[-1][1:] == (new.start, *new[2:]):
+            new = new._replace(start=found.pop().start)
+        found.append(new)
+    return sorted(found, key=lambda each: each.start - each.end)[:MAX_STRETCHES]
