@@ -18,6 +18,7 @@ COMMANDS = (
     "dump",
     "diff",
     "writes",
+    "forks",
     "run",
     "doctor",
     "completion",

@@ -119,9 +119,9 @@ def form_options(function: Function) -> Function:
     return cast(Function, as_json(as_csv(with_form)))
 
 
-def _number(context: Any, parameter: Any, value: float) -> float:
+def number(context: Any, parameter: Any, value: float | None) -> float | None:
     """Return a number of seconds; a range of click's lets nan pass."""
-    if math.isnan(value):
+    if value is not None and math.isnan(value):
         raise click.BadParameter("'nan' is no number of seconds")
     return value
 
@@ -131,7 +131,7 @@ def timeout_option(function: Function) -> Function:
     return click.option(
         "--timeout",
         type=click.FloatRange(0.01, 86400),
-        callback=_number,
+        callback=number,
         metavar="SECONDS",
         default=asking.TIMEOUT,
         show_default=True,

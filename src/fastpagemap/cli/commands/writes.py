@@ -18,7 +18,7 @@ import click
 from fastpagemap.cli import asking, targets
 from fastpagemap.cli import program as programs
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import timeout_option
+from fastpagemap.cli.options import number, timeout_option
 
 WARNING = (
     "this clears the soft-dirty bits of process {pid}: whoever else tracks it by them (CRIU's "
@@ -50,6 +50,7 @@ Examples:
 @click.option(
     "--interval",
     type=click.FloatRange(0.01, 86400),
+    callback=number,
     metavar="SECONDS",
     default=1.0,
     show_default=True,
@@ -162,6 +163,8 @@ def _told(lines: BinaryIO, process: subprocess.Popen[bytes], count: int | None) 
                     raise UnsupportedError(*words)
                 number += 1
                 yield tuple(words)
+                if number == count:
+                    return
     finally:
         os.close(end)
     if pipe not in ready:

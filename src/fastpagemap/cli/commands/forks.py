@@ -1,0 +1,169 @@
+"""``fastpagemap forks``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastpagemap.cli import program as programs
+from fastpagemap.cli import targets
+from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.options import number, timeout_option
+
+if TYPE_CHECKING:
+    from fastpagemap.report.forked import Family
+
+# Seconds between looks for whether a program has forked.
+_SOON = 0.02
+
+
+@click.command(
+    cls=programs.Starting,
+    short_help="What the children of a process still share with it, what they copied.",
+    epilog="""
+\b
+Examples:
+  fastpagemap forks 1234                       once
+  fastpagemap forks gunicorn --interval 5      again and again, with what has changed since
+  fastpagemap forks program.py ARGUMENTS       run it; also by object
+""",
+)
+@click.argument("target", shell_complete=complete_target)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.01, 86400),
+    callback=number,
+    metavar="SECONDS",
+    help="Look again and again, until Ctrl-C or the end; of a program each second, if absent.",
+)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N looks.")
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Rows shown.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a look, in bytes, all rows.")
+@timeout_option
+def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[str]:
+    """Show what the children of process TARGET still share with it, and what each has copied.
+
+    TARGET is a process id, the name of a process, or a Python program NAME.py, which is run with
+    ARGUMENTS, and shown from its first fork to its end.
+
+    fork() copies no memory: parent and child map the same pages until one of them writes to a page,
+    and gets a copy. But CPython writes where a program only reads: the reference count is part of
+    the object, and so is what the garbage collector notes.
+
+    \b
+    rss, pss, uss  of a process, as 'fastpagemap report --tree' has them; also union and unique
+    by_others      of the parent: present, and mapped by others, too
+    exclusive      of the parent: present, and mapped nowhere else
+    in_workers     exclusive in the workers, all together: copied, or touched first since
+    in_one         that of the worker that has most
+    change         of in_workers, or of uss, since the first look
+
+    By object: of a program that is run, for each global, and each local of the functions that were
+    called when it first forked, all objects that it leads to, each counted at the first name. How
+    often an object is used it does not tell; the children themselves are left alone.
+
+    A page is mapped by others as long as anyone maps it, too. Of a huge page that is mapped whole, its first
+    page tells for all. Private mappings that may be written are shown. A child that has called exec
+    ('other') shares no heap. The processes go on while they are looked at.
+    """
+    if programs.is_script(target):
+        return _of_program(target, arguments, options)
+    if arguments:
+        raise click.UsageError(f"only of a program NAME.py: '{arguments[0]}'")
+    return _of_process(target, options)
+
+
+def _of_process(target: str, options: dict[str, Any]) -> Iterator[str]:
+    from fastpagemap.cli.forked import look
+    from fastpagemap.cli.progress import waiting
+
+    pid, interval = targets.process(target, tree=True), options["interval"]
+    count = options["count"] or (None if interval else 1)
+
+    def once() -> Family:
+        with waiting(f"looking at process {pid} and its children"):
+            return look(pid, {}, options["timeout"])
+
+    yield from _shown(once(), once, lambda: time.sleep(interval or 1.0), count, options)
+
+
+def _of_program(program: str, arguments: tuple[str, ...], options: dict[str, Any]) -> Iterator[str]:
+    from fastpagemap.cli.forked import look, objects_in
+
+    interval = options["interval"] or 1.0
+    with tempfile.TemporaryDirectory(prefix="forks-") as directory:
+        path = os.path.join(directory, "objects")
+        with programs.started({"objects": path}, program, arguments) as process:
+            while process.poll() is None and not os.path.exists(path):
+                time.sleep(_SOON)
+            forked = os.path.exists(path)
+            objects = objects_in(path)
+
+            def once() -> Family:
+                if process.poll() is not None:
+                    raise ProcessLookupError
+                return look(process.pid, objects, options["timeout"])
+
+            def wait() -> None:
+                try:
+                    process.wait(interval)
+                except subprocess.TimeoutExpired:
+                    return
+
+            if forked:
+                try:
+                    yield from _shown(_first(once), once, wait, options["count"], options)
+                except ProcessLookupError:
+                    forked = False
+            process.wait()
+    if not forked:
+        click.echo(
+            "fastpagemap: the program ended before a child of it could be looked at", err=True
+        )
+    raise click.exceptions.Exit(programs.exit_code(process.returncode) or int(not forked))
+
+
+def _first(once: Callable[[], Family]) -> Family:
+    """Return the first look at which there is a worker: what is noted is noted before the fork."""
+    while True:
+        found = once()
+        if len(found.members) > 1:
+            return found
+        time.sleep(_SOON)
+
+
+def _shown(
+    first: Family,
+    once: Callable[[], Family],
+    wait: Callable[[], None],
+    count: int | None,
+    options: dict[str, Any],
+) -> Iterator[str]:
+    """Yield looks, again and again, until the parent ends, or `count` of them."""
+    from fastpagemap.report import forked
+
+    now, number = first, 0
+    while True:
+        if options["as_json"]:
+            yield forked.json_line(now, first)
+        else:
+            yield from [""] * (number > 0)
+            yield from forked.tables(now, first, options["limit"])
+        number += 1
+        if number == count:
+            return
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        wait()
+        try:
+            now = once()
+        except ProcessLookupError:
+            return

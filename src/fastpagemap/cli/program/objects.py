@@ -1,0 +1,120 @@
+"""Note where a program's objects are when it first forks: ``fastpagemap forks SCRIPT``.
+
+fork() copies no memory: an object of the parent has the same address in each child. So whoever
+looks from outside can tell of each object what a child shares of it, and the child is left alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import sys
+import sysconfig
+import types
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["MAX_OBJECTS", "note_at_fork"]
+
+#: Objects that are noted; what a program has beyond is left out.
+MAX_OBJECTS = 10_000_000
+# What does not belong to the name that refers to it.
+_OF_ALL = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, types.FrameType)
+# There is one of each, whoever names it.
+_SINGLE = (type(None), bool, type(...), type(NotImplemented))
+# Where in an object CPython (3.11 and later) has the address of what it keeps elsewhere.
+_BUFFERS: dict[type, int] = {list: 24, dict: 32, set: 40, frozenset: 40, bytearray: 32}
+_FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def note_at_fork(path: str, starter: str) -> None:
+    """Have the first fork of this process write the places of its objects to a file."""
+    pid = os.getpid()
+
+    def before() -> None:
+        if os.getpid() == pid and not os.path.exists(path):
+            _write(path, _Places(_named(starter)))
+
+    os.register_at_fork(before=before)
+
+
+def _named(starter: str) -> Iterator[tuple[str, Any]]:
+    """Yield the objects that a program names: its globals, then the locals of its functions."""
+    found = sys.modules["__main__"].__dict__
+    for name, value in [*found.items()]:
+        if not name.startswith("__"):
+            yield name, value
+    frame = sys._getframe()
+    libraries = os.path.dirname(os.__file__)
+    while frame := frame.f_back:  # type: ignore[assignment]
+        code = frame.f_code
+        ours = code.co_filename in (starter, __file__) or code.co_filename.startswith(
+            ("<frozen", libraries)
+        )
+        if not ours and code.co_name != "<module>":
+            for name, value in [*frame.f_locals.items()]:
+                yield f"{code.co_name}.{name}", value
+
+
+class _Places:
+    """Where objects are, and how large, by the name that leads to them first."""
+
+    def __init__(self, named: Iterator[tuple[str, Any]]) -> None:
+        self.addresses, self.sizes = array("Q"), array("Q")
+        self.counts: dict[str, int] = {}
+        self._seen: set[int] = set()
+        for name, value in named:
+            before = len(self.sizes)
+            self._walk(value)
+            if len(self.sizes) > before:
+                self.counts[name] = self.counts.get(name, 0) + len(self.sizes) - before
+
+    def _walk(self, value: Any) -> None:
+        waiting = [value]
+        while waiting and len(self._seen) < MAX_OBJECTS:
+            each = waiting.pop()
+            if id(each) in self._seen or isinstance(each, _OF_ALL + _SINGLE):
+                continue
+            self._seen.add(id(each))
+            self._place(each)
+            # of a container its elements, of an object its attributes
+            waiting += gc.get_referents(each)
+
+    def _place(self, each: Any) -> None:
+        try:
+            size, inner = sys.getsizeof(each), each.__sizeof__()
+            head = size - inner
+            memory = getattr(each, "__array_interface__", None)
+        except Exception:  # an object of a class that does it otherwise
+            return
+        if memory and isinstance(memory.get("data"), tuple):
+            owned = max(inner - object.__sizeof__(each), 0)
+            self._add(id(each) - head, size - owned)
+            if getattr(each, "base", None) is None:  # a view has none of its own
+                self._add(memory["data"][0], int(getattr(each, "nbytes", 0)))
+            return
+        kept = inner - type(each).__basicsize__
+        offset = _BUFFERS.get(type(each))
+        if offset is None or kept <= 0:
+            self._add(id(each) - head, size)
+            return
+        self._add(id(each) - head, size - kept)
+        if not _FREE_THREADED:
+            buffer = ctypes.c_size_t.from_address(id(each) + offset).value
+            self._add(buffer, kept)
+
+    def _add(self, address: int, size: int) -> None:
+        if address and size > 0:
+            self.addresses.append(address)
+            self.sizes.append(size)
+
+
+def _write(path: str, places: _Places) -> None:
+    with open(f"{path}.part", "wb") as file:
+        file.write(json.dumps(places.counts).encode() + b"\n")
+        places.addresses.tofile(file)
+        places.sizes.tofile(file)
+    os.rename(f"{path}.part", path)
