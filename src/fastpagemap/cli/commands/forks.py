@@ -70,9 +70,9 @@ def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[s
     called when it first forked, all objects that it leads to, each counted at the first name. How
     often an object is used it does not tell; the children themselves are left alone.
 
-    A page is mapped by others as long as anyone maps it, too. Of a huge page that is mapped whole, its first
-    page tells for all. Private mappings that may be written are shown. A child that has called exec
-    ('other') shares no heap. The processes go on while they are looked at.
+    A page is mapped by others as long as anyone maps it, too. Of a huge page that is mapped whole,
+    its first page tells for all. Private mappings that may be written are shown. A child that has
+    called exec ('other') shares no heap. The processes go on while they are looked at.
     """
     if programs.is_script(target):
         return _of_program(target, arguments, options)

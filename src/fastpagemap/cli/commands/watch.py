@@ -9,7 +9,7 @@ import click
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.full_screen import need_terminal, show
-from fastpagemap.cli.options import raw_options, timeout_option
+from fastpagemap.cli.options import number, raw_options, timeout_option
 
 
 @click.command(
@@ -28,6 +28,7 @@ Examples:
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
+    callback=number,
     default=1.0,
     metavar="SECONDS",
     show_default=True,

@@ -11,7 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fastpagemap import Category, Mapping, PageMap, WriteTracker
+from fastpagemap.model.entry import Category
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.pagemap import PageMap
+from fastpagemap.tracking import WriteTracker
 
 __all__ = ["OwnWrites", "telling"]
 
