@@ -38,7 +38,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo docs postgres test debug sanitize torture valgrind test-kernels lint bench dist clean
+.PHONY: help demo docs postgres questions test debug sanitize torture valgrind test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -60,6 +60,10 @@ debug: ## run the core's tests on a build with bounds checks and assertions
 
 sanitize: ## run them on a build with gcc's sanitizers of addresses and undefined behaviour
 	$(MAKE) --no-print-directory test BUILD=sanitize
+
+questions: $(VENV)/.test ## docs/questions.md anew (root; postgresql, redis-server, a JRE, smem)
+	PYTHONPATH=tests $(BIN)/python docs/questions.py > docs/questions.md.part
+	mv docs/questions.md.part docs/questions.md
 
 torture: $(VENV)/.test ## attack it for SECONDS=600, from SEED=... or anew (ARGS="differential faults": those alone)
 	$(ENVIRONMENT_$(BUILD)) $(BIN)/python tests/torture --seconds $(SECONDS) \

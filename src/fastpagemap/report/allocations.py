@@ -56,8 +56,11 @@ def by_site(
     return Allocations([sites[at] for at in order], sizes, len(live), process)
 
 
-def table(found: Allocations, limit: int) -> Iterator[str]:
-    """Yield a title, `limit` call sites, the rest, the sum, and what the process has in all."""
+def table(found: Allocations, limit: int, width: int | None) -> Iterator[str]:
+    """Yield a title, `limit` call sites, the rest, the sum, and what the process has in all.
+
+    `width`: the columns of a terminal, to which lines of source are cut.
+    """
     sums = found.sums()
     yield (
         f"{found.allocations} allocations alive: {human(sums['allocated'])} allocated, "
@@ -72,11 +75,18 @@ def table(found: Allocations, limit: int) -> Iterator[str]:
         rest = [human(int(column[limit:].sum())) for column in found.sizes.values()]
         rows.append([*rest, f"{len(found.sites) - limit} more"])
     rows.append([*map(human, sums.values()), f"{len(found.sites)} call sites"])
-    yield from aligned((*COLUMNS, "where"), rows)
+    lines = aligned((*COLUMNS, "where"), rows)
+    yield from lines if width is None else (_cut(line, width) for line in lines)
     yield (
         f"The process has {human(found.process['present'])} present and "
         f"{human(found.process['swapped'])} swapped, with all that memray does not record."
     )
+
+
+def _cut(line: str, width: int) -> str:
+    from rich.cells import set_cell_size  # a pipe needs no rich
+
+    return set_cell_size(line, width).rstrip()
 
 
 def json_line(found: Allocations) -> str:

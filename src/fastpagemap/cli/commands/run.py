@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -115,6 +116,13 @@ def _run(program: str, arguments: tuple[str, ...], options: dict[str, Any]) -> I
     raise click.exceptions.Exit(code or int(not tables))
 
 
+def _width(output: str | None) -> int | None:
+    """Return how wide the terminal is that the lines go to, if it is one."""
+    if output or sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
 def _stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
@@ -155,7 +163,7 @@ def _looks(pid: int, capture: str, options: dict[str, Any]) -> Iterator[list[str
             if options["as_json"]:
                 yield [allocations.json_line(found)]
             else:
-                yield [*allocations.table(found, options["limit"])]
+                yield [*allocations.table(found, options["limit"], _width(options["output"]))]
             if sys.stdout is not None:
                 sys.stdout.flush()
         os.kill(pid, signal.SIGCONT)

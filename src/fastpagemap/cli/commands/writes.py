@@ -31,6 +31,8 @@ WARNING = (
 Sample = tuple[float, float, dict[str, int]]
 # Seconds that a program has to end, once all lines are told.
 _PATIENCE = 5.0
+# What a line names: so many paths, each within so many characters.
+_NAMED, _NAME = 3, 20
 
 
 @click.command(
@@ -241,14 +243,15 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
 
 
 def _as_text(samples: Iterable[Sample]) -> Iterator[str]:
-    from fastpagemap.report.text import human, name_of
+    from fastpagemap.report.text import ending, human, name_of
 
     yield "time      written  per second  where"
     for at, seconds, sums in samples:
         total = sum(sums.values())
         clock = time.strftime("%H:%M:%S", time.localtime(at))
-        where = ", ".join(f"{name_of(path)} {human(size)}" for path, size in [*sums.items()][:4])
-        more = f" and {len(sums) - 4} more" if len(sums) > 4 else ""
+        names = ((ending(name_of(path), _NAME), size) for path, size in [*sums.items()][:_NAMED])
+        where = ", ".join(f"{name} {human(size)}" for name, size in names)
+        more = f" and {len(sums) - _NAMED} more" if len(sums) > _NAMED else ""
         rate = human(round(total / seconds))
         yield f"{clock}  {human(total):>7}  {rate:>10}  {where}{more}".rstrip()
 
