@@ -26,7 +26,7 @@ import oracle
 import swap
 from database import fill, page_out, running
 
-COLUMNS, MOST_LINES = 100, 14
+COLUMNS, MOST_LINES = 100, 16
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 HEAD = """\
@@ -34,8 +34,8 @@ HEAD = """\
 
 Made by `docs/questions.py` on Linux {release}, as root: PostgreSQL with most of its
 shared buffers in swap, redis, a JVM, and Python programs with numpy. Lines are left out where `...`
-stands. The keystrokes are those of the command as it is printed, and Enter. Of smem and pmap it is
-the command that comes nearest; `-`: neither tells anything of it.
+stands, and notes on standard error. The keystrokes are those of the command as it is printed, and
+Enter. Of smem and pmap it is the command that comes nearest; `-`: neither tells anything of it.
 """
 #: Programs to be run, by file name.
 PROGRAMS = {
@@ -71,17 +71,17 @@ def shown(command: str, folder: str, environment: dict[str, str]) -> str:
     """Return what a command prints on a terminal; of a name alone, `report` may have to be said."""
     words = shlex.split(command)
     done = terminal(words, folder, environment)
-    if words[0] == "fastpagemap" and ("No such command" in done or "no such command" in done):
+    if words[0] == "fastpagemap" and (not done.strip()):
         done = terminal(["fastpagemap", "report", *words[1:]], folder, environment)
     lines = STYLE.sub("", done.replace("\r", "")).rstrip().splitlines()
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 3], "...", *lines[-2:]]
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def terminal(words: list[str], folder: str, environment: dict[str, str]) -> str:
     """Run a command on a terminal of its own."""
-    inner = f"stty cols {COLUMNS} rows 50; exec {shlex.join(words)}"
+    inner = f"stty cols {COLUMNS} rows 50; exec {shlex.join(words)} 2>/dev/null"
     done = subprocess.run(
         ["script", "--quiet", "--return", "--command", inner, "/dev/null"],
         stdin=subprocess.DEVNULL,
@@ -142,6 +142,9 @@ def main() -> None:
         stack.enter_context(swap.any_swap(512 << 20))
         server = stack.enter_context(running())
         fill(server)
+        how = ("--username=postgres", "--tuples-only", "--no-align")
+        session = stack.enter_context(server.session("psql", *how))
+        server.ask(session, "SELECT sum(abalance) FROM pgbench_accounts;")
         page_out(server.processes())
         words = ["redis-server", "--port", "16399", "--save", "", "--enable-debug-command", "yes"]
         keeper = stack.enter_context(program(*words, folder=folder))
