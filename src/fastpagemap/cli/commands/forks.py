@@ -72,7 +72,8 @@ def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[s
 
     A page is mapped by others as long as anyone maps it, too. Of a huge page that is mapped whole,
     its first page tells for all. Private mappings that may be written are shown. A child that has
-    called exec ('other') shares no heap. The processes go on while they are looked at.
+    called exec ('other') shares no heap. The processes go on while they are looked at. Before Linux
+    6.7 the zero page, memory that was only ever read, counts as mapped by others.
     """
     if programs.is_script(target):
         return _of_program(target, arguments, options)
