@@ -2,12 +2,13 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from commandline import run
+from commandline import COMMAND, run
 from linux import PAGE
 
 pytest.importorskip("click")
@@ -21,29 +22,51 @@ def looks(said):
     return [json.loads(line) for line in said.stdout.splitlines() if line.startswith(b"{")]
 
 
+# In place of a time: each step waits until it is told by a file, which the last argument names.
+WAIT = """
+def wait(steps=iter(range(9))):
+    step = next(steps)
+    while not os.path.exists(f"{sys.argv[-1]}{step}"):
+        time.sleep(0.01)
+"""
+
+
+def copied(one):
+    """For each kind of object, whether most of it is a worker's own; None without two workers."""
+    if sum(each["role"] == "worker" for each in one["processes"]) < 2:
+        return None
+    rows = {row["name"]: row for row in one["objects"]}
+    return [
+        rows[name]["in_one"] > rows[name]["by_others"] for name in ("array", "strings", "lists")
+    ]
+
+
 @pytest.mark.parametrize("freeze", [False, True])
-def test_by_object(freeze):
+def test_by_object(freeze, write_program, tmp_path):
     """What is read stays as it was; objects looked at do not, nor those the collector looks at."""
-    options = ["--json", "--interval", 0.3]
-    said = run("forks", *options, EXAMPLE, *["--freeze"] * freeze, env=SETTINGS)
-    assert (said.returncode, said.stderr) == (0, b"")
-    found = looks(said)
-    assert {"array", "strings", "lists"} <= {row["name"] for row in found[0]["objects"]}
-
-    def copied(one):
-        """For each kind of object, whether most of it is the workers' own."""
-        rows = {row["name"]: row for row in one["objects"]}
-        sizes = [rows[name] for name in ("array", "strings", "lists")]
-        return [row["exclusive"] > row["by_others"] for row in sizes]
-
-    def workers(one):
-        return sum(each["role"] == "worker" for each in one["processes"])
-
-    whole = [one for one in found if workers(one) == 2]
-    assert copied(whole[0]) == [False, False, False]
-    assert copied(whole[-1]) == [False, True, not freeze]
-    row = next(row for row in whole[0]["objects"] if row["name"] == "array")
-    assert abs(row["by_others"] - 4_000_000 * 8) < 2 * PAGE
+    text = EXAMPLE.read_text().replace("time.sleep(SECONDS)", "wait()")
+    text = text.replace("import gc\n", "import gc, os\n").replace('name == "first"', "True")
+    program = write_program(text.replace("\n\ndef work", WAIT + "\n\ndef work"))
+    gate = str(tmp_path / "go")
+    command = [*COMMAND, "forks", "--json", "--interval", "0.1", program]
+    command += ["--freeze"] * freeze + [gate]
+    states = [[False] * 3, [False] * 3, [False, True, False], [False, True, not freeze]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=SETTINGS, text=True) as process:
+        for step, state in enumerate(states):
+            told, found = 0 if step else 2, None
+            while told < 2 or found != state:
+                line = process.stdout.readline()
+                assert line, (step, found)
+                told += line.startswith("each worker did")
+                if line.startswith("{"):
+                    last = json.loads(line)
+                    found = copied(last)
+            if not step:
+                sizes = {row["name"]: row["by_others"] for row in last["objects"]}
+                assert abs(sizes["array"] - 4_000_000 * 8) < 2 * PAGE
+            open(f"{gate}{step}", "w").close()
+        process.stdout.read()
+    assert process.returncode == 0
 
 
 PROGRAM = """
