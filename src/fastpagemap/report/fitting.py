@@ -23,7 +23,7 @@ WIDTHS |= {"user": 8, "parent": 7, "threads": 7}
 # Only a wide terminal shows these.
 WIDE = ("end", "parent", "threads")
 # The columns before the sizes, by what a row is. The last of LABELS is the last column.
-BEFORE = {
+BEFORE: dict[str, tuple[str, ...]] = {
     "mapping": ("start", "end", "permissions"),
     "process": ("pid", "user", "parent", "threads", "mappings"),
     "path": ("mappings",),
