@@ -28,7 +28,6 @@ from needs import need
 
 pytest.importorskip("click")
 
-PR_SET_NAME = 15
 SHELLS = ["bash", "zsh", "fish"]
 #: Nobody else's processes have names that begin so.
 PREFIX = f"q{os.getpid():x}"
@@ -107,7 +106,7 @@ def _process_called(name):
     if pid == 0:
         try:
             linux.die_with_parent()
-            linux.call("prctl", PR_SET_NAME, name)
+            linux.call("prctl", 15, name)  # PR_SET_NAME
             os.write(writer, b"named")
             while True:
                 signal.pause()
