@@ -60,20 +60,17 @@ def rows_and_usage(
     names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
     for row in chosen or ():
         checked(row.start, row.end)
+        if row.end > _MAX_END:
+            raise ValueError(
+                "a mapping that ends at 2**64 has no row: its end does not fit 64 bits, and "
+                "nothing is ever mapped on the last page"
+            )
     if names is None or not any(name in LABELS for name in names):
         return _usage(process, chosen, names)
-    return _labelled(process, chosen, names)
-
-
-def _labelled(
-    process: Process, chosen: list[Mapping] | None, names: list[str]
-) -> npt.NDArray[np.void]:
-    """Return rows with columns that are no sizes among them."""
-    current = mappings(process)
-    rows = current if chosen is None else chosen
-    sizes = _usage(process, rows, [name for name in names if name not in LABELS])
+    rows, sizes = _usage(process, chosen, [name for name in names if name not in LABELS])
+    current = rows if chosen is None else mappings(process)
     is_shmem = Backings(process).is_shmem
-    return labelled(names, rows, sizes, lambda: kinds(rows, is_shmem, current))
+    return rows, labelled(names, rows, sizes, lambda: kinds(rows, is_shmem, current))
 
 
 @asks_again
