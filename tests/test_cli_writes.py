@@ -109,6 +109,16 @@ def test_what_a_program_writes(write_program):
 
 
 @pytest.mark.usefixtures("_tracked")
+def test_what_is_there_at_the_end(write_program):
+    """What a program maps in its last moments, and still has as it ends, it has written."""
+    text = "import mmap\nparts = [mmap.mmap(-1, 1 << 20) for _ in range(9)]\n"
+    said = run("writes", "--json", write_program(text + "for each in parts: each.write(b'x')\n"))
+    assert (said.returncode, said.stderr) == (0, b"")
+    told = sum(one["paths"].get("/dev/zero (deleted)", 0) for one in lines_of(said))
+    assert told == 9 * PAGE
+
+
+@pytest.mark.usefixtures("_tracked")
 def test_what_is_written_over_and_over(write_program):
     """Each interval has it once, until so many lines were told; then the program is ended."""
     writing = "while True: memory[: 8 << 20] = bytes(8 << 20)\n"

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fastpagemap.model.entry import Category
@@ -34,9 +34,8 @@ class Stretch(NamedTuple):
     shared: bool
 
 
-@contextlib.contextmanager
-def telling(fd: int, interval: float) -> Iterator[None]:
-    """Write a line of JSON to `fd` each interval, and when the block is left.
+def telling(fd: int, interval: float) -> Callable[[], None]:
+    """Write a line of JSON to `fd` each interval; return what writes the last one.
 
     Each has the time, the seconds that it is about, and the bytes written, by path. Where nothing
     can be tracked, the first line is the reason.
@@ -47,19 +46,17 @@ def telling(fd: int, interval: float) -> Iterator[None]:
         writes = OwnWrites()
     except OSError as error:
         _put(fd, [error.errno, error.strerror])
-        yield
-        return
+        return lambda: None
     thread = threading.Thread(
         target=_tell, args=(fd, interval, writes, ended), name="fastpagemap", daemon=True
     )
-    pid = os.getpid()
     thread.start()
-    try:
-        yield
-    finally:
-        if os.getpid() == pid:  # in a forked child there is no such thread
-            ended.set()
-            thread.join()
+
+    def end() -> None:
+        ended.set()
+        thread.join()
+
+    return end
 
 
 def _tell(fd: int, interval: float, writes: OwnWrites, ended: threading.Event) -> None:

@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -38,9 +39,7 @@ def main(options: dict[str, Any], program: str, arguments: list[str]) -> None:
         sys.exit(run(program, options))
     from fastpagemap.cli.program.own_writes import telling
 
-    with telling(options["writes"], options["interval"]):
-        code = run(program, options)
-    sys.exit(code)
+    sys.exit(run(program, options, telling(options["writes"], options["interval"])))
 
 
 def _under_memray(options: dict[str, Any], program: str) -> None:
@@ -49,11 +48,19 @@ def _under_memray(options: dict[str, Any], program: str) -> None:
     destination = memray.FileDestination(options["capture"], compress_on_exit=False)
     small = options["python_allocators"]
     with memray.Tracker(destination=destination, trace_python_allocators=small):
-        sys.exit(run(program, options))
+        sys.exit(run(program, options, _stand_still if options["stop_at_exit"] else None))
 
 
-def run(program: str, options: dict[str, Any]) -> int:
-    """Run the program as Python would; stand still, where that is wanted, when it has ended."""
+def _stand_still() -> None:
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def run(program: str, options: dict[str, Any], at_end: Callable[[], None] | None = None) -> int:
+    """Run the program as Python would; call `at_end` when it has ended, and all it holds is there.
+
+    A program that could not be started has no end.
+    """
     pid, started = os.getpid(), True
     kept: Any = None  # what the program holds at its end: globals or, in an exception, its frames
     try:
@@ -68,10 +75,9 @@ def run(program: str, options: dict[str, Any]) -> int:
         traceback.print_exception(type(error), error, frames)  # the program's frames, not ours
         started = frames is not None
     finally:
-        # a child that the program forked ends here as well, and nobody would wake it
-        if options.get("stop_at_exit") and started and os.getpid() == pid:
-            sys.stdout.flush()
-            os.kill(pid, signal.SIGSTOP)
+        # a child that the program forked ends here as well, and nobody looks at it
+        if at_end and started and os.getpid() == pid:
+            at_end()
     if isinstance(kept, KeyboardInterrupt):
         return 128 + signal.SIGINT
     return isinstance(kept, Exception)
