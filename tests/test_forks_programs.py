@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ sys.exit(5)
 
 def test_places_of_objects(write_program):
     """Containers, attributes, locals: all bytes of each are found at the addresses noted."""
-    said = run("forks", "--json", "--count", 1, write_program(PROGRAM), 3)
+    said = run("forks", "--json", "--interval", 100, write_program(PROGRAM), 3)
     assert said.returncode == 5
     (found,) = looks(said)
     sizes = {row["name"]: row["by_others"] + row["exclusive"] for row in found["objects"]}
@@ -99,6 +100,43 @@ def test_places_of_objects(write_program):
     table = sys.getsizeof(dict.fromkeys(range(3000))) + 3000 * (1033 + 28)
     assert 0.97 * table < sizes["table"] < 1.03 * table
     assert "view" not in sizes
+
+
+LAZY = """
+import os, sys, time
+class Lazy:
+    @property
+    def __class__(self): print("asked"); raise RuntimeError
+    def __getattr__(self, name): print("asked for", name); raise RuntimeError
+lazy = Lazy()
+known = bytearray(b"1") * (3 << 20)
+before = "numpy" in sys.modules
+if not os.fork():
+    print(before, os.getpid(), flush=True)
+    time.sleep(1000)
+time.sleep(1000)
+"""
+
+
+def test_the_program_is_left_alone(write_program):
+    """No function of the program is called, nor is numpy there because somebody looks."""
+    said = run("forks", "--json", "--count", 1, write_program(LAZY), timeout=60)
+    assert (said.returncode, said.stderr) == (0, b"")
+    (found,) = looks(said)
+    sizes = {row["name"]: row["by_others"] + row["exclusive"] for row in found["objects"]}
+    assert abs(sizes["known"] - (3 << 20)) < 2 * PAGE
+    assert "lazy" in sizes
+    numpy, pid = said.stdout.splitlines()[0].split()
+    assert numpy == b"False"
+    assert_ended(int(pid))
+
+
+def assert_ended(pid):
+    """After the last of so many looks nobody is left behind: neither program nor children."""
+    deadline = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}/exe"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_program_without_a_child(write_program):

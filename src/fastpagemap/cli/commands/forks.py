@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -44,7 +46,10 @@ Examples:
     metavar="SECONDS",
     help="Look again and again, until Ctrl-C or the end; of a program each second, if absent.",
 )
-@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N looks.")
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N",
+    help="Stop after N looks; a program that is run is ended.",
+)  # fmt: skip
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Rows shown.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a look, in bytes, all rows.")
 @timeout_option
@@ -52,7 +57,8 @@ def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[s
     """Show what the children of process TARGET still share with it, and what each has copied.
 
     TARGET is a process id, the name of a process, or a Python program NAME.py, which is run with
-    ARGUMENTS, and shown from its first fork to its end.
+    ARGUMENTS, and shown from its first fork to its end. All that follows it is the program's:
+    options of this command stand before it.
 
     fork() copies no memory: parent and child map the same pages until one of them writes to a page,
     and gets a copy. But CPython writes where a program only reads: the reference count is part of
@@ -124,12 +130,26 @@ def _of_program(program: str, arguments: tuple[str, ...], options: dict[str, Any
                     yield from _shown(_first(once), once, wait, options["count"], options)
                 except ProcessLookupError:
                     forked = False
+            if forked and options["count"] and process.poll() is None:
+                _end(process, options["timeout"])
+                return
             process.wait()
     if not forked:
         click.echo(
             "fastpagemap: the program ended before a child of it could be looked at", err=True
         )
     raise click.exceptions.Exit(programs.exit_code(process.returncode) or int(not forked))
+
+
+def _end(process: subprocess.Popen[bytes], timeout: float) -> None:
+    """End a program, and what it has forked."""
+    from fastpagemap.cli import together
+    from fastpagemap.process.family import Known
+
+    family = {}
+    with contextlib.suppress(OSError):  # it has ended by itself
+        family = together.of_tree(process.pid, timeout)
+    programs.end(process, itertools.starmap(Known, family.items()))
 
 
 def _first(once: Callable[[], Family]) -> Family:

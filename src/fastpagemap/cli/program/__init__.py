@@ -8,17 +8,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-__all__ = ["START", "Starting", "exit_code", "is_script", "started"]
+if TYPE_CHECKING:
+    from fastpagemap.process.family import Known
+
+__all__ = ["START", "Starting", "end", "exit_code", "is_script", "started"]
 
 #: The file that is run in place of the program.
 START = str(Path(__file__).with_name("start.py"))
+# Seconds that a program has to end, once nobody looks any more.
+_PATIENCE = 5.0
 
 
 def is_script(text: str) -> bool:
@@ -75,6 +80,31 @@ def started(
         process.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end(process: subprocess.Popen[bytes], family: Iterable[Known] = ()) -> None:
+    """End a program, and then those of its family that it has left behind."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        click.echo("fastpagemap: the program did not end, and is killed", err=True)
+        process.kill()
+        process.wait()
+    for each in family:
+        with contextlib.suppress(ProcessLookupError):
+            _terminate(each)
+
+
+def _terminate(known: Known) -> None:
+    from fastpagemap.process.family import known_at
+
+    held = os.pidfd_open(known.pid)
+    try:
+        if known_at(known.pid) == known:  # and not who has its pid now
+            signal.pidfd_send_signal(held, signal.SIGTERM)
+    finally:
+        os.close(held)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

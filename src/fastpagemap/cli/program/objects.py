@@ -76,7 +76,8 @@ class _Places:
         waiting = [value]
         while waiting and len(self._seen) < MAX_OBJECTS:
             each = waiting.pop()
-            if id(each) in self._seen or isinstance(each, _OF_ALL + _SINGLE):
+            # an object's own __class__ may be a function of the program's, as of a lazy one
+            if id(each) in self._seen or issubclass(type(each), _OF_ALL + _SINGLE):
                 continue
             self._seen.add(id(each))
             self._place(each)
@@ -84,10 +85,13 @@ class _Places:
             waiting += gc.get_referents(each)
 
     def _place(self, each: Any) -> None:
+        kind: Any = type(each)
         try:
-            size, inner = sys.getsizeof(each), each.__sizeof__()
+            size, inner = sys.getsizeof(each), kind.__sizeof__(each)
             head = size - inner
-            memory = getattr(each, "__array_interface__", None)
+            # asked of the type first: __getattr__ may be a function of the program's, too
+            array_like = hasattr(kind, "__array_interface__")
+            memory = each.__array_interface__ if array_like else None
         except Exception:  # an object of a class that does it otherwise
             return
         if memory and isinstance(memory.get("data"), tuple):
@@ -96,8 +100,8 @@ class _Places:
             if getattr(each, "base", None) is None:  # a view has none of its own
                 self._add(memory["data"][0], int(getattr(each, "nbytes", 0)))
             return
-        kept = inner - type(each).__basicsize__
-        offset = _BUFFERS.get(type(each))
+        kept = inner - kind.__basicsize__
+        offset = _BUFFERS.get(kind)
         if offset is None or kept <= 0:
             self._add(id(each) - head, size)
             return

@@ -33,13 +33,22 @@ def main(options: dict[str, Any], program: str, arguments: list[str]) -> None:
     if "capture" in options:
         _under_memray(options, program)
     if "objects" in options:
-        from fastpagemap.cli.program.objects import note_at_fork
-
-        note_at_fork(options["objects"], __file__)
+        _beside("objects").note_at_fork(options["objects"], __file__)
         sys.exit(run(program, options))
     from fastpagemap.cli.program.own_writes import telling
 
     sys.exit(run(program, options, telling(options["writes"], options["interval"])))
+
+
+def _beside(name: str) -> Any:
+    """Return a module of this folder: by its package's name, numpy would come with it."""
+    import importlib.util
+
+    path = os.path.join(os.path.dirname(__file__), f"{name}.py")
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _under_memray(options: dict[str, Any], program: str) -> None:
