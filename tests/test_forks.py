@@ -178,6 +178,26 @@ def test_strangers():
             stranger.kill()
 
 
+def test_what_changed_comes_first(victim):
+    victim.make("touched", 16 * PAGES)
+    small = victim.make("touched", PAGES)
+    victim.fork()
+    first = look(victim.pid)
+    small.do("write", 0, PAGES)
+    rows = [*report.tables(look(victim.pid), first, 1, None)]
+    assert rows[-2].endswith(f"  +{PAGES * PAGE >> 10}Ki  {small.start:012x} [anon]")
+
+
+def test_names_of_mappings():
+    """By the words of all tables: a name that a program has given, slash or not, is a name."""
+    from fastpagemap import Mapping
+
+    names = {"": "[anon]", "[anon:pool/1]": "[anon:pool/1]", "/lib/a.so (deleted)": "a.so"}
+    for path, name in names.items():
+        mapping = Mapping(1 << 12, 2 << 12, "rw-p", 0, "00:00", 0, path)
+        assert report.mapping_name(mapping) == f"{1 << 12:012x} {name}"
+
+
 def test_change():
     assert [report.change(size) for size in (0, 4096, -8192)] == ["0", "+4Ki", "-8Ki"]
 
@@ -199,6 +219,8 @@ def test_again_and_again(victim):
     assert re.search(rf"^ *{child} .* worker ", text, re.MULTILINE)
     row = next(line for line in text.splitlines() if f"{memory.start:012x}" in line)
     assert row.split()[:4] == [f"{PAGES * PAGE >> 10}Ki", "0", "0", "0"]
+    # nothing can have changed before the first look
+    assert text.count("  change  ") == 2
 
 
 def test_parent_that_ends(victim):

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 
 from fastpagemap.report.report import Report
+
+
+def terminal_width() -> int | None:
+    """Return how many columns standard output has, if it is a terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def lines(report: Report, form: str | None) -> Iterator[str]:
@@ -17,7 +25,7 @@ def lines(report: Report, form: str | None) -> Iterator[str]:
         return
     from fastpagemap.report import tables
 
-    if sys.stdout is not None and sys.stdout.isatty():
+    if terminal_width() is not None:
         yield from tables.for_terminal(report)
     else:
         yield from tables.plain(report)

@@ -10,6 +10,7 @@ import click
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.collect import reason
+from fastpagemap.cli.drawing import terminal_width
 from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.engine import machine_swap as engine
@@ -66,7 +67,10 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
         now.cached,
         notes,
     )
-    yield from report.json_lines(found, unread) if as_json else report.plain(found)
+    if as_json:
+        yield from report.json_lines(found, unread)
+    else:
+        yield from report.plain(found, terminal_width())
     unseen = [] if shows_all() else [HIDDEN if hides_others() else NOT_SEEN]
     for line in [*notes, *unreadable.lines(unread), *unseen]:
         click.echo(f"fastpagemap: {printable(line)}", err=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from fastpagemap.report.text import human, printable
+from fastpagemap.report.text import beginning, human, printable
 
 __all__ = ["aligned", "size"]
 
@@ -14,12 +14,21 @@ def size(value: int | None) -> str:
     return "-" if value is None else human(value)
 
 
-def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    cut: Callable[[str, int], str] = beginning,
+) -> Iterator[str]:
     """Yield a header and a line for each row. Only the last cell may hold a space, or be hostile.
 
-    So awk can split a line.
+    So awk can split a line. `width`: of a terminal, to which the last cells are cut by `cut`; None
+    in a pipe.
     """
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)][:-1]
+    room = None if width is None else width - sum(widths) - 2 * len(widths)
     for row in (heads, *rows):
-        cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)]
-        yield "  ".join([*cells, printable(row[-1])]).rstrip()
+        cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+        last = printable(row[-1]) if room is None else cut(row[-1], room)
+        line = "  ".join([*cells, last]).rstrip()
+        yield line if width is None else beginning(line, width)

@@ -59,7 +59,7 @@ def by_site(
 def table(found: Allocations, limit: int, width: int | None) -> Iterator[str]:
     """Yield a title, `limit` call sites, the rest, the sum, and what the process has in all.
 
-    `width`: the columns of a terminal, to which lines of source are cut.
+    `width`: the columns of a terminal, to which lines of source are cut; None in a pipe.
     """
     sums = found.sums()
     yield (
@@ -75,18 +75,11 @@ def table(found: Allocations, limit: int, width: int | None) -> Iterator[str]:
         rest = [human(int(column[limit:].sum())) for column in found.sizes.values()]
         rows.append([*rest, f"{len(found.sites) - limit} more"])
     rows.append([*map(human, sums.values()), f"{len(found.sites)} call sites"])
-    lines = aligned((*COLUMNS, "where"), rows)
-    yield from lines if width is None else (_cut(line, width) for line in lines)
+    yield from aligned((*COLUMNS, "where"), rows, width)
     yield (
-        f"The process has {human(found.process['present'])} present and "
-        f"{human(found.process['swapped'])} swapped, with all that memray does not record."
+        f"whole process: {human(found.process['present'])} present, "
+        f"{human(found.process['swapped'])} swapped, with what memray does not record"
     )
-
-
-def _cut(line: str, width: int) -> str:
-    from rich.cells import set_cell_size  # a pipe needs no rich
-
-    return set_cell_size(line, width).rstrip()
 
 
 def json_line(found: Allocations) -> str:

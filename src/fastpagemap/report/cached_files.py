@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from fastpagemap.report.aligned import aligned, size
 from fastpagemap.report.formats import FORMAT
 from fastpagemap.report.report import Unreadable
-from fastpagemap.report.text import printable
+from fastpagemap.report.text import ending, printable
 
 __all__ = ["CachedFile", "User", "json_lines", "plain"]
 
@@ -40,13 +40,16 @@ class CachedFile:
     processes: list[User] = field(default_factory=list)
 
 
-def plain(files: Sequence[CachedFile]) -> Iterator[str]:
-    """Yield a line for each file, and below them, for each that is mapped, its processes."""
+def plain(files: Sequence[CachedFile], width: int | None = None) -> Iterator[str]:
+    """Yield a line for each file, and below them, for each that is mapped, its processes.
+
+    `width`: the columns of a terminal; None in a pipe.
+    """
     rows = [
         [*(size(getattr(file, name)) for name in _SIZES), str(len(file.processes)), file.path]
         for file in files
     ]
-    yield from aligned((*_SIZES, "processes", "path"), rows)
+    yield from aligned((*_SIZES, "processes", "path"), rows, width, ending)
     for file in files:
         if file.processes:
             users = sorted(file.processes, key=lambda user: (-user.present, user.pid))
@@ -58,6 +61,7 @@ def plain(files: Sequence[CachedFile]) -> Iterator[str]:
                     [str(user.pid), size(user.mapped), size(user.present), user.name]
                     for user in users
                 ],
+                width,
             )
 
 

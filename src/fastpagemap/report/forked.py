@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report.aligned import aligned
-from fastpagemap.report.text import human
+from fastpagemap.report.text import human, name_of
 
 __all__ = ["NEW", "NOTHING", "Family", "Member", "Part", "add", "json_line", "mapping_name"]
 __all__ += ["place", "tables"]
+
+# Heads, and the cells of each row.
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 NEW = "(new in the worker)"
 _IN_TABLE = ("rss", "pss", "union", "unique")
@@ -54,8 +57,7 @@ class Family(NamedTuple):
 
 def mapping_name(mapping: Mapping) -> str:
     """Return the address of a mapping, and what it is of."""
-    what = os.path.basename(mapping.path) or "[anon]"
-    return f"{mapping.start:012x} {what}"
+    return f"{mapping.start:012x} {name_of(mapping.path)}"
 
 
 def place(mapping: Mapping, parents: Sequence[Mapping]) -> str:
@@ -74,20 +76,33 @@ def add(names: Iterable[str], parts: Sequence[Part]) -> dict[str, Part]:
     return answer
 
 
-def tables(now: Family, first: Family, limit: int) -> Iterator[str]:
-    """Yield what there is by process, by mapping and by object, with the change since `first`."""
+def tables(now: Family, first: Family, limit: int, width: int | None) -> Iterator[str]:
+    """Yield what there is by process, by mapping and by object, with the change since `first`.
+
+    `width`: the columns of a terminal; None in a pipe.
+    """
     workers = sum(member.role == "worker" for member in now.members)
-    passed = now.time - first.time
-    yield f"process {now.parent} and {workers} workers, after {passed:.1f} s"
-    yield from _by_process(now, first)
+    family = f"process {now.parent} and {workers} worker{'' if workers == 1 else 's'}"
+    yield family if now is first else f"{family}, after {now.time - first.time:.1f} s"
+    fit = functools.partial(_fitted, now is first, width)
+    yield from fit(*_by_process(now, first))
     yield ""
-    yield from _by_part("mapping of the parent", now, now.mappings, first.mappings, limit)
+    yield from fit(*_by_part("mapping of the parent", now, now.mappings, first.mappings, limit))
     if any(now.objects.values()):
         yield ""
-        yield from _by_part("object of the parent", now, now.objects, first.objects, limit)
+        yield from fit(*_by_part("object of the parent", now, now.objects, first.objects, limit))
 
 
-def _by_process(now: Family, first: Family) -> Iterator[str]:
+def _fitted(
+    unchanged: bool, width: int | None, heads: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Iterator[str]:
+    """Yield the lines of a table, on the first look without the last but one column: `change`."""
+    if unchanged:
+        heads, *rows = ([*cells[:-2], cells[-1]] for cells in (heads, *rows))
+    yield from aligned(heads, rows, width)
+
+
+def _by_process(now: Family, first: Family) -> Table:
     columns = [name for name in _IN_TABLE if name in now.together]
     before = {member.pid: member.uss for member in first.members}
     rows = []
@@ -97,8 +112,10 @@ def _by_process(now: Family, first: Family) -> Iterator[str]:
         name = f"{member.role} {member.name}"
         rows.append([str(member.pid), *sizes, human(member.uss), changed, name])
     totals = [human(now.together[name]) for name in columns]
-    rows.append(["together", *totals, "-", "-", f"{len(now.members)} processes"])
-    yield from aligned(("pid", *columns, "uss", "change", "process"), rows)
+    count = len(now.members)
+    last = f"{count} process{'' if count == 1 else 'es'}"
+    rows.append(["together", *totals, "-", "-", last])
+    return ("pid", *columns, "uss", "change", "process"), rows
 
 
 def _by_part(
@@ -107,7 +124,7 @@ def _by_part(
     parts: dict[int, dict[str, Part]],
     first: dict[int, dict[str, Part]],
     limit: int,
-) -> Iterator[str]:
+) -> Table:
     rows = _rows(now.parent, parts, first)
     cells = []
     for row in rows[:limit]:
@@ -115,7 +132,7 @@ def _by_part(
         cells.append([*sizes, change(row.change), row.name])
     if rows[limit:]:
         cells.append(["-", "-", "-", "-", "-", f"{len(rows) - limit} more"])
-    yield from aligned(("by_others", "exclusive", "in_workers", "in_one", "change", what), cells)
+    return ("by_others", "exclusive", "in_workers", "in_one", "change", what), cells
 
 
 class Row(NamedTuple):
@@ -137,7 +154,7 @@ class Row(NamedTuple):
 def _rows(
     parent: int, parts: dict[int, dict[str, Part]], first: dict[int, dict[str, Part]]
 ) -> list[Row]:
-    """Return the rows, those first of which most is in RAM."""
+    """Return the rows: those first that changed most, then those of which most was copied."""
     mine = parts.get(parent, {})
     workers = {pid: each for pid, each in parts.items() if pid != parent}
     rows = []
@@ -146,7 +163,9 @@ def _rows(
         before = sum(first.get(pid, {}).get(name, NOTHING).exclusive for pid in workers)
         sizes = mine.get(name, NOTHING)
         rows.append(Row(name, *sizes, sum(own), max(own, default=0), sum(own) - before))
-    return sorted(rows, key=lambda row: -max(row.by_others + row.exclusive, row.in_one))
+    return sorted(
+        rows, key=lambda row: (-abs(row.change), -row.in_workers, -row.by_others - row.exclusive)
+    )
 
 
 def change(size: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from fastpagemap.report.aligned import aligned
 from fastpagemap.report.formats import FORMAT
 from fastpagemap.report.report import Unreadable
-from fastpagemap.report.text import human
+from fastpagemap.report.text import ending, human
 
 __all__ = ["MachineSwap", "Row", "Unmapped", "json_lines", "plain"]
 
@@ -66,14 +66,17 @@ class MachineSwap:
         return self.in_processes + self.in_unmapped - min(self.used_before, self.used)
 
 
-def plain(found: MachineSwap) -> Iterator[str]:
-    """Yield a line for each process, one for each file that none maps, and the sums."""
+def plain(found: MachineSwap, width: int | None = None) -> Iterator[str]:
+    """Yield a line for each process, one for each file that none maps, and the sums.
+
+    `width`: the columns of a terminal; None in a pipe.
+    """
     rows = sorted(found.rows, key=lambda row: (-row.pss, row.pid))
     cells = [
         [str(row.pid), *(human(getattr(row, name)) for name in _COLUMNS), row.name] for row in rows
     ]
     cells.append(["total", "-", "-", human(found.in_processes), "-", _counted(rows)])
-    yield from aligned(("pid", *_COLUMNS, "name"), cells)
+    yield from aligned(("pid", *_COLUMNS, "name"), cells, width)
     if found.unmapped:
         files = sorted(found.unmapped, key=lambda file: (-file.swapped, file.path))
         yield ""
@@ -81,6 +84,8 @@ def plain(found: MachineSwap) -> Iterator[str]:
         yield from aligned(
             ("held_by", "swapped", "path"),
             [[str(file.pid or "-"), human(file.swapped), file.path] for file in files],
+            width,
+            ending,
         )
     yield ""
     yield from _sums(found)

@@ -8,6 +8,7 @@ import click
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.collect import reason
+from fastpagemap.cli.drawing import terminal_width
 from fastpagemap.cli.options import timeout_option
 from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
@@ -84,7 +85,7 @@ def _files(paths: Sequence[str], as_json: bool, timeout: float) -> Iterator[str]
     if as_json:
         yield from cached_files.json_lines(found, refused, unread)
     else:
-        yield from cached_files.plain(found)
+        yield from cached_files.plain(found, terminal_width())
     notes = [f"{printable(path)}: {why}" for path, why in refused.items()]
     notes += unreadable.lines(unread)
     for line in [*notes, *([HIDDEN] if hides_others() else [])]:

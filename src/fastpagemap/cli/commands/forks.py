@@ -70,7 +70,7 @@ def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[s
     exclusive      of the parent: present, and mapped nowhere else
     in_workers     exclusive in the workers, all together: copied, or touched first since
     in_one         that of the worker that has most
-    change         of in_workers, or of uss, since the first look
+    change         of in_workers, or of uss, since the first look: what changed most comes first
 
     By object: of a program that is run, for each global, and each local of the functions that were
     called when it first forked, all objects that it leads to, each counted at the first name. How
@@ -169,6 +169,7 @@ def _shown(
     options: dict[str, Any],
 ) -> Iterator[str]:
     """Yield looks, again and again, until the parent ends, or `count` of them."""
+    from fastpagemap.cli.drawing import terminal_width
     from fastpagemap.report import forked
 
     now, number = first, 0
@@ -177,7 +178,7 @@ def _shown(
             yield forked.json_line(now, first)
         else:
             yield from [""] * (number > 0)
-            yield from forked.tables(now, first, options["limit"])
+            yield from forked.tables(now, first, options["limit"], terminal_width())
         number += 1
         if number == count:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -56,7 +55,11 @@ Examples:
 @click.option("--python-allocators", is_flag=True, help="Record each small object of Python's.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a look, in bytes, all lines.")
 @click.option(
-    "-o", "--output", metavar="FILE", help="Write there: standard output is the program's, too."
+    "-o",
+    "--output",
+    metavar="FILE",
+    callback=_file,
+    help="Write there, as standard output, '-', is the program's, too.",
 )
 @click.option("-m", "module", is_flag=True, help="PROGRAM is the name of a module.")
 @click.argument("program", type=click.Path())
@@ -116,13 +119,6 @@ def _run(program: str, arguments: tuple[str, ...], options: dict[str, Any]) -> I
     raise click.exceptions.Exit(code or int(not tables))
 
 
-def _width(output: str | None) -> int | None:
-    """Return how wide the terminal is that the lines go to, if it is one."""
-    if output or sys.stdout is None or not sys.stdout.isatty():
-        return None
-    return shutil.get_terminal_size().columns
-
-
 def _stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
@@ -146,6 +142,7 @@ def _output(options: dict[str, Any]) -> Iterator[Callable[[list[str]], list[str]
 
 def _looks(pid: int, capture: str, options: dict[str, Any]) -> Iterator[list[str]]:
     """Yield what is to be shown, each time the program stands still, until it ends."""
+    from fastpagemap.cli.drawing import terminal_width
     from fastpagemap.report import allocations
 
     while True:
@@ -163,7 +160,8 @@ def _looks(pid: int, capture: str, options: dict[str, Any]) -> Iterator[list[str
             if options["as_json"]:
                 yield [allocations.json_line(found)]
             else:
-                yield [*allocations.table(found, options["limit"], _width(options["output"]))]
+                width = None if options["output"] else terminal_width()
+                yield [*allocations.table(found, options["limit"], width)]
             if sys.stdout is not None:
                 sys.stdout.flush()
         os.kill(pid, signal.SIGCONT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -29,8 +28,6 @@ WARNING = (
 
 #: When it was, the seconds that it is about, and the bytes written by path.
 Sample = tuple[float, float, dict[str, int]]
-# Seconds that a program has to end, once all lines are told.
-_PATIENCE = 5.0
 # What a line names: so many paths, each within so many characters.
 _NAMED, _NAME = 3, 20
 
@@ -59,8 +56,9 @@ Examples:
     help="How long each line is about.",
 )
 @click.option(
-    "--count", type=click.IntRange(1), metavar="N", help="Stop after N lines, and end a program."
-)
+    "--count", type=click.IntRange(1), metavar="N",
+    help="Stop after N lines; a program that is run is ended.",
+)  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before the bits are cleared.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line, in bytes.")
 @timeout_option
@@ -75,7 +73,8 @@ def writes(
 ) -> Iterable[str]:
     """Show how much memory process TARGET writes, and where; or run a Python program, and show it.
 
-    TARGET is a process id, the name of a process, or a file NAME.py, which is run with ARGUMENTS.
+    TARGET is a process id, the name of a process, or a file NAME.py, which is run with ARGUMENTS:
+    all that follows it is the program's. Options of this command stand before it.
 
     Of a process it is told by the kernel's soft-dirty bits, and CHANGES the process: to know what
     is written from now on, the bits are cleared (4 is written to /proc/PID/clear_refs), for
@@ -134,11 +133,7 @@ def _of_program(
             yield from (_as_json if as_json else _as_text)(samples)
         if process.poll() is None:
             ended = True
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                click.echo("fastpagemap: the program did not end, and is killed", err=True)
+            programs.end(process)
     raise click.exceptions.Exit(0 if ended else programs.exit_code(process.returncode))
 
 
@@ -243,17 +238,33 @@ def _written(mappings: Any, runs: Any) -> dict[str, int]:
 
 
 def _as_text(samples: Iterable[Sample]) -> Iterator[str]:
-    from fastpagemap.report.text import ending, human, name_of
+    from fastpagemap.cli.drawing import terminal_width
+    from fastpagemap.report.text import beginning, human
 
     yield "time      written  per second  where"
     for at, seconds, sums in samples:
         total = sum(sums.values())
         clock = time.strftime("%H:%M:%S", time.localtime(at))
-        names = ((ending(name_of(path), _NAME), size) for path, size in [*sums.items()][:_NAMED])
-        where = ", ".join(f"{name} {human(size)}" for name, size in names)
-        more = f" and {len(sums) - _NAMED} more" if len(sums) > _NAMED else ""
-        rate = human(round(total / seconds))
-        yield f"{clock}  {human(total):>7}  {rate:>10}  {where}{more}".rstrip()
+        start = f"{clock}  {human(total):>7}  {human(round(total / seconds)):>10}  "
+        width = terminal_width()  # it may change meanwhile
+        where = _where(sums, None if width is None else width - len(start))
+        yield (start + where if width is None else beginning(start + where, width)).rstrip()
+
+
+def _where(sums: dict[str, int], room: int | None) -> str:
+    """Return what was written to, the largest first, as many as there is room for."""
+    from fastpagemap.report.text import beginning, ending, human, name_of
+
+    names = [
+        f"{ending(name_of(path), _NAME)} {human(size)}" for path, size in [*sums.items()][:_NAMED]
+    ]
+    text = ""
+    for count in range(len(names), 0, -1):
+        more = f" and {len(sums) - count} more" if len(sums) > count else ""
+        text = ", ".join(names[:count]) + more
+        if room is None or beginning(text, room) == text:
+            break
+    return text
 
 
 def _as_json(samples: Iterable[Sample]) -> Iterator[str]:
