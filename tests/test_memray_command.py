@@ -208,6 +208,13 @@ def test_json_in_a_file(write_program, tmp_path):
     assert found["process"]["present"] > 64 << 20
 
 
+def test_standard_output_by_name(write_program, tmp_path):
+    done = run("-o", "-", write_program(PROGRAM), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert row_of(done, LINE)[:2] == ["1Gi", "64Mi"]
+    assert not (tmp_path / "-").exists()
+
+
 def test_killed_profiler(write_program, tmp_path):
     """Whoever runs the program may be killed: the program does not stand still for ever."""
     need(importlib.util.find_spec("memray"), "memray")

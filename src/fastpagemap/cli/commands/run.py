@@ -31,6 +31,11 @@ def _moment(text: str) -> str | float:
     return seconds
 
 
+def _file(context: Any, parameter: Any, path: str | None) -> str | None:
+    """Return what -o says; None for standard output."""
+    return None if path == "-" else path
+
+
 @click.command(
     short_help="What a Python program allocated, and what of that is there, by line.",
     context_settings={"allow_interspersed_args": False},
