@@ -161,7 +161,7 @@ def test_examples_run_as_printed():
     need(os.path.isdir("/var/lib/postgresql"), "PostgreSQL (Debian's package postgresql)")
 
     def enter():
-        namespaces._unshare(namespaces.CLONE_NEWPID)
+        namespaces.unshare(namespaces.CLONE_NEWPID)
         return runas.in_child(try_all)
 
     assert "\n".join(namespaces.in_own_mounts(enter)) == ""
