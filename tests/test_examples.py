@@ -1,5 +1,6 @@
 """The recipes in examples/, run as they are: what they print is what happened."""
 
+import os
 import re
 import subprocess
 import sys
@@ -96,6 +97,22 @@ def test_what_docs_sharing_shows(victim, capsys):
     assert len(names["folios"])
     assert names["counts"].any()
     assert "100% in the page cache, 0% mapped\n" in capsys.readouterr().out
+
+
+def test_what_docs_words_names():
+    """Each name of Python's in the glossary is one."""
+    text = (EXAMPLES.parent / "docs/words.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 10
+    with fpm.PageMap() as pm, fpm.Group([os.getpid()]) as group:
+        columns = set(pm.usage(fields=["pss", "uss"]).dtype.names)
+        columns |= {*pm.usage().dtype.names}
+        found = {"usage": columns, "group": {*group.usage().dtype.names}}
+        for *_, names in rows:
+            for owner, name in re.findall(r"\b(pm|group)\.(\w+)", names):
+                assert hasattr({"pm": pm, "group": group}[owner], name), name
+            for owner, name in re.findall(r"(group)?\.?usage\(\)\[\"(\w+)", names):
+                assert name in found[owner or "usage"], name
 
 
 def test_given_up(victim):
