@@ -20,6 +20,8 @@ __all__ += ["place", "tables"]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 NEW = "(new in the worker)"
+# Bytes: of rows that differ by less the larger one comes first.
+_NOTABLE = 1 << 16
 _IN_TABLE = ("rss", "pss", "union", "unique")
 
 
@@ -163,9 +165,12 @@ def _rows(
         before = sum(first.get(pid, {}).get(name, NOTHING).exclusive for pid in workers)
         sizes = mine.get(name, NOTHING)
         rows.append(Row(name, *sizes, sum(own), max(own, default=0), sum(own) - before))
-    return sorted(
-        rows, key=lambda row: (-abs(row.change), -row.in_workers, -row.by_others - row.exclusive)
-    )
+    return sorted(rows, key=_order)
+
+
+def _order(row: Row) -> tuple[int, int, int]:
+    present = row.by_others + row.exclusive
+    return -(abs(row.change) // _NOTABLE), -(row.in_workers // _NOTABLE), -present
 
 
 def change(size: int) -> str:
