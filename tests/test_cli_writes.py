@@ -118,6 +118,26 @@ def test_what_is_there_at_the_end(write_program):
     assert told == 9 * PAGE
 
 
+THREAD = """
+import mmap, sys, threading, time
+def later():
+    time.sleep(0.5)
+    globals()["memory"] = memory = mmap.mmap(-1, 9 << 20)
+    memory.write(bytes(9 << 20))
+threading.Thread(target=later).start()
+"""
+
+
+@pytest.mark.usefixtures("_tracked")
+@pytest.mark.parametrize("end", ["", "sys.exit(4)"])
+def test_threads_that_go_on(write_program, end):
+    """A program has ended once its threads have."""
+    said = run("writes", "--json", write_program(THREAD + end))
+    assert (said.returncode, said.stderr) == (4 if end else 0, b"")
+    told = sum(one["paths"].get("/dev/zero (deleted)", 0) for one in lines_of(said))
+    assert told == 9 << 20
+
+
 @pytest.mark.usefixtures("_tracked")
 def test_what_is_written_over_and_over(write_program):
     """Each interval has it once, until so many lines were told; then the program is ended."""

@@ -208,6 +208,24 @@ def test_json_in_a_file(write_program, tmp_path):
     assert found["process"]["present"] > 64 << 20
 
 
+def test_names_that_are_no_text(tmp_path):
+    """Bytes that are not UTF-8, in the program's name and in what it is given."""
+    program = os.fsencode(tmp_path) + b"/\xff.py"
+    with open(program, "w") as file:
+        file.write(PROGRAM + "print(os.fsencode(sys.argv[1]))")
+    done = run(os.fsdecode(program), os.fsdecode(b"\xfe"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("b'\\xfe'\n")
+    assert " 1Gi     64Mi " in done.stdout  # at whichever line: memray leaves such a file out
+
+
+@pytest.mark.parametrize("how", ["os.close(1)", "sys.stdout.close()", "sys.stdout = None"])
+def test_closed_output(write_program, how):
+    """What a program does to its own standard output does not take the table."""
+    done = run(write_program(PROGRAM + f"print('said'); {how}"))
+    assert row_of(done, LINE)[:2] == ["1Gi", "64Mi"]
+
+
 def test_standard_output_by_name(write_program, tmp_path):
     done = run("-o", "-", write_program(PROGRAM), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -87,7 +87,8 @@ def run(program: str, arguments: tuple[str, ...], **options: Any) -> Iterable[st
     instruction, by os.kill(os.getpid(), signal.SIGSTOP): it goes on as soon as the table is made.
     The exit code is the program's.
 
-    Left out are: memory allocated before memray began; what the program's own forks do; what the C
+    Left out are: memory allocated before memray began; what the program's own forks do, and its
+    threads once the program itself has come to its last line; what the C
     library keeps after free(); mremap(), of which memray does not know. Python's small objects
     appear as the arenas they live in, at the line that needed another arena, unless
     --python-allocators has each of them recorded. Needs memray.

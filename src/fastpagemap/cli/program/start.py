@@ -5,6 +5,8 @@ the path of this file. It imports only what is asked for, so that under memray w
 imports is the program's own.
 """
 
+import atexit
+import contextlib
 import ctypes
 import json
 import os
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+_kept: list[Any] = []
 
 
 def main(options: dict[str, Any], program: str, arguments: list[str]) -> None:
@@ -37,7 +40,9 @@ def main(options: dict[str, Any], program: str, arguments: list[str]) -> None:
         sys.exit(run(program, options))
     from fastpagemap.cli.program.own_writes import telling
 
-    sys.exit(run(program, options, telling(options["writes"], options["interval"])))
+    # once its threads have ended as well
+    atexit.register(telling(options["writes"], options["interval"]))
+    sys.exit(run(program, options))
 
 
 def _beside(name: str) -> Any:
@@ -56,27 +61,35 @@ def _under_memray(options: dict[str, Any], program: str) -> None:
 
     destination = memray.FileDestination(options["capture"], compress_on_exit=False)
     small = options["python_allocators"]
+    # memray notes the words in its file, where they have to be UTF-8
+    words, sys.argv = sys.argv, []
     with memray.Tracker(destination=destination, trace_python_allocators=small):
+        sys.argv = words
         sys.exit(run(program, options, _stand_still if options["stop_at_exit"] else None))
 
 
 def _stand_still() -> None:
-    sys.stdout.flush()
+    with contextlib.suppress(Exception):  # the program may have closed or replaced it
+        sys.stdout.flush()
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def run(program: str, options: dict[str, Any], at_end: Callable[[], None] | None = None) -> int:
-    """Run the program as Python would; call `at_end` when it has ended, and all it holds is there.
+    """Run the program as Python would; call `at_end` when it has ended.
 
-    A program that could not be started has no end.
+    All that it holds at its end stays there: its globals or, in an exception, its frames. A program
+    that could not be started has no end.
     """
     pid, started = os.getpid(), True
-    kept: Any = None  # what the program holds at its end: globals or, in an exception, its frames
+    kept: Any = None
     try:
         if options.get("module"):
             kept = runpy.run_module(program, run_name="__main__", alter_sys=True)
         else:
             kept = runpy.run_path(program, run_name="__main__")
+    except SystemExit as error:
+        kept = error
+        raise
     except (Exception, KeyboardInterrupt) as error:
         kept, frames = error, error.__traceback__
         while frames and is_ours(frames.tb_frame.f_code.co_filename):
@@ -84,6 +97,7 @@ def run(program: str, options: dict[str, Any], at_end: Callable[[], None] | None
         traceback.print_exception(type(error), error, frames)  # the program's frames, not ours
         started = frames is not None
     finally:
+        _kept.append(kept)
         # a child that the program forked ends here as well, and nobody looks at it
         if at_end and started and os.getpid() == pid:
             at_end()
