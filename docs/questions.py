@@ -5,10 +5,13 @@ As root, with Debian's postgresql, redis-server, default-jre-headless, smem and 
     PYTHONPATH=tests python docs/questions.py > docs/questions.md
 
 The programs are real, started for the while; swap is made for it. The answers are those of a
-terminal of 100 columns.
+terminal of 100 columns. All of it runs in a pid namespace of its own, where no other processes are.
 """
 
+import code
 import contextlib
+import io
+import itertools
 import os
 import re
 import shlex
@@ -16,19 +19,28 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
+
+from asked import PROGRAMS, SERVED, SESSION, Question, questions
 
 import linux
+import namespaces
 import oracle
+import runas
 import swap
 from database import fill, page_out, running
+from fastpagemap.cli.watch.census import Census
+from fastpagemap.cli.watch.top import Top
+from screens import on_screen
+from screens import shown as screen_text
 
-COLUMNS, MOST_LINES = 100, 16
+COLUMNS, LINES, MOST_LINES = 100, 18, 16
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 HEAD = """\
 # Ten questions, one command each
 
@@ -36,47 +48,56 @@ Made by `docs/questions.py` on Linux {release}, as root: PostgreSQL with most of
 shared buffers in swap, redis, a JVM, and Python programs with numpy. Lines are left out where `...`
 stands, and notes on standard error. The keystrokes are those of the command as it is printed, and
 Enter. Of smem and pmap it is the command that comes nearest; `-`: neither tells anything of it.
+[words.md](words.md) says what the words mean.
 """
-#: Programs to be run, by file name.
-PROGRAMS = {
-    "shop.py": (EXAMPLES / "shop.py").read_text(),
-    "ml.py": """import time
-import numpy as np
-weights, gradients = np.ones(4_000_000), np.zeros(1_000_000)
-for step in range(30):
-    gradients += 0.1
-    weights[:500_000] -= gradients[:500_000]
-    time.sleep(0.1)
-""",
-    "array.py": """import numpy as np
-import fastpagemap as fpm
-array = np.zeros(1 << 27, np.uint8)
-array[: 20 << 20] = 1
-print(fpm.resident(array), "of", array.nbytes, "bytes")
-""",
-    "serve.py": """import os, time
-table = [f"{number:40}" for number in range(300_000)]
-for worker in range(2):
-    if not os.fork():
-        break
-time.sleep(4)
-for row in table[:200_000]:
-    pass
-time.sleep(100)
-""",
-}
 
 
-def shown(command: str, folder: str, environment: dict[str, str]) -> str:
-    """Return what a command prints on a terminal; of a name alone, `report` may have to be said."""
-    words = shlex.split(command)
-    done = terminal(words, folder, environment)
-    if words[0] == "fastpagemap" and (not done.strip()):
-        done = terminal(["fastpagemap", "report", *words[1:]], folder, environment)
+def shown(asked: Question, folder: str, environment: dict[str, str]) -> str:
+    """Return a command and what it prints on a terminal, or what Python says."""
+    if asked.command.startswith("fpm."):
+        return session(asked.command)
+    done = terminal(shlex.split(asked.command), folder, environment)
     lines = STYLE.sub("", done.replace("\r", "")).rstrip().splitlines()
-    if len(lines) > MOST_LINES:
+    assert lines, asked.command
+    if asked.last:
+        start = max(at for at, line in enumerate(lines) if line.startswith(asked.last))
+        lines = ["...", *lines[start:]]
+    elif len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 3], "...", *lines[-2:]]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join([f"$ {asked.command}", *map(str.rstrip, lines)])
+
+
+def session(question: str) -> str:
+    """Return what is typed to Python, and what it answers."""
+    console, said = code.InteractiveConsole(), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        for line in (*SESSION, question):
+            print(">>>", line)
+            console.push(line)
+    return said.getvalue().rstrip()
+
+
+def top() -> str:
+    """Return the screen of `fastpagemap top`, once rates are known."""
+    frames = []
+
+    async def scenario(screen: Any) -> None:
+        first = screen.view.rows
+        await screen.until(lambda: screen.view.rows is not first)
+        frames.append(screen_text(screen))
+
+    on_screen(Top(Census(1.0)), scenario, (COLUMNS, LINES))
+    lines = [line.rstrip() for line in frames[0].splitlines()]
+    return "\n".join(["$ fastpagemap top", *lines]).rstrip()
+
+
+def visit() -> None:
+    """Ask serve.py, once it listens, for one page after the other, until it has ended."""
+    until_listening(SERVED)
+    with contextlib.suppress(OSError):
+        for part in itertools.cycle(range(30)):
+            urllib.request.urlopen(f"http://127.0.0.1:{SERVED}/{part}", timeout=5).close()
+            time.sleep(0.1)
 
 
 def terminal(words: list[str], folder: str, environment: dict[str, str]) -> str:
@@ -154,83 +175,10 @@ def main() -> None:
         java = ["java", "-Xmx1g", "-Xms256m", "-m", "java.rmi/sun.rmi.registry.RegistryImpl"]
         stack.enter_context(program(*java, "16398", folder=folder))
         until_listening(16398)
-        parent = stack.enter_context(program(sys.executable, "serve.py", folder=folder))
-        shown(f"fastpagemap dump {keeper} -o before.fpm", folder, environment)
+        terminal(["fastpagemap", "dump", str(keeper), "-o", "before.fpm"], folder, environment)
         redis("DEBUG POPULATE 100000 more 100")
         postgres = server.processes()[0]
-        answer(questions(keeper, parent, postgres), folder, environment)
-
-
-class Question(NamedTuple):
-    """A question, the command that answers it, what else there is, and what is to be said of it."""
-
-    text: str
-    command: str
-    more: str
-    smem: str = ""
-    pmap: str = ""
-
-
-def questions(redis: int, parent: int, postgres: int) -> list[Question]:
-    """Return the questions, of these processes."""
-    return [
-        Question(
-            "What is swapped, in which process, in which mapping?",
-            "fastpagemap redis-server --filter swapped",
-            "Of all processes it is `fastpagemap report --all --sort swapped`. smem and pmap leave "
-            "out what of shared memory is in swap.",
-            smem="smem -P redis-server -c 'pid swap'",
-            pmap=f"pmap -X {redis}",
-        ),
-        Question(
-            "Is my array in RAM?",
-            "python array.py",
-            "In Python, `fpm.resident(array)` is the whole question, of anything with memory.",
-        ),
-        Question(
-            "What was allocated, and what of it is there, line by line?",
-            "fastpagemap run shop.py",
-            "It needs memray: `pip install 'fastpagemap[memray]'`.",
-        ),
-        Question(
-            "Who writes how fast?",
-            "fastpagemap writes ml.py",
-            "Of a process that runs already it is `fastpagemap writes PID`, where the kernel has "
-            "soft-dirty bits.",
-        ),
-        Question(
-            "Why did my workers grow?",
-            f"fastpagemap forks {parent}",
-            "With `--interval 5` it goes on, and says what has changed. `fastpagemap forks "
-            "serve.py` runs the program, and tells it by object, too.",
-            smem="smem -P serve.py",
-        ),
-        Question(
-            "What does this service use?",
-            f"fastpagemap report --tree {postgres}",
-            "`union` has each page once; `unique` is what ends with the service. smem has neither, "
-            "and no swap of shared memory.",
-            smem="smem -tP postgres",
-        ),
-        Question(
-            "Why is this JVM so large?",
-            "fastpagemap java --group kind",
-            "Most of its size is reserved, not used. `fastpagemap java --min 1M` tells it by "
-            "mapping.",
-            pmap="pmap -X $(pidof java)",
-        ),
-        Question(
-            "What has changed since?",
-            f"fastpagemap diff before.fpm {redis}",
-            "`fastpagemap dump PID -o before.fpm` has kept what was.",
-        ),
-        Question(
-            "Where is the machine's swap?",
-            "fastpagemap report --swap",
-            "Each place once, with shared memory that no process maps, and what is unexplained.",
-            smem="smem -rs swap",
-        ),
-    ]
+        answer(questions(keeper, postgres), folder, environment)
 
 
 def answer(asked: list[Question], folder: str, environment: dict[str, str]) -> None:
@@ -243,11 +191,12 @@ def answer(asked: list[Question], folder: str, environment: dict[str, str]) -> N
         print("|", " | ".join([each.text, *found]), "|")
     print(f"| What is happening now? | {keystrokes('fastpagemap top')} | - | - |")
     for number, each in enumerate(asked, 1):
-        print(f"\n## {number}. {each.text}\n\n```\n$ {each.command}")
-        print(shown(each.command, folder, environment))
-        print(f"```\n\n{each.more}")
-    print("\n## 10. What is happening now?\n\n```\n$ fastpagemap top\n```\n")
-    print("It shows all processes, live; `fastpagemap watch PID` shows one, page by page.")
+        if "serve.py" in each.command:
+            threading.Thread(target=visit, daemon=True).start()
+        print(f"\n## {number}. {each.text}\n\n```\n{shown(each, folder, environment)}")
+        print(f"```\n\n{each.more}", flush=True)
+    print(f"\n## 10. What is happening now?\n\n```\n{top()}\n```\n")
+    print("All processes, live; `fastpagemap watch PID` shows one, page by page.", flush=True)
 
 
 def keystrokes(command: str) -> str:
@@ -255,5 +204,17 @@ def keystrokes(command: str) -> str:
     return f"`{command}`: {len(command) + 1}" if command else "-"
 
 
+def in_own_namespace() -> None:
+    """Go where only processes are that this starts."""
+
+    def first() -> None:
+        linux.call("mount", b"proc", b"/proc", b"proc", 0, None)
+        linux.call("mount", b"tmpfs", b"/dev/shm", b"tmpfs", 0, None)
+        main()
+
+    namespaces.unshare(namespaces.CLONE_NEWPID)
+    runas.in_child(first)
+
+
 if __name__ == "__main__":
-    main()
+    namespaces.in_own_mounts(in_own_namespace)
