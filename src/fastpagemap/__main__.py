@@ -2,7 +2,7 @@
 
 import sys
 
-from fastpagemap.cli import main
+from _fastpagemap_main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,6 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.recfunctions import repack_fields
 
 from ._kernel.descriptor import Descriptor
 from ._kernel.frame_table import FrameTable
@@ -406,8 +405,11 @@ def _table(
     names: tuple[str, ...], rows: list[tuple[int, ...]], without: Collection[str] = ()
 ) -> npt.NDArray[np.void]:
     """Return an array of rows, without some columns."""
-    table = np.array(rows, [(name, np.int64 if name == "pid" else np.uint64) for name in names])
-    return repack_fields(table[[name for name in names if name not in without]])
+    dtypes = {name: np.dtype(np.int64 if name == "pid" else np.uint64) for name in names}
+    table = np.array(rows, list(dtypes.items()))
+    kept = [name for name in names if name not in without]
+    # a copy without gaps; numpy's repack_fields would take a tenth of the import of all of this
+    return table[kept].astype([(name, dtypes[name]) for name in kept])
 
 
 def _without_frames(process: Process) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fnmatch
 import re
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +83,8 @@ def parse_size(text: str) -> int:
     ValueError
         It is no size.
     """
+    from fractions import Fraction  # rarely needed
+
     match = _SIZE.fullmatch(text.strip())
     size = Fraction(-1)
     if match and len(match[1]) < 100:
