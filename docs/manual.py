@@ -24,6 +24,8 @@ FORMATS = """
 | `rows_are` | string | `mapping`, `process`, `path` or `kind`; of several processes counted together `member`, with `--who` `sharer` |
 | `totals` | object | the sum of each column of sizes, over the rows that are shown |
 | `together` | object | of several processes: what they have together, as `Group.total` says, whichever rows are shown; with `--who`: `overlap`, what of the process any other maps |
+| `of` | int | with `-n`: how many rows there are; `together` has the sums of all |
+| `only` | array | with `--filter` and `--min`: the conditions |
 | `ended` | array | of several processes: the pids of those that are left out, as they have ended or have no memory |
 | `mapped` | int | with `--who`: what the process maps, each page once |
 | `unreadable` | array | with `--all`, and of several processes: `pid`, `name` and `reason` of each process that could not be read |
@@ -38,20 +40,20 @@ fill, or that this user may not see, is absent. Beside them it has, by what rows
 | `rows_are` | columns |
 | --- | --- |
 | `mapping` | `start`, `end` (addresses), `permissions`, `offset`, `device` (as `st_dev`), `inode`, `kind`, `path` |
-| `process` | `pid`, `mappings` (how many), `name` |
+| `process` | `pid`, `user`, `parent` (its pid), `threads` and `mappings` (how many), `name`, `command` (the beginning of its command line) |
 | `path`, `kind` | `mappings` (how many), and `path` or `kind` |
-| `member`, `sharer` | `pid`, `name` |
+| `member`, `sharer` | `pid`, `name`, `command` |
 
 `diff --json` has the same, and in the rows the bytes of each change in place of the columns of
 `usage`; `before` says what was compared with, `same_process` whether both are of one process,
 `mapped` and `unmapped` the bytes that are newly mapped, and not any more.
 
-`report --swap --json` has `rows`, for each process `pid`, `name`, `private`, `shared`, `pss`, `uss`
+`report --swap --json` has `time`, `kernel`, `page_size`, and `rows`, for each process `pid`, `name`, `private`, `shared`, `pss`, `uss`
 and `unknown`; `unmapped`, for each file that no process maps `path`, `swapped` and `pid` (of a process
 that holds it open, or 0); the sums `in_processes`, `in_unmapped`, `used`, `used_before` (the same when
 the reading began), `unexplained` (of the lesser of these; 0 if more was found) and `cached`; `notes` on what was not looked at, and `unreadable`.
 
-`files --json` has `files`, for each `path`, `size`, `allocated`, `cached`, `dirty`, `writeback` and
+`files --json` has `time`, `kernel`, `page_size`, and `files`, for each `path`, `size`, `allocated`, `cached`, `dirty`, `writeback` and
 `swapped` (null where the kernel does not tell), and `processes`: `pid`, `name`, `mapped`, `present`;
 `refused`, the `path` of each file that could not be asked, and the `reason`; and `unreadable`.
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import mmap
 import os
+import re
 import signal
 import stat
 import tempfile
@@ -123,7 +124,8 @@ def test_the_table_has_the_same(disk):
     shared.write()
     said = run("files", disk, *SOON)
     shared.close()
-    head, row, _, whose, names, mine = said.stdout.decode().splitlines()
+    first, head, row, _, whose, names, mine = said.stdout.decode().splitlines()
+    assert re.fullmatch(r"# files in the page cache, 20\d\d-\S+ \S+, Linux \S+", first)
     assert head.split() == [
         *("size", "allocated", "cached", "dirty", "writeback", "swapped", "processes", "path")
     ]

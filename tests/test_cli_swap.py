@@ -17,6 +17,7 @@ import runas
 import swap
 from commandline import run
 from fastpagemap.report import machine_swap as report
+from fastpagemap.report.report import About
 from fastpagemap.report.text import human
 from locked import Locked
 from memory import PRIVATE, Memory
@@ -195,13 +196,21 @@ def test_little_is_left_unexplained(any_swap):
     assert "unexplained" in text
 
 
+@pytest.mark.root
+def test_it_is_said_of_what_and_when():
+    found, said = asked(), run("report", "--swap", *SOON)
+    first = rb"# swap of the machine, 20\d\d-\S+ \S+, Linux " + found["kernel"].encode()
+    assert re.fullmatch(first, said.stdout.splitlines()[0])
+    assert found["kernel"] == os.uname().release
+
+
 @pytest.mark.parametrize(
     ("before", "after", "left", "more"), [(9, 9, 4, 0), (7, 9, 2, 0), (9, 7, 2, 0), (4, 9, 0, 1)]
 )
 def test_swap_that_changes_meanwhile(before, after, left, more):
     """Nothing is unexplained that was not in swap all the while, and no sum is below 0."""
     found = report.MachineSwap([], [], 3 << 20, 2 << 20, before << 20, after << 20, 0)
-    said = json.loads("".join(report.json_lines(found, [])))
+    said = json.loads("".join(report.json_lines(found, [], About.now(None, ""))))
     assert (said["used_before"], said["used"]) == (before << 20, after << 20)
     assert said["unexplained"] == left << 20
     lines = [line.split(maxsplit=1) for line in report.plain(found)]

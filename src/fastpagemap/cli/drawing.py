@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from fastpagemap.report.report import Report
+from fastpagemap.report.report import About, Report
 
 
 def terminal_width() -> int | None:
@@ -29,3 +29,11 @@ def lines(report: Report, form: str | None) -> Iterator[str]:
         yield from tables.for_terminal(report)
     else:
         yield from tables.plain(report)
+
+
+def first_line(text: str, about: About) -> Iterator[str]:
+    """Yield the line that begins what is no report: for a pipe, of what it is, and when."""
+    if terminal_width() is None:
+        from fastpagemap.report import tables
+
+        yield f"# {tables.dated(text, about)}"

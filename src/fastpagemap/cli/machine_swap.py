@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import click
 
-from fastpagemap.cli import asking
+from fastpagemap.cli import asking, drawing
 from fastpagemap.cli.collect import reason
-from fastpagemap.cli.drawing import terminal_width
 from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.engine import machine_swap as engine
@@ -21,7 +20,7 @@ from fastpagemap.process.leases import Leases
 from fastpagemap.process.namespaces import hides_others, shows_all
 from fastpagemap.report import machine_swap as report
 from fastpagemap.report import unreadable
-from fastpagemap.report.report import Unreadable
+from fastpagemap.report.report import About, Unreadable
 from fastpagemap.report.text import human, printable
 
 __all__ = ["lines"]
@@ -67,13 +66,19 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
         now.cached,
         notes,
     )
-    if as_json:
-        yield from report.json_lines(found, unread)
-    else:
-        yield from report.plain(found, terminal_width())
+    yield from _drawn(found, unread, as_json)
     unseen = [] if shows_all() else [HIDDEN if hides_others() else NOT_SEEN]
     for line in [*notes, *unreadable.lines(unread), *unseen]:
         click.echo(f"fastpagemap: {printable(line)}", err=True)
+
+
+def _drawn(found: report.MachineSwap, unread: list[Unreadable], as_json: bool) -> Iterator[str]:
+    about = About.now(None, "")
+    if as_json:
+        yield from report.json_lines(found, unread, about)
+    else:
+        yield from drawing.first_line("swap of the machine", about)
+        yield from report.plain(found, drawing.terminal_width())
 
 
 def _processes(timeout: float) -> tuple[list[engine.OfProcess], list[Unreadable]]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from fastpagemap.report.aligned import aligned, size
-from fastpagemap.report.formats import FORMAT
-from fastpagemap.report.report import Unreadable
+from fastpagemap.report.formats import FORMAT, where
+from fastpagemap.report.report import About, Unreadable
 from fastpagemap.report.text import ending, printable
 
 __all__ = ["CachedFile", "User", "json_lines", "plain"]
@@ -66,11 +66,15 @@ def plain(files: Sequence[CachedFile], width: int | None = None) -> Iterator[str
 
 
 def json_lines(
-    files: Sequence[CachedFile], refused: dict[str, str], unreadable: Sequence[Unreadable]
+    files: Sequence[CachedFile],
+    refused: dict[str, str],
+    unreadable: Sequence[Unreadable],
+    about: About,
 ) -> Iterator[str]:
     """Yield the lines of one JSON object; sizes are in bytes, null where they cannot be known."""
     found = {
         "format": FORMAT,
+        **where(about),
         "files": [asdict(file) for file in files],
         "refused": [{"path": path, "reason": reason} for path, reason in refused.items()],
         "unreadable": [one._asdict() for one in unreadable],

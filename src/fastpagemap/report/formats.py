@@ -62,11 +62,14 @@ def _whose(about: About) -> dict[str, Any]:
     return {
         "pid": about.pid or None,
         "name": about.name or None,
-        "time": when(about),
-        "kernel": about.kernel,
-        "page_size": about.page_size,
+        **where(about),
         "snapshot": about.snapshot,
     }
+
+
+def where(about: About) -> dict[str, Any]:
+    """Return when and on which kernel it was."""
+    return {"time": when(about), "kernel": about.kernel, "page_size": about.page_size}
 
 
 def json_lines(report: Report) -> Iterator[str]:

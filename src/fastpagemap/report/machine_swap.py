@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from fastpagemap.report.aligned import aligned
-from fastpagemap.report.formats import FORMAT
-from fastpagemap.report.report import Unreadable
+from fastpagemap.report.formats import FORMAT, where
+from fastpagemap.report.report import About, Unreadable
 from fastpagemap.report.text import ending, human
 
 __all__ = ["MachineSwap", "Row", "Unmapped", "json_lines", "plain"]
@@ -114,10 +114,11 @@ def _sums(found: MachineSwap) -> Iterator[str]:
         yield f"{human(unknown).rjust(width)}  of shared memory may be in swap or not"
 
 
-def json_lines(found: MachineSwap, unreadable: Sequence[Unreadable]) -> Iterator[str]:
+def json_lines(found: MachineSwap, unreadable: Sequence[Unreadable], about: About) -> Iterator[str]:
     """Yield the lines of one JSON object, in bytes."""
     whole = {
         "format": FORMAT,
+        **where(about),
         "rows_are": "process",
         **asdict(found),
         "unexplained": found.unexplained,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.style import Style
 
-__all__ = ["counted", "for_terminal", "human", "plain", "printable", "title"]
+__all__ = ["counted", "dated", "for_terminal", "human", "plain", "printable", "title"]
 
 # Headings of columns whose names are too long: on a terminal, and in a pipe.
 SHORT = {"permissions": "perm", "mappings": "maps"}
@@ -178,12 +178,15 @@ def title(report: Report) -> str:
 
 def heading(report: Report) -> str:
     """Return in a line of a pipe what a report is about: whose memory, when, on which kernel."""
-    about, text = report.about, title(report)
-    kernel = f"Linux {printable(about.kernel)}"
-    text = text.removesuffix(f", {kernel}")
+    text = title(report).removesuffix(f", Linux {printable(report.about.kernel)}")
     only = [f"only {condition}" for condition in report.more.get("only", ())]
+    return ", ".join([dated(text, report.about), *map(printable, only)])
+
+
+def dated(text: str, about: About) -> str:
+    """Return a text, and when and on which kernel that was; a snapshot's says when itself."""
     when = [] if about.snapshot else [_clock(about)]
-    return ", ".join([text, *when, kernel, *map(printable, only)])
+    return ", ".join([text, *when, f"Linux {printable(about.kernel)}"])
 
 
 def _clock(about: About) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import click
 
-from fastpagemap.cli import asking
+from fastpagemap.cli import asking, drawing
 from fastpagemap.cli.collect import reason
-from fastpagemap.cli.drawing import terminal_width
 from fastpagemap.cli.options import timeout_option
 from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
@@ -18,7 +17,7 @@ from fastpagemap.process.namespaces import hides_others
 from fastpagemap.process.process import Process
 from fastpagemap.report import cached_files, unreadable
 from fastpagemap.report.cached_files import CachedFile, User
-from fastpagemap.report.report import Unreadable
+from fastpagemap.report.report import About, Unreadable
 from fastpagemap.report.text import printable
 
 EXAMPLES = """
@@ -82,10 +81,12 @@ def _files(paths: Sequence[str], as_json: bool, timeout: float) -> Iterator[str]
         CachedFile(path, *cache[1:], processes=users.get(cache.file, []))
         for path, cache in caches.items()
     ]
+    about = About.now(None, "")
     if as_json:
-        yield from cached_files.json_lines(found, refused, unread)
+        yield from cached_files.json_lines(found, refused, unread, about)
     else:
-        yield from cached_files.plain(found, terminal_width())
+        yield from drawing.first_line("files in the page cache", about)
+        yield from cached_files.plain(found, drawing.terminal_width())
     notes = [f"{printable(path)}: {why}" for path, why in refused.items()]
     notes += unreadable.lines(unread)
     for line in [*notes, *([HIDDEN] if hides_others() else [])]:
