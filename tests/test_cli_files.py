@@ -150,6 +150,7 @@ def test_what_is_no_snapshot(command, victim, tmp_path):
         said = run(command, path, *others)
         assert (said.returncode, said.stdout) == (1, b""), (name, said)
         assert said.stderr.count(b"\n") == 1
+        assert said.stderr.startswith(f"fastpagemap: {path}: ".encode())
     assert set(os.listdir(tmp_path)) == before
 
 
@@ -257,8 +258,10 @@ def test_docs_are_up_to_date():
 
 
 @pytest.mark.parametrize(
-    "command", ["", "report", "map", "dump", "diff", "writes", "doctor", "completion"]
-)
+    "command",
+    ["", "report", "files", "map", "watch", "top", "dump", "diff", "writes", "forks", "run",
+     "doctor", "completion"],
+)  # fmt: skip
 def test_help_has_examples(command):
     said = run(*command.split(), "--help")
     assert said.returncode == 0

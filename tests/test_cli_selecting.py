@@ -34,6 +34,28 @@ def as_json(*arguments):
     return json.loads(said.stdout)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--sort", "swaped"],
+        ["--filter", "swaped>0"],
+        ["--min", "swaped=1"],
+        ["--columns", "swaped"],
+    ],
+)
+def test_a_misspelt_column_is_found(option):
+    said = run("report", "--all", *option)
+    assert (said.returncode, said.stdout) == (2, b"")
+    assert b"'swaped'; did you mean 'swapped'? (see 'fastpagemap report --help')" in said.stderr
+    assert said.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("name", ["swapped-shared", "Swapped_Shared"])
+def test_columns_are_named_as_everywhere(victim, name):
+    found = as_json(victim.pid, "--sort", name, "--filter", name, "--min", f"{name}=1")
+    assert found["rows"] == []
+
+
 @pytest.mark.parametrize("column", ["path", "kind", "permissions", "start", "end", "inode"])
 def test_sorted_by_what_is_no_size(victim, column):
     everything = as_json(victim.pid)["rows"]

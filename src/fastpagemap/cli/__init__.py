@@ -139,7 +139,9 @@ def _run(args: Sequence[str]) -> int:
         table = getattr(error, "table", None)
         if table:  # of processes that are to be told apart
             return _fail(error.format_message(), MISUSE, table)
-        return _fail(f"{error.format_message()} (see 'fastpagemap --help')", MISUSE)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "fastpagemap"
+        return _fail(f"{error.format_message()} (see '{command} --help')", MISUSE)
     except click.Abort:
         return INTERRUPTED
     except click.exceptions.Exit as end:  # of a program that a command has run
@@ -192,7 +194,8 @@ def _explain(error: OSError) -> str:
     if isinstance(error, ProcessLookupError):
         return f"{text} ('ps -e' lists the processes)"
     # A message of our own already says what helps.
-    if isinstance(error, PermissionError) and os.strerror(error.errno or 0) in text:
+    denied = isinstance(error, PermissionError) and os.strerror(error.errno or 0) in text
+    if denied and os.geteuid():
         return f"{text} (try it as root)"
     return text
 

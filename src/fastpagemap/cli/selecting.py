@@ -17,11 +17,18 @@ __all__ = ["chosen_processes", "selection_of", "selection_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+def _columns_like(context: Any, parameter: Any, beginning: str) -> list[str]:
+    """Return what a shell may complete the name of a column to."""
+    return [name for name in conditions.COLUMNS if name.startswith(beginning)]
+
+
 _OPTIONS = (
     click.option(
         "--sort",
         metavar="COLUMN",
-        type=click.Choice(conditions.COLUMNS),
+        callback=parsed(conditions.parse_column),
+        shell_complete=_columns_like,
         help="Sizes and counts with the largest first; by address or pid, if not given.",
     ),
     click.option(

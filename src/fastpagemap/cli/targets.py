@@ -136,7 +136,11 @@ def resolve(text: str, raw: Raw = NOT_RAW, timeout: float | None = None) -> int 
         from fastpagemap.snapshot.snapshot import Snapshot
 
         with _opened(text) as source:
-            return Snapshot.load(source)
+            try:
+                return Snapshot.load(source)
+            except SnapshotError as error:
+                where = "standard input" if text == "-" else text
+                raise SnapshotError(f"{where}: {error}") from None
     return process(text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastpagemap.report.report import MORE_SIZES, SIZES, Report
 from fastpagemap.report.text import ANON, human
 
 __all__ = ["COLUMNS", "COUNTS", "SIZE_COLUMNS", "Filter", "column_of", "matches"]
-__all__ += ["parse_columns", "parse_filter", "parse_least", "parse_size", "texts"]
+__all__ += ["parse_column", "parse_columns", "parse_filter", "parse_least", "parse_size", "texts"]
 
 #: All columns of sizes that rows may have: of mappings, of groups, of sharers.
 SIZE_COLUMNS = tuple(dict.fromkeys((*SIZES, *MORE_SIZES, *MEMBER_SIZES, *SHARER_SIZES)))
@@ -104,12 +105,12 @@ def parse_filter(text: str) -> Filter:
         It is no condition, or its column does not exist.
     """
     match = _FILTER.fullmatch(text.strip())
-    column = _column(match[1]) if match else ""
-    if match is None or column not in COLUMNS:
+    if match is None:
         raise ValueError(
             f"'{text}' is no filter: write a column, or a column, a comparison and a value "
             f"(swapped, size>=10M, user=root); the columns are {', '.join(COLUMNS)}"
         )
+    column = parse_column(match[1])
     comparison, value = match[2], match[3]
     if column in TEXTS:
         if comparison not in (None, "="):
@@ -141,11 +142,7 @@ def parse_least(text: str) -> tuple[str, int]:
         It is no size, or there is no such column of sizes.
     """
     before, equals, after = text.rpartition("=")
-    column = _column(before)
-    if equals and column not in SIZE_COLUMNS:
-        raise ValueError(
-            f"there is no column of sizes '{column}'; there are {', '.join(SIZE_COLUMNS)}"
-        )
+    column = parse_column(before, SIZE_COLUMNS) if equals else ""
     return column, parse_size(after)
 
 
@@ -157,16 +154,27 @@ def parse_columns(text: str) -> tuple[str, ...]:
     ValueError
         One of them does not exist.
     """
-    names = [_column(name) for name in text.split(",")]
     known = *SIZE_COLUMNS, *GROUP_SIZES
-    for name in names:
-        if name not in known:
-            raise ValueError(f"there is no column '{name}'; the columns are {', '.join(known)}")
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(parse_column(name, known) for name in text.split(",")))
 
 
-def _column(text: str) -> str:
-    return text.strip().lower().replace("-", "_")
+def parse_column(text: str, known: Sequence[str] = COLUMNS) -> str:
+    """Return the column that a text names, as ``swapped_shared``, or ``Swapped-Shared``.
+
+    Raises
+    ------
+    ValueError
+        There is no such column.
+    """
+    name = text.strip().lower().replace("-", "_")
+    if name in known:
+        return name
+    import difflib  # rarely needed
+
+    similar = difflib.get_close_matches(name, known, 1)
+    what = "column of sizes" if known is SIZE_COLUMNS else "column"
+    meant = f"did you mean '{similar[0]}'?" if similar else f"there are {', '.join(known)}"
+    raise ValueError(f"there is no {what} '{name}'; {meant}")
 
 
 def matches(pattern: str, text: str) -> bool:
