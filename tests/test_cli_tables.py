@@ -94,6 +94,13 @@ def test_tables_fit(victim, width, arguments):
     assert len({"pid", "maps", "start"} & set(" ".join(lines[1:3]).split())) >= 1
 
 
+@pytest.mark.parametrize("width", [40, 120])
+def test_tables_fit_dumb_terminals(width):
+    text = on_terminal(os.getpid(), width=width, TERM="dumb")
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) in range(width * 3 // 4, width + 1)
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_wide_terminal_shows_command_lines(width):
     head = next(line for line in lines_of(on_terminal("--all", width=width)) if "pid" in line)

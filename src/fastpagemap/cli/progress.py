@@ -44,13 +44,16 @@ class _Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeElapsedColumn as Elapsed
 
+        console = Console(stderr=True)
+        if console.is_dumb_terminal:  # nothing could be taken away again
+            return
         columns = [TextColumn("{task.description}"), BarColumn(), Elapsed()]
         if self.total is not None:
             columns.insert(2, MofNCompleteColumn())
         with self._lock:
             if self._over:
                 return
-            bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            bar = Progress(*columns, console=console, transient=True)
             bar.add_task(self.what, total=self.total, completed=self.done)
             bar.start()
             self._shown = bar

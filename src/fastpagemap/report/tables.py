@@ -103,9 +103,7 @@ def _label(name: str, value: Any) -> str:
 
 def for_terminal(report: Report) -> Iterator[str]:
     """Yield lines for a terminal, fitted to its width, in colour if it has colours."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _console()
     paint = _painter(console)
     dots = "…" if console.encoding.lower().startswith("utf") else ".."
     last, texts = _last(report, console.width >= MIN_WIDTH_FOR_ALL)
@@ -219,6 +217,17 @@ def _short(name: str, value: Any, dots: str) -> str:
     if name in ("start", "end"):
         return _middle(f"{value:x}", dots)
     return beginning(str(value), WIDTHS[name], dots)
+
+
+def _console() -> Console:
+    from rich.console import Console, ConsoleDimensions
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_dumb_terminal:  # rich takes each of these for 80 columns wide
+        import shutil  # rarely needed
+
+        console.size = ConsoleDimensions(*shutil.get_terminal_size())
+    return console
 
 
 def _painter(console: Console) -> Callable[[str, str], str]:
