@@ -119,6 +119,63 @@ def test_array_interface(strides):
     made.close()
 
 
+def interface(**changed):
+    """An object that tells of BASE by ``__array_interface__``, otherwise in some points."""
+    told = {**BASE.__array_interface__, **changed}
+    return SimpleNamespace(__array_interface__={k: v for k, v in told.items() if v is not ...})
+
+
+def test_array_interface_on_a_buffer():
+    """The data may be another object with memory, and where in it the array begins."""
+    holder = bytearray(50_000)
+    owner = interface(data=holder, shape=(100,), offset=8000)
+    assert fpm.span(owner) == fpm.span(memoryview(holder)[8000:8400])
+
+
+class Image:
+    """Copies its pixels each time it is asked for them, as pictures of Pillow do."""
+
+    @property
+    def __array_interface__(self):
+        return {"version": 3, "data": bytes(50_000), "shape": (50_000,), "typestr": "|u1"}
+
+
+@pytest.mark.parametrize("ask", [fpm.span, fpm.resident, fpm.PageMap().present])
+def test_a_copy_is_not_the_memory_asked_about(ask):
+    with pytest.raises(TypeError, match=r"'Image' has no memory .* of a copy"):
+        ask(Image())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        interface(typestr=...),
+        interface(typestr="zz"),
+        interface(data=None),
+        interface(data=("7", False)),
+        interface(data=(2**70, False)),
+        interface(shape=(-4,)),
+        interface(shape=(2**62,)),
+        interface(strides=(4, 4)),
+        SimpleNamespace(__array_interface__=7),
+    ],
+)
+def test_an_array_interface_that_makes_no_sense(wrong):
+    with pytest.raises(TypeError, match="'SimpleNamespace' has no memory to ask about"):
+        fpm.span(wrong)
+
+
+def test_what_can_make_an_array_says_so():
+    """A Series of pandas or polars tells of its memory to numpy alone."""
+
+    class Series:
+        def __array__(self):
+            return BASE
+
+    with pytest.raises(TypeError, match=r"numpy\.asarray\(\) may make of it"):
+        fpm.span(Series())
+
+
 def test_no_byte_gives_an_empty_span():
     for nothing in (b"", bytearray(), memoryview(b""), np.empty(0), np.empty((3, 0, 2))):
         start, end = fpm.span(nothing)

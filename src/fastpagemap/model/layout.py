@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["Layout", "Memory", "has_memory", "layout_of"]
+
+
+# What objects raise that will not tell, or tell nonsense.
+_REFUSALS = (TypeError, BufferError, ValueError, OverflowError, RuntimeError)
+# Said of a Series or a DataFrame.
+_ARRAYS = ", such as numpy.asarray() may make of it without copying"
 
 
 class _HasArrayInterface(Protocol):
@@ -102,25 +109,19 @@ class Layout(NamedTuple):
 
 def layout_of(owner: Any) -> Layout:
     """Return where an object's bytes are; see `fastpagemap.span`."""
-    try:
-        return Layout(*buffers.layout(owner))
-    except (TypeError, BufferError, ValueError) as error:
-        why: Exception = error
-    interface = getattr(owner, "__array_interface__", None)
-    if interface is not None and interface.get("data") is not None:
-        itemsize = np.dtype(interface["typestr"]).itemsize
-        return _layout(interface["data"][0], interface["shape"], interface.get("strides"), itemsize)
-    try:
-        if hasattr(owner, "__dlpack__"):
-            return _layout(*buffers.dlpack_layout(_dlpack(owner)))
-        if isinstance(getattr(owner, "buf", None), memoryview):
-            return Layout(*buffers.layout(owner.buf))
-    except (TypeError, BufferError, ValueError, RuntimeError) as error:
-        why = error
+    why: Exception | None = None
+    for told in (_by_buffer, _by_interface, _by_dlpack, _by_buf):
+        try:
+            found = told(owner)
+        except _REFUSALS as error:
+            why = error
+            continue
+        if found is not None:
+            return found
     raise TypeError(
         f"{type(owner).__name__!r} has no memory to ask about: a buffer, __array_interface__ or "
-        f"__dlpack__ is needed ({why})"
-    ) from None
+        f"__dlpack__ is needed{_ARRAYS if hasattr(type(owner), '__array__') else ''} ({why})"
+    )
 
 
 def has_memory(thing: object) -> TypeGuard[Memory]:
@@ -132,13 +133,39 @@ def has_memory(thing: object) -> TypeGuard[Memory]:
     return True
 
 
-def _layout(
-    address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int
-) -> Layout:
-    """Return a layout; without strides it is contiguous."""
-    if strides is None:
+def _by_buffer(owner: Any) -> Layout:
+    return Layout(*buffers.layout(owner))
+
+
+def _by_interface(owner: Any) -> Layout | None:
+    if getattr(owner, "__array_interface__", None) is None:
+        return None
+    # Both are alive at once: two copies are never at the same address.
+    array, again = _interfaced(owner), _interfaced(owner)
+    found = _by_buffer(array)
+    if found.address != _by_buffer(again).address:
+        raise TypeError("its __array_interface__ is of a copy, made anew each time")
+    return found
+
+
+def _interfaced(owner: Any) -> npt.NDArray[Any]:
+    """Return an array on the memory of an ``__array_interface__``, as numpy understands it."""
+    # Not of the owner itself: numpy would look for other ways, and copy.
+    return np.asarray(SimpleNamespace(__array_interface__=owner.__array_interface__))
+
+
+def _by_dlpack(owner: Any) -> Layout | None:
+    if not hasattr(owner, "__dlpack__"):
+        return None
+    address, shape, strides, itemsize = buffers.dlpack_layout(_dlpack(owner))
+    if strides is None:  # it is contiguous
         strides = tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     return Layout(address, shape, strides, itemsize)
+
+
+def _by_buf(owner: Any) -> Layout | None:
+    buf = getattr(owner, "buf", None)
+    return _by_buffer(buf) if isinstance(buf, memoryview) else None
 
 
 def _dlpack(tensor: Any) -> Any:
