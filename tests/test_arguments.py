@@ -1,5 +1,7 @@
 """The arguments of PageMap's methods: addresses and out, good and bad."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,33 @@ def test_numpy_ints_are_addresses():
         for kind in (np.uint64, np.int64):
             assert pm.present(kind(made.start), kind(made.end)).all()
             assert pm.read(kind(made.start), kind(made.end)).present.all()
+
+
+@pytest.mark.parametrize("address", [np.float64(PAGE), np.float32(0), 4096.0, 1j], ids=repr)
+def test_a_number_that_is_no_int_is_no_object_with_memory(address):
+    """Numpy's floats have a buffer: the page of that little object is not what was meant."""
+    with fpm.PageMap() as pm, pytest.raises(TypeError, match="give start and end, or one object"):
+        pm.present(address)
+
+
+@pytest.mark.parametrize("wrong", ["one", "array", "numbers", "number", "names"])
+@pytest.mark.parametrize("question", ["usage", "states", "plot"])
+def test_what_are_no_mappings(question, wrong):
+    with fpm.PageMap() as pm:
+        given = {
+            "one": pm.mappings()[0],
+            "array": np.ones(10_000),
+            "numbers": [1, 2],
+            "number": 7,
+            "names": ["present"],
+        }[wrong]
+        if question == "states" and wrong == "array":
+            assert len(pm.states(given))
+            return
+        owner = pm.snapshot() if question == "plot" else pm
+        need(question != "plot" or find_spec("matplotlib"), "matplotlib")
+        with pytest.raises(TypeError, match=r"a list of mappings is needed, as from PageMap"):
+            getattr(owner, question)(given)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..model.entry import PAGE_SIZE
 from ..model.layout import Memory, has_memory
-from ..model.mapping import KERNEL_HALF, Mapping
+from ..model.mapping import KERNEL_HALF, Mapping, listed
 from ..model.runs import (
     RUN_DTYPE,
     Runs,
@@ -50,7 +50,7 @@ def states(
         return _states(process, None, current)
     if has_memory(spans):
         spans = [Mapping(*process.span(spans, None)[:2], "", 0, 0, 0, "")]
-    return _states(process, _disjoint(list(cast(Iterable[Mapping], spans))), current)
+    return _states(process, _disjoint(listed(cast(Iterable[Mapping], spans))), current)
 
 
 @asks_again

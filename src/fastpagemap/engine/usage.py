@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .._kernel import pagecache
 from ..model.entry import PAGE_SIZE
 from ..model.kinds import LABELS, kinds, labelled
-from ..model.mapping import Mapping
+from ..model.mapping import Mapping, listed
 from ..model.runs import bounds
 from ..model.span import checked
 from ..process.backing import Backings
@@ -56,7 +56,7 @@ def rows_and_usage(
 ) -> tuple[list[Mapping], npt.NDArray[np.void]]:
     """Return the mappings, all by default, and one row for each."""
     # Lists: what can be gone through only once would be gone when it is asked about again.
-    chosen = None if spans is None else list(spans)
+    chosen = None if spans is None else listed(spans)
     names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
     for row in chosen or ():
         checked(row.start, row.end)

@@ -2,11 +2,12 @@
 
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .entry import PAGE_SIZE
 
-__all__ = ["KERNEL_HALF", "Mapping", "looks_shmem"]
+__all__ = ["KERNEL_HALF", "Mapping", "listed", "looks_shmem"]
 
 # Unlike [heap], [stack] and [anon:NAME], these are not ordinary memory.
 _SPECIAL = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]", "[vectors]", "[sigpage]", "[timens")
@@ -78,6 +79,21 @@ class Mapping(NamedTuple):
         """
         # A SysV segment may have inode 0, but it has a device.
         return not (self.inode or self.device or self.path.startswith(_SPECIAL))
+
+
+def listed(mappings: Iterable[Mapping]) -> list[Mapping]:
+    """Return mappings as a list; raise TypeError for what is something else.
+
+    They may be rows of another kind, if these have a start and an end.
+    """
+    found = list(mappings) if isinstance(mappings, Iterable) else [mappings]
+    for each in found:
+        if not (isinstance(each, Mapping) or (hasattr(each, "start") and hasattr(each, "end"))):
+            raise TypeError(
+                f"a {type(mappings).__name__} of {type(each).__name__}: a list of mappings is "
+                "needed, as from PageMap.mappings()"
+            )
+    return found
 
 
 def looks_shmem(mapping: Mapping) -> bool:

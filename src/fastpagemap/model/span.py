@@ -2,7 +2,7 @@
 
 import numbers
 import operator
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from .entry import PAGE_SIZE
 from .layout import Memory, layout_of
@@ -79,11 +79,9 @@ def spanned(start: Start, end: int | None, last: int | None = None) -> tuple[int
     if end is None and is_memory(start):
         return checked(*span(start))
     end = last if end is None else end
-    if end is None:
-        raise TypeError(
-            f"start {start:#x} has no end: give start and end, or one object with memory alone"
-        )
     try:
+        if end is None:
+            raise TypeError(f"start {operator.index(cast(int, start)):#x} has no end")
         return checked(start, end)
     except TypeError as error:
         raise TypeError(f"{error}: give start and end, or one object with memory alone") from None
@@ -91,8 +89,8 @@ def spanned(start: Start, end: int | None, last: int | None = None) -> tuple[int
 
 def is_memory(start: Start) -> TypeGuard[Memory]:
     """Return whether what is given as a span, without an end, is no address."""
-    # numpy's integers are addresses, although they are buffers, too.
-    return not isinstance(start, numbers.Integral)
+    # numpy's numbers are meant as addresses, although they are buffers, too.
+    return not isinstance(start, numbers.Number)
 
 
 def checked(start: Any, end: Any, size: int = PAGE_SIZE) -> tuple[int, int, int]:

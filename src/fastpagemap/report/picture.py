@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from fastpagemap.model.mapping import KERNEL_HALF, Mapping
+from fastpagemap.model.mapping import KERNEL_HALF, Mapping, listed
 from fastpagemap.report import lettering, palette
 from fastpagemap.report.layout import Layout, lay_out
 from fastpagemap.report.lettering import BOTTOM, DPI, LEFT, PALE, RIGHT, TINY, TOP
@@ -61,7 +61,7 @@ def draw(
         Not registered with pyplot, so it need not be closed.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about caches and fonts
-    chosen = snapshot.mappings if mappings is None else sorted(mappings)
+    chosen = snapshot.mappings if mappings is None else sorted(listed(mappings))
     width = max(width, MIN_WIDTH)
     runs, scheme = coloured or (snapshot.states, palette.by_state(soft_dirty=soft_dirty))
     runs = _within(runs, chosen)
