@@ -222,4 +222,4 @@ def test_entries_of_old_kernels_stay_readable(tmp_path):
         assert said.returncode == code
         assert (tmp_path / f"{bits}").exists() == (code == 0)
     kept = fpm.Snapshot.load(tmp_path / f"{shift}")
-    assert kept.usage(["present"])["present"].sum() == 8 * PAGE
+    assert kept.usage(fields=["present"])["present"].sum() == 8 * PAGE

@@ -70,7 +70,7 @@ def test_the_kind_of_a_file_is_asked_of_its_file_system(victim):
 
 def test_of_a_snapshot():
     taken = small()
-    rows = taken.usage(["path", "present", "kind"])
+    rows = taken.usage(fields=["path", "present", "kind"])
     assert rows["path"].tolist() == [m.path for m in taken.mappings]
     assert rows["kind"].tolist() == kinds(taken.mappings)
     assert rows["present"].tolist() == taken.usage()["present"].tolist()

@@ -73,12 +73,12 @@ def test_usage_of_what_could_not_be_known():
     table = snapshot.usage()
     assert {"huge", "zero", "soft_dirty"}.isdisjoint(table.dtype.names)
     assert table["swapped"].tolist() == [3 * PAGE, PAGE]
-    assert snapshot.usage(["size", "shared"]).tolist() == [(4 * PAGE, 0), (3 * PAGE, PAGE)]
+    assert snapshot.usage(fields=["size", "shared"]).tolist() == [(4 * PAGE, 0), (3 * PAGE, PAGE)]
     for name in ("huge", "zero", "soft_dirty"):
         with pytest.raises(fpm.UnsupportedError, match=name):
-            snapshot.usage([name])
+            snapshot.usage(fields=[name])
     with pytest.raises(ValueError, match="rss"):
-        snapshot.usage(["rss"])
+        snapshot.usage(fields=["rss"])
     assert len(small(mappings=[], states=snapshot.states[:0]).usage()) == 0
 
 

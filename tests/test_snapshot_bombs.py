@@ -89,7 +89,7 @@ def test_loading_takes_little_more_than_what_is_loaded(dtype):
     made = []
     peak = peak_of(lambda: made.append(load(content)))
     assert len(made[0].states) == count
-    assert made[0].usage(["present"])["present"].tolist() == [count * PAGE]
+    assert made[0].usage(fields=["present"])["present"].tolist() == [count * PAGE]
     assert peak < 1.5 * made[0].states.nbytes
 
 

@@ -88,9 +88,9 @@ def test_entries_of_any_source(tmp_path):
             assert told.states.tolist() == expected.states.tolist()
             assert told.mappings == expected.mappings
     check_same(load(content_of(expected)), expected)
-    assert expected.usage(["present"])["present"].tolist() == [4 * PAGE, PAGE]
+    assert expected.usage(fields=["present"])["present"].tolist() == [4 * PAGE, PAGE]
     with pytest.raises(fpm.UnsupportedError):
-        expected.usage(["huge"])
+        expected.usage(fields=["huge"])
 
 
 def test_entries_that_are_none(tmp_path):

@@ -99,9 +99,8 @@ def test_of_shared_memory_empty_entries_tell_nothing():
                 states = found.state(made.start, made.end).tolist()
                 assert states == [*[state] * 2, State.PRESENT, *[state] * (made.pages - 3)]
                 check_same(load(content_of(found)), found)
-                assert found.usage(["unknown"])["unknown"].sum() == (made.pages - 1) * PAGE * bool(
-                    state
-                )
+                unknown = found.usage(fields=["unknown"])["unknown"].sum()
+                assert unknown == (made.pages - 1) * PAGE * bool(state)
 
 
 def test_a_file_that_ends_in_a_hole(tmp_path):

@@ -37,7 +37,7 @@ def said(start, end, name):
                 assert pm.usage(rows, fields=fields)[name].sum() == mask.sum() * PAGE, fields
             taken = pm.snapshot()
             here = [start <= m.start and m.end <= end for m in taken.mappings]
-            assert taken.usage([name])[name][here].sum() == mask.sum() * PAGE
+            assert taken.usage(fields=[name])[name][here].sum() == mask.sum() * PAGE
     return mask.tolist()
 
 

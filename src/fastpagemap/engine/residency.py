@@ -21,6 +21,7 @@ from ..model.runs import (
     Spans,
     State,
     bounds,
+    bytes_within,
     close_gaps,
     edges_of,
     has_any,
@@ -84,7 +85,7 @@ def residency(
         allocations.sum_allocations(where, size, *unknown.arrays(), only)
         rows[:, _COLUMNS.index("unknown")] = only[:, 0]
     for spans in unknown_spans:
-        rows[:, _COLUMNS.index("unknown")] += _bytes_within(where, size, *spans)
+        rows[:, _COLUMNS.index("unknown")] += bytes_within(where, size, *spans)
     return out
 
 
@@ -118,22 +119,6 @@ def _looked_up(
             if of_unknown.any():
                 unknown.add(low, high, of_unknown * np.uint16(int(State.PRESENT)))
     return extents, unknown, spans
-
-
-def _bytes_within(
-    where: Addresses, size: Addresses, starts: Addresses, ends: Addresses
-) -> Addresses:
-    """Return how many bytes of each allocation lie in some sorted, disjoint spans."""
-    before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(ends - starts)])
-
-    def below(addresses: Addresses) -> Addresses:
-        at = np.searchsorted(starts, addresses, "right")
-        last = np.maximum(at, 1) - 1
-        here = np.minimum(addresses, ends[last]) - np.minimum(addresses, starts[last])
-        total: Addresses = before[last] + here
-        return total
-
-    return below(where + size) - below(where)
 
 
 def _checked(values: Any, name: str) -> Addresses:

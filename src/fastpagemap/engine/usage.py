@@ -25,7 +25,7 @@ from .survey import RESOLVED, Segments, Spans
 from .table import SCANNED
 from .walk import Walker, ask, new_sink
 
-__all__ = ["COLUMNS", "rows_and_usage", "usage"]
+__all__ = ["COLUMNS", "checked_rows", "listed_names", "rows_and_usage", "usage"]
 
 # Columns that the mapping itself fills, and columns that are counted in pages.
 _RANGE = ("start", "end", "size")
@@ -56,21 +56,32 @@ def rows_and_usage(
 ) -> tuple[list[Mapping], npt.NDArray[np.void]]:
     """Return the mappings, all by default, and one row for each."""
     # Lists: what can be gone through only once would be gone when it is asked about again.
-    chosen = None if spans is None else listed(spans)
-    names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
-    for row in chosen or ():
-        checked(row.start, row.end)
-        if row.end > _MAX_END:
-            raise ValueError(
-                "a mapping that ends at 2**64 has no row: its end does not fit 64 bits, and "
-                "nothing is ever mapped on the last page"
-            )
+    chosen = None if spans is None else checked_rows(spans)
+    names = listed_names(fields)
     if names is None or not any(name in LABELS for name in names):
         return _usage(process, chosen, names)
     rows, sizes = _usage(process, chosen, [name for name in names if name not in LABELS])
     current = rows if chosen is None else mappings(process)
     is_shmem = Backings(process).is_shmem
     return rows, labelled(names, rows, sizes, lambda: kinds(rows, is_shmem, current))
+
+
+def checked_rows(mappings: Iterable[Mapping], page_size: int = PAGE_SIZE) -> list[Mapping]:
+    """Return mappings as a list; raise for what has no row."""
+    rows = listed(mappings)
+    for row in rows:
+        checked(row.start, row.end, page_size)
+        if row.end > _MAX_END:
+            raise ValueError(
+                "a mapping that ends at 2**64 has no row: its end does not fit 64 bits, and "
+                "nothing is ever mapped on the last page"
+            )
+    return rows
+
+
+def listed_names(fields: Iterable[str] | None) -> list[str] | None:
+    """Return the names of columns as a list; one name is meant as a list of it."""
+    return [fields] if isinstance(fields, str) else None if fields is None else list(fields)
 
 
 @asks_again

@@ -175,6 +175,24 @@ def edges_of(*addresses: Addresses) -> Addresses:
     return edges[np.flatnonzero(np.diff(edges, prepend=~edges[:1]))]
 
 
+def bytes_within(
+    where: Addresses, size: Addresses, starts: Addresses, ends: Addresses
+) -> Addresses:
+    """Return how many bytes of each of some places lie in some sorted, disjoint spans."""
+    if not len(starts):
+        return np.zeros(len(where), np.uint64)
+    before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(ends - starts)])
+
+    def below(addresses: Addresses) -> Addresses:
+        at = np.searchsorted(starts, addresses, "right")
+        last = np.maximum(at, 1) - 1
+        here = np.minimum(addresses, ends[last]) - np.minimum(addresses, starts[last])
+        total: Addresses = before[last] + here
+        return total
+
+    return below(where + size) - below(where)
+
+
 def union(starts: Addresses, ends: Addresses) -> Spans:
     """Return the union of spans, as sorted and disjoint spans."""
     some = ends > starts

@@ -57,7 +57,9 @@ def span(buffer: Memory) -> tuple[int, int]:
     return start, (-(-last // PAGE_SIZE) * PAGE_SIZE if last > first else start)
 
 
-def spanned(start: Start, end: int | None, last: int | None = None) -> tuple[int, int, int]:
+def spanned(
+    start: Start, end: int | None, last: int | None = None, *, page_size: int = PAGE_SIZE
+) -> tuple[int, int, int]:
     """Return the start, the end and the number of pages of what a caller asks about.
 
     Parameters
@@ -68,6 +70,8 @@ def spanned(start: Start, end: int | None, last: int | None = None) -> tuple[int
         The end of the span that begins at an address.
     last : int, optional
         The end for an address without one.
+    page_size : int, optional
+        What addresses are multiples of.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def spanned(start: Start, end: int | None, last: int | None = None) -> tuple[int
     try:
         if end is None:
             raise TypeError(f"start {operator.index(cast(int, start)):#x} has no end")
-        return checked(start, end)
+        return checked(start, end, page_size)
     except TypeError as error:
         raise TypeError(f"{error}: give start and end, or one object with memory alone") from None
 

@@ -1,7 +1,6 @@
 """A process's memory at one time: its mappings and the state of every page."""
 
 import dataclasses
-import errno
 import os
 import time
 from collections.abc import Iterable
@@ -11,16 +10,12 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..engine.usage import COLUMNS
-from ..model import entry, hooks
-from ..model.errors import SnapshotError, UnsupportedError
-from ..model.kinds import LABELS, kinds, labelled
+from ..model import hooks
+from ..model.errors import SnapshotError
 from ..model.mapping import Mapping
-from ..model.runs import State, has_any
-from ..model.span import checked
-from ..process.limits import affordable
+from ..model.span import Start, is_memory, spanned
 from ..process.process import Process
-from . import taking
+from . import answers, taking
 from .data import SnapshotData
 from .diff import Diff
 from .open_file import open_to_read, read_up_to
@@ -74,6 +69,12 @@ class Snapshot(SnapshotData):
     True
     """
 
+    # The process that took it of itself. Not saved or pickled: whoever loads it may have its pid.
+    _owner = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_owner": 0}
+
     def __repr__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.time))
         return (
@@ -86,11 +87,15 @@ class Snapshot(SnapshotData):
         html: str = hooks.load("notebook").of_snapshot(self)
         return html
 
-    def usage(self, fields: Iterable[str] | None = None) -> npt.NDArray[np.void]:
+    def usage(
+        self, mappings: Iterable[Mapping] | None = None, *, fields: Iterable[str] | None = None
+    ) -> npt.NDArray[np.void]:
         """Return the usage of each mapping in bytes, as ``PageMap.usage`` does.
 
         Parameters
         ----------
+        mappings : iterable of Mapping, optional
+            All of the snapshot by default. What none of these mapped counts 0.
         fields : iterable of str, optional
             The columns wanted, in their order; by default all sizes that could be filled.
 
@@ -105,60 +110,23 @@ class Snapshot(SnapshotData):
         UnsupportedError
             A column named in `fields` could not be filled when the snapshot was taken.
         ValueError
-            There is no such column.
+            There is no such column, or a mapping ends at 2**64.
         """
-        names = [fields] if isinstance(fields, str) else None if fields is None else list(fields)
-        if names is None or not any(name in LABELS for name in names):
-            return self._sizes(names)
-        sizes = self._sizes([name for name in names if name not in LABELS])
-        return labelled(names, self.mappings, sizes, lambda: kinds(self.mappings))
-
-    def _sizes(self, fields: list[str] | None) -> npt.NDArray[np.void]:
-        """Return the columns of sizes."""
-        names = self._columns(fields)
-        table = np.zeros(len(self.mappings), [(name, np.uint64) for name in names])
-        starts = np.array([mapping.start for mapping in self.mappings], np.uint64)
-        ends = np.array([mapping.end for mapping in self.mappings], np.uint64)
-        rows = np.searchsorted(starts, self.states["start"], "right") - 1
-        pages = (self.states["end"] - self.states["start"]) // np.uint64(self.page_size)
-        for name in names:
-            if name in ("start", "end", "size"):
-                table[name] = {"start": starts, "end": ends, "size": ends - starts}[name]
-                continue
-            counts = np.bincount(rows, pages * self._counts(name), len(table))
-            table[name] = counts.astype(np.uint64) * np.uint64(self.page_size)
-        return table
-
-    def _counts(self, column: str) -> npt.NDArray[np.bool_]:
-        """Return which runs a column counts."""
-        counted = has_any(self.states["state"], State[column.upper()])
-        if column == "huge":  # the huge zero page does not count as one
-            counted &= ~has_any(self.states["state"], State.ZERO)
-        return counted
-
-    def _columns(self, fields: list[str] | None) -> list[str]:
-        scans = self.capabilities.scan
-        lacking = {"soft_dirty": self.soft_dirty, "huge": scans, "zero": scans}
-        if fields is None:
-            return [name for name in COLUMNS if lacking.get(name, True)]
-        for name in fields:
-            if name not in COLUMNS:
-                raise ValueError(f"no column {name!r}: there are {', '.join(COLUMNS + LABELS)}")
-            if not lacking.get(name, True):
-                raise UnsupportedError(
-                    errno.EOPNOTSUPP, f"{name} was not known where this snapshot was taken"
-                )
-        return fields
+        return answers.usage(self, mappings, fields)
 
     def state(
-        self, start: int, end: int, out: npt.NDArray[np.uint64] | None = None
+        self,
+        start: Start,
+        end: int | None = None,
+        out: npt.NDArray[np.uint64] | None = None,
     ) -> npt.NDArray[np.uint64]:
         """Return the ``State`` of each page of a span; 0 where no run is.
 
         Parameters
         ----------
-        start, end : int
-            Addresses in bytes, aligned to this snapshot's pages.
+        start, end : int, or one object with memory
+            Addresses in bytes, aligned to this snapshot's pages. An object, as ``span`` takes it,
+            if ``PageMap.snapshot`` has taken this snapshot here, of this process.
         out : ndarray of uint64, optional
             Filled and returned, in place of a new array; one element a page.
 
@@ -166,23 +134,19 @@ class Snapshot(SnapshotData):
         -------
         ndarray of uint64
             One element a page, in address order.
+
+        Raises
+        ------
+        ValueError
+            An object is given, and the snapshot is of another process, or was loaded from a file.
+            Or addresses are not aligned, or `out` does not fit.
         """
-        start, end, count = checked(start, end, self.page_size)
-        if out is None:
-            affordable(count, 8)
-        states = entry.output(out, (count,), np.dtype(np.uint64))
-        states.fill(0)
-        runs = self.states
-        first = np.searchsorted(runs["end"], np.uint64(start), "right")
-        last = len(runs) if end == 1 << 64 else np.searchsorted(runs["start"], np.uint64(end))
-        some, base = runs[first:last], start // self.page_size
-        lows = (some["start"] // np.uint64(self.page_size)).astype(np.int64) - base
-        ends = (some["end"] // np.uint64(self.page_size)).astype(np.int64) - base
-        for low, high, state in zip(
-            np.maximum(lows, 0).tolist(), ends.tolist(), some["state"].tolist(), strict=True
-        ):
-            states[low:high] = state
-        return states
+        if end is None and is_memory(start) and self._owner != os.getpid():
+            raise ValueError(
+                "the memory of an object is this process's, which this snapshot was not taken of, "
+                "as far as it knows; for the same addresses give these: *fastpagemap.span(object)"
+            )
+        return answers.state(self, *spanned(start, end, page_size=self.page_size), out)
 
     def diff(self, other: "Snapshot") -> "Diff[Snapshot]":
         """Return what changed from this snapshot to a later one.
@@ -354,4 +318,7 @@ def _file_format() -> ModuleType:
 
 def take(process: Process) -> Snapshot:
     """Return a snapshot of a process; see ``PageMap.snapshot``."""
-    return Snapshot(**taking.of_process(process))
+    taken = Snapshot(**taking.of_process(process))
+    if process.is_this:
+        object.__setattr__(taken, "_owner", process.pid)
+    return taken

@@ -239,7 +239,7 @@ class SnapshotSource:
     def _summed(self, when: float) -> Sample:
         made = self._snapshot
         return Sample(
-            *(made.mappings, made.usage(self.fields), made.states, View(), when, 0.0),
+            *(made.mappings, made.usage(fields=self.fields), made.states, View(), when, 0.0),
             page_size=made.page_size,
         )
 
