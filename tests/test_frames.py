@@ -115,8 +115,10 @@ def test_the_cgroup_is_that_of_the_directory(frames):
 @pytest.mark.root
 def test_closed():
     frames = fpm.Frames()
+    assert repr(frames) == "<Frames: open>"
     before = len(os.listdir("/proc/self/fd"))
     frames.close()
+    assert repr(frames) == "<Frames: closed>"
     frames.close()
     assert len(os.listdir("/proc/self/fd")) == before - 3
     for ask in (frames.flags, frames.mapcounts, frames.cgroups, frames.nodes, frames.file):

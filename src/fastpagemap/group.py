@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterable
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from .engine.physical import hidden
 from .engine.shares import sums_of_smaps
 from .engine.swap_places import Swapped, count_swapped, swapped_of
 from .engine.usage import usage
+from .model.closing import Closing
 from .model.errors import UnsupportedError
 from .model.span import Start
 from .process.capabilities import sees_pfns
@@ -49,7 +49,7 @@ _SMAPS_ROW = ("pid", "rss", "pss", "uss", "swapped", "unknown")
 _SMAPS_TOTAL = ("rss", "pss", "swapped", "unknown")
 
 
-class Group:
+class Group(Closing[list[Process]]):
     """Several processes, of whose memory each page counts once.
 
     Parameters
@@ -111,7 +111,7 @@ class Group:
         self._start(_opened(processes), [])
 
     def _start(self, held: list[Process], ended: list[int]) -> None:
-        self._held: list[Process] | None = held
+        self._held = held
         self._ended = dict.fromkeys(ended)
         self._counts: Descriptor | None = None
         # Processes outside that are not asked what they have in swap: they would not answer.
@@ -171,18 +171,6 @@ class Group:
         group._start(held, ended)
         return group
 
-    def __enter__(self) -> Self:
-        self._processes()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         if self._held is None:
             return "<Group: closed>"
@@ -193,7 +181,8 @@ class Group:
 
     def close(self) -> None:
         """Let go of the processes; calls under way in other threads still finish."""
-        self._held = self._counts = None
+        super().close()
+        self._counts = None
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -206,9 +195,7 @@ class Group:
         return tuple(self._ended)
 
     def _processes(self) -> list[Process]:
-        if self._held is None:
-            raise ValueError("this Group is closed")
-        return [process for process in self._held if process.pid not in self._ended]
+        return [process for process in self._opened() if process.pid not in self._ended]
 
     def _ask(self, question: Callable[[Process], Answer]) -> list[tuple[Process, Answer]]:
         """Ask each process, of those with the same memory one; leave out those that have ended."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from .engine.residency import residency
 from .engine.states import states
 from .engine.usage import usage
 from .model import entry, hooks
+from .model.closing import Closing
 from .model.layout import Memory
 from .model.mapping import Mapping
 from .model.runs import Runs
@@ -36,7 +36,7 @@ __all__ = ["PageMap"]
 _BOOL, _U32, _I16 = np.dtype(bool), np.dtype(np.uint32), np.dtype(np.int16)
 
 
-class PageMap:
+class PageMap(Closing[Process]):
     """The page table of a process, page by page.
 
     Parameters
@@ -111,23 +111,12 @@ class PageMap:
 
     def __init__(self, process: Any = None) -> None:
         self._follows_fork = process is None
-        self._held: Process | None = open_process(process)
-
-    def __enter__(self) -> Self:
-        self._process()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._held = open_process(process)
 
     def __repr__(self) -> str:
-        state = "closed" if self._held is None else f"process {self._held.pid}"
-        return f"<PageMap: {state}>"
+        if self._held is None:
+            return "<PageMap: closed>"
+        return f"<PageMap: process {os.getpid() if self._follows_fork else self._held.pid}>"
 
     def _repr_html_(self) -> str | None:
         """Return a table of the process's usage, for notebooks; None if it has ended."""
@@ -145,10 +134,6 @@ class PageMap:
         html: str = hooks.load("notebook").of_usage(process.pid, name, spans, usage)
         return html
 
-    def close(self) -> None:
-        """Let go of the process; calls under way in other threads still finish."""
-        self._held = None
-
     @property
     def pid(self) -> int:
         """The pid of the process."""
@@ -161,9 +146,7 @@ class PageMap:
 
     def _process(self) -> Process:
         """Return the process to read from now."""
-        held = self._held
-        if held is None:
-            raise ValueError("this PageMap is closed")
+        held = self._opened()
         if self._follows_fork and held.owner != os.getpid():
             held = self._held = Process()
         return held

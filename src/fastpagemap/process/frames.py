@@ -6,8 +6,7 @@ import contextlib
 import errno
 import operator
 import os
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from .._kernel import frames
 from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import IgnoringFileErrors
 from .._kernel.pagecache import file_system
+from ..model.closing import Closing
 from ..model.entry import output
 from ..model.errors import UnsupportedError
 from .limits import affordable
@@ -83,7 +83,7 @@ def _missing(name: str) -> UnsupportedError:
     )
 
 
-class Frames:
+class Frames(Closing[dict[str, Descriptor]]):
     """What the kernel says of page frames, by their numbers.
 
     Numbers come from ``Pages.pfn`` and ``decode``, which show them to CAP_SYS_ADMIN. All methods
@@ -121,32 +121,17 @@ class Frames:
         files = {name: open_frames(name) for name in (FLAGS, MAPCOUNTS)}
         with contextlib.suppress(UnsupportedError):  # raised when it is asked for
             files[CGROUPS] = open_frames(CGROUPS)
-        self._files: dict[str, Descriptor] | None = files
+        self._held = files
 
-    def __enter__(self) -> Self:
-        self.file(FLAGS)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __repr__(self) -> str:
+        return f"<Frames: {'closed' if self._held is None else 'open'}>"
 
     def __reduce__(self) -> str:
         raise TypeError("descriptors cannot be copied or pickled: make another Frames")
 
-    def close(self) -> None:
-        """Close the files; calls under way in other threads still finish."""
-        self._files = None
-
     def file(self, name: str) -> Descriptor:
         """Return the open file of a name; keep it as long as its number is used."""
-        files = self._files
-        if files is None:
-            raise ValueError("this Frames is closed")
+        files = self._opened()
         return files[name] if name in files else open_frames(name)
 
     def flags(
