@@ -41,6 +41,18 @@ def test_the_names_of_an_array_of_flags():
     assert fpm.State.names(states).tolist() == names
     assert fpm.State.names(states.astype(np.uint16)[:, ::2]).tolist() == [n[::2] for n in names]
     assert fpm.State.names([]).shape == (0,)
+    assert fpm.State.names([fpm.State.PRESENT, 2**63 + 1]).tolist() == ["PRESENT"] * 2
+    assert fpm.State.names(fpm.State.PRESENT) == "PRESENT"
     # whole entries: their frame numbers are no flags
     words = np.arange(3, dtype=np.uint64) | np.uint64(1 << 63)
     assert fpm.Flag.names(words).tolist() == ["PRESENT"] * 3
+
+
+@pytest.mark.parametrize("wrong", [-1, [1, -2], 1.5, [1.0], ["a"], None, [2**64], "runs"], ids=repr)
+def test_what_are_no_flags_has_no_names(wrong):
+    """Neither cut off nor wrapped round; runs of states have a column of them."""
+    values = np.zeros(3, fpm.RUN_DTYPE) if wrong == "runs" else wrong
+    with pytest.raises(
+        ValueError, match=r"flags of dtype|flags\[\d\] is -\d: it cannot be negative"
+    ):
+        fpm.State.names(values)

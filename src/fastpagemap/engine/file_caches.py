@@ -13,7 +13,7 @@ import numpy as np
 from .._kernel import cached as kernel
 from .._kernel import pagecache
 from .._kernel.failures import IgnoringFileErrors
-from ..model.entry import PAGE_SIZE
+from ..model.entry import PAGE_SIZE, page_count
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..process.files import Files
@@ -161,7 +161,7 @@ def _parts(opened: Opened) -> Iterator[tuple[int, int]]:
             if error.errno == errno.ENXIO:  # no data up to the end
                 return
             raise
-        at = min(-(-hole // PAGE_SIZE), opened.pages)
+        at = min(page_count(hole), opened.pages)
         yield max(data, 0), at
 
 

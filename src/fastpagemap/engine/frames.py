@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .._kernel.frame_table import FrameTable
-from ..model.entry import PAGE_SIZE
+from ..model.entry import PAGE_SIZE, frame_numbers
 from ..model.questions import mask
 from ..process.capabilities import categories, one_entry_tells
 from ..process.limits import affordable
@@ -30,6 +30,7 @@ __all__ = [
     "COUNTS_PATH",
     "Gathered",
     "counted",
+    "frames_and_counts",
     "gather",
     "locations",
     "mapped_sets",
@@ -44,8 +45,6 @@ COUNTS_PATH = "/proc/kpagecount"
 
 Numbers = npt.NDArray[np.uint64]
 
-# Of an entry: the frame number of a present page.
-_NUMBER = np.uint64((1 << 55) - 1)
 # How many bits each byte has.
 _BITS = np.array([number.bit_count() for number in range(256)], np.uint64)
 
@@ -198,17 +197,23 @@ def locations(process: Process) -> Numbers:
 
 def mapped_sets(gathered: Sequence[Gathered], counts: int) -> list[Numbers]:
     """Return the frames that each of some processes maps, sorted, without its own alone."""
+    # Nobody maps the zero page, as the kernel counts.
+    return [frames[mapped > 0] for frames, mapped in frames_and_counts(gathered, counts)]
+
+
+def frames_and_counts(
+    gathered: Sequence[Gathered], counts: int
+) -> Iterator[tuple[Numbers, npt.NDArray[np.uint32]]]:
+    """Yield the frames that each of some processes maps, sorted, and how often all map each."""
     table = FrameTable()
     for found in gathered:
         table.add(found.frames)
     table.read(counts, COUNTS_PATH)
-    sets = []
     for found in gathered:
         frames = np.unique(found.frames)
         mapped = np.empty(len(frames), np.uint32)
         table.all(frames, mapped)
-        sets.append(frames[mapped > 0])  # nobody maps the zero page, as the kernel counts
-    return sets
+        yield frames, mapped
 
 
 def overlaps(gathered: Sequence[Gathered], sets: Sequence[Numbers]) -> Numbers:
@@ -246,7 +251,7 @@ def sharers(
     entries = np.empty((end - start) // PAGE_SIZE, np.uint64)
     read(process, start, entries)
     there = mask(entries, "present")
-    frames = entries[there] & _NUMBER
+    frames = frame_numbers(entries[there])
     mapping = np.empty(len(frames), np.uint32)
     table.own(frames, mapping)
     found = np.zeros(len(entries), np.uint16)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._kernel import pagecache
-from ..model.entry import PAGE_SIZE
+from ..model.entry import PAGE_SIZE, page_count
 from ..model.errors import UnsupportedError
 from ..model.runs import Spans as Ranges
 from ..process.family import swaps_anything
@@ -142,7 +142,7 @@ def _swapped(found: Found) -> int | None:
     if not found.about.size:
         return 0
     try:
-        pages = -(-found.about.size // PAGE_SIZE)
+        pages = page_count(found.about.size)
         return pagecache.evicted(found.file.fd, found.path, 0, pages) * PAGE_SIZE
     except OSError as error:
         pass_over(error)
@@ -154,7 +154,7 @@ def _named(found: Found) -> NamedFile | None:
     if _swapped(found) == 0:
         return None
     try:
-        ranges = search_runs(found.file.fd, found.path, 0, -(-found.about.size // PAGE_SIZE))
+        ranges = search_runs(found.file.fd, found.path, 0, page_count(found.about.size))
     except OSError as error:
         pass_over(error)
         return None

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from memray import AllocatorType as Allocator
 
-from ..model.entry import PAGE_SIZE
+from ..model.entry import PAGE_SIZE, page_count
 
 __all__ = ["EVENT", "FREES", "Allocator", "Site", "alive", "read"]
 
@@ -98,7 +98,7 @@ def still_mapped(events: Array) -> Array:
     starts: list[int] = []  # of disjoint pieces, sorted
     pieces: list[tuple[int, int, int, int]] = []
     for start, size, allocator, stack in events.tolist():
-        end = start + -(-size // PAGE_SIZE) * PAGE_SIZE
+        end = start + page_count(size) * PAGE_SIZE
         low = max(bisect.bisect_right(starts, start) - 1, 0)
         high = bisect.bisect_left(starts, end)
         new = []

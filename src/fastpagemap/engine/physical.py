@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .._kernel import folios as kernel_folios
 from .._kernel import frames, numa
 from .._kernel.failures import is_refusal
-from ..model.entry import PAGE_SIZE, Category
+from ..model.entry import PAGE_SIZE, Category, frame_numbers
 from ..model.errors import UnsupportedError
 from ..model.frame_flags import FOLIO_DTYPE, KPF
 from ..model.runs import close_gaps, concat_rows
@@ -32,7 +32,6 @@ _MAX_GAP_BYTES = 32 * PAGE_SIZE
 # Pages at a time: what is needed for each stays small.
 _PIECE_PAGES = 1 << 16
 _NO_BARRIERS = np.empty(0, np.uint64)
-_PFN = np.uint64((1 << 55) - 1)
 _PRESENT_BIT = np.uint64(63)
 
 
@@ -133,7 +132,7 @@ def _present(process: Process, start: int, end: int) -> Iterator[tuple[Any, Addr
         before = np.cumsum(lengths) - lengths
         pages = np.arange(len(entries)) + np.repeat(first - before, lengths)
         there = (entries >> _PRESENT_BIT).astype(bool)
-        pfns = entries[there] & _PFN
+        pfns = frame_numbers(entries[there])
         if not pfns.all():
             raise hidden(process)
         yield pages[there], pfns

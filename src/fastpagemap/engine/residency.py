@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import operator
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .._kernel import allocations, scan
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, output
+from ..model.integers import integers
 from ..model.mapping import KERNEL_HALF
 from ..model.questions import States, matching
 from ..model.runs import (
@@ -30,7 +28,7 @@ from ..model.runs import (
     union,
 )
 from ..process.capabilities import categories
-from ..process.limits import affordable
+from ..process.limits import affordable, as_uint64
 from ..process.mappings import mappings
 from ..process.probes import asks_again
 from ..process.process import Process
@@ -121,24 +119,12 @@ def _looked_up(
     return extents, unknown, spans
 
 
-def _checked(values: Any, name: str) -> Addresses:
+def _checked(values: npt.ArrayLike, name: str) -> Addresses:
     """Return addresses or sizes as contiguous uint64; raise ValueError if they are wrong."""
-    array = np.asarray(values)
+    array = integers(values, name)
     if array.ndim != 1:
         raise ValueError(f"{name} of shape {array.shape}: one dimension is needed")
-    if not array.size:
-        return np.empty(0, np.uint64)
-    if array.dtype.kind in "fO" and not isinstance(values, np.ndarray):
-        # numpy makes floats of ints if some do not fit int64, and others do not fit uint64.
-        with contextlib.suppress(TypeError, OverflowError):
-            array = np.fromiter(map(operator.index, values), np.uint64)
-    if array.dtype.kind not in "ui":
-        raise ValueError(f"{name} of dtype {array.dtype}: integers are needed")
-    if not array.flags.c_contiguous or array.dtype != np.uint64:
-        affordable(len(array), 8, name)
-    if array.dtype.kind == "i" and (least := array.min()) < 0:
-        raise ValueError(f"{name}[{int(np.argmin(array))}] is {least}: it cannot be negative")
-    return np.ascontiguousarray(array, np.uint64)
+    return as_uint64(array, name)
 
 
 # ---- which pages -------------------------------------------------------------------------------

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel.frame_table import FrameTable
 from ..model.entry import PAGE_SIZE
 from ..process.frame_probes import page_mapcounts
 from ..process.process import Process
-from .frames import COUNTS_PATH, gather
+from .frames import frames_and_counts, gather
 
 __all__ = ["common", "shared_frames"]
 
@@ -33,12 +32,7 @@ def shared_frames(process: Process, counts: int) -> tuple[Numbers, int]:
         The frame numbers, sorted, and the distinct memory.
     """
     found = gather(process)
-    table = FrameTable()
-    table.add(found.frames)
-    table.read(counts, COUNTS_PATH)
-    frames = np.unique(found.frames)
-    mapped = np.empty(len(frames), np.uint32)
-    table.all(frames, mapped)
+    ((frames, mapped),) = frames_and_counts([found], counts)
     # The average of a large folio may be 1, though some of its pages are shared.
     least = 2 if page_mapcounts() else 1
     pages = int(found.alone.sum()) + int(np.count_nonzero(mapped))

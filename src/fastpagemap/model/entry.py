@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import decoding, reading
+from .integers import integers
 
 __all__ = [
     "ENTRY_DTYPE",
@@ -24,6 +25,8 @@ __all__ = [
 
 PAGE_SIZE: int = reading.PAGE_SIZE
 """Bytes per page of the running kernel."""
+
+_FRAME_BITS = np.uint64((1 << 55) - 1)
 
 ENTRY_DTYPE = np.dtype(
     {
@@ -78,12 +81,17 @@ class UInt64Flag(enum.IntFlag):
         ndarray of str
             Of the same shape.
 
+        Raises
+        ------
+        ValueError
+            They are no integers, or negative.
+
         Examples
         --------
         >>> print(fpm.State.names([0, 1, 65]))
         ['0' 'PRESENT' 'PRESENT|HUGE']
         """
-        numbers = np.asarray(values, np.uint64) & np.uint64(sum(map(int, cls)))
+        numbers = integers(values, "flags").astype(np.uint64) & np.uint64(sum(map(int, cls)))
         different, places = np.unique(numbers, return_inverse=True)
         texts = np.array([str(cls(number)) for number in different.tolist()], str)
         return texts[places].reshape(numbers.shape)
@@ -192,6 +200,16 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
     out = output(out, flat.shape, PAGE_DTYPE)
     decoding.decode(flat.reshape(-1), out.reshape(-1))
     return out
+
+
+def frame_numbers(entries: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the frame numbers in the entries of present pages."""
+    return entries & _FRAME_BITS
+
+
+def page_count(size: int) -> int:
+    """Return on how many pages so many bytes lie that begin with one."""
+    return -(-size // PAGE_SIZE)
 
 
 def output(

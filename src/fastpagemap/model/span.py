@@ -4,7 +4,7 @@ import numbers
 import operator
 from typing import Any, TypeGuard, cast
 
-from .entry import PAGE_SIZE
+from .entry import PAGE_SIZE, page_count
 from .layout import Memory, layout_of
 
 __all__ = ["Start", "checked", "is_memory", "span", "spanned"]
@@ -54,7 +54,7 @@ def span(buffer: Memory) -> tuple[int, int]:
     """
     first, last = layout_of(buffer).extent()
     start = first // PAGE_SIZE * PAGE_SIZE
-    return start, (-(-last // PAGE_SIZE) * PAGE_SIZE if last > first else start)
+    return start, (page_count(last) * PAGE_SIZE if last > first else start)
 
 
 def spanned(

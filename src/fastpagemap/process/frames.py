@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import operator
 import os
 from typing import Any
 
@@ -18,7 +17,8 @@ from .._kernel.pagecache import file_system
 from ..model.closing import Closing
 from ..model.entry import output
 from ..model.errors import UnsupportedError
-from .limits import affordable
+from ..model.integers import integers
+from .limits import affordable, as_uint64
 from .nodes import node_ranges
 
 __all__ = ["CGROUPS", "FLAGS", "MAPCOUNTS", "Frames", "open_frames", "reading_order"]
@@ -249,7 +249,7 @@ class Frames(Closing[dict[str, Descriptor]]):
         Source: /sys/devices/system/node, Documentation/admin-guide/mm/memory-hotplug.rst.
         """
         self.file(FLAGS)
-        numbers = checked_pfns(pfns)
+        numbers = as_uint64(integers(pfns, "frame numbers"), "frames")
         if out is None:
             affordable(numbers.size, _I16.itemsize, "frames")
         out = output(out, numbers.shape, _I16)
@@ -266,7 +266,7 @@ class Frames(Closing[dict[str, Descriptor]]):
         dtype: np.dtype[Any] = _U64,
     ) -> npt.NDArray[Any]:
         file = self.file(name)
-        numbers = checked_pfns(pfns)
+        numbers = as_uint64(integers(pfns, "frame numbers"), "frames")
         if out is None:
             affordable(numbers.size, dtype.itemsize, "frames")
         out = output(out, numbers.shape, dtype)
@@ -278,26 +278,6 @@ class Frames(Closing[dict[str, Descriptor]]):
             part = slice(first, first + _SORTED_FRAMES)
             read(file.fd, f"/proc/{name}", wanted[part], reading_order(wanted[part]), values[part])
         return out
-
-
-def checked_pfns(pfns: npt.ArrayLike) -> npt.NDArray[np.uint64]:
-    """Return frame numbers as contiguous uint64; raise ValueError for what is none."""
-    array = np.asarray(pfns)
-    if not array.size and not isinstance(pfns, np.ndarray):
-        return np.empty(array.shape, np.uint64)
-    if array.dtype.kind in "fO" and not isinstance(pfns, np.ndarray):
-        # numpy makes floats of ints if some do not fit int64, and others do not fit uint64.
-        array = np.asarray(pfns, object)
-        with contextlib.suppress(TypeError, OverflowError):
-            flat = np.fromiter(map(operator.index, array.reshape(-1)), np.uint64, array.size)
-            return flat.reshape(array.shape)
-    if array.dtype.kind not in "ui":
-        raise ValueError(f"frame numbers of dtype {array.dtype}: integers up to 2**64 are needed")
-    if not array.flags.c_contiguous or array.dtype != np.uint64:
-        affordable(array.size, 8, "frames")
-    if array.dtype.kind == "i" and array.size and (least := array.min()) < 0:
-        raise ValueError(f"frame number {least}: it cannot be negative")
-    return np.asarray(array, np.uint64, order="C")
 
 
 def reading_order(wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:

@@ -10,6 +10,7 @@ import os
 import stat
 
 from .._kernel.descriptor import open_file
+from ..model.entry import page_count
 from ..model.errors import UnsupportedError
 from .leases import Leases
 from .local_files import Opened
@@ -55,4 +56,4 @@ def open_given(path: str, leases: Leases) -> Opened:
         raise type(error)(error.errno, error.strerror, path) from None
     # Files of a stacked file system and of FUSE may have another size by now.
     size = os.fstat(opened.fd).st_size
-    return Opened(opened, quiet, tmpfs, -(-size // os.sysconf("SC_PAGESIZE")))
+    return Opened(opened, quiet, tmpfs, page_count(size))

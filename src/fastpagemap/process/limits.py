@@ -5,12 +5,16 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from .._kernel import frame_table, sinks
 from .._kernel.failures import tells_of_file
 from .cgroups import left_in_cgroups
 
-__all__ = ["MIN_CHECKED_BYTES", "affordable"]
+__all__ = ["MIN_CHECKED_BYTES", "affordable", "as_uint64"]
 
 MIN_CHECKED_BYTES = 1 << 24
 """Smaller results are not checked: that would cost a tenth of what filling them costs."""
@@ -46,6 +50,13 @@ def affordable(count: int, itemsize: int, what: str = "pages") -> None:
                 ": ask for parts of the span, or mapping by mapping"
             )
     _credit.renew(least // 2 - needed)
+
+
+def as_uint64(integers: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint64]:
+    """Return integers as contiguous uint64; MemoryError if that takes a copy that does not fit."""
+    if not integers.flags.c_contiguous or integers.dtype != np.uint64:
+        affordable(integers.size, 8, what)
+    return np.asarray(integers, np.uint64, order="C")
 
 
 class _Credit:

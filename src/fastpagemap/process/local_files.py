@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .._kernel import pagecache
 from .._kernel.descriptor import Descriptor
+from ..model.entry import page_count
 from ..model.mapping import Mapping
 from .backing import Backings
 from .leases import Leases
@@ -80,7 +81,7 @@ class LocalFiles:
         layer = self._files.layer(mapping, functools.partial(self._has_no_effect, mapping))
         if layer is not None:
             size = os.fstat(layer.fd).st_size
-            yield Opened(layer, False, is_tmpfs(layer), _pages(size))
+            yield Opened(layer, False, is_tmpfs(layer), page_count(size))
 
     def _may_be_opened(self, file: Descriptor, found: Stat, mapping: Mapping) -> bool:
         if not stat.S_ISREG(found.mode):
@@ -116,13 +117,9 @@ class LocalFiles:
     @staticmethod
     def _open(file: Descriptor, size: int) -> Opened:
         opened, quiet = reopen_quietly(file)
-        return Opened(opened, quiet, is_tmpfs(file), _pages(size))
+        return Opened(opened, quiet, is_tmpfs(file), page_count(size))
 
 
 def _kind(mounts: Mounts, device: int) -> bytes:
     """Return the type of a device's file system in a table of mounts; empty if it has none."""
     return mounts[device][0].kind if device in mounts else b""
-
-
-def _pages(size: int) -> int:
-    return -(-size // os.sysconf("SC_PAGESIZE"))
