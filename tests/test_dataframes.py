@@ -132,10 +132,22 @@ def test_a_path_is_not_repeated_for_gigabytes(library):
         make(rows)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((2, 2), fpm.RUN_DTYPE), [1, 2]])
-def test_what_are_no_rows(library, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (np.zeros(3), r"\(3,\) of float64"),
+        (np.zeros((2, 2), fpm.RUN_DTYPE), r"\(2, 2\) of "),
+        ([1, 2], "a list"),
+        (small(), "a Snapshot"),
+        (small().mappings[0], "a Mapping"),
+        (None, "a NoneType"),
+    ],
+)
+def test_what_are_no_rows(library, wrong, named):
     make, _ = library
-    with pytest.raises(ValueError, match="rows with named columns are needed"):
+    with pytest.raises(
+        ValueError, match=f"^{named}.*: rows with named columns are needed, as from"
+    ):
         make(wrong)
 
 

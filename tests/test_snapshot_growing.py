@@ -119,6 +119,8 @@ def test_what_contradicts_itself_is_not_saved(tmp_path):
         {"mappings": [spans[0]._replace(permissions="rw"), spans[1]]},
         {"mappings": [spans[0], Mapping(6 * PAGE, (1 << 63) + PAGE, "rw-p", 0, 0, 0, "")]},
         {"pid": -1},
+        {"name": "\ud800"},
+        {"mappings": [spans[0]._replace(path="/\ud800"), spans[1]]},
         {"name": "x" * 20_000},
     ):
         with pytest.raises(SnapshotError, match="not saved"):

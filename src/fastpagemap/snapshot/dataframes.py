@@ -114,9 +114,12 @@ def _unicode(text: str) -> str:
 
 
 def _columns(rows: npt.NDArray[np.void]) -> dict[str, Column]:
+    wanted = "rows with named columns are needed, as from usage() or states()"
+    if not isinstance(rows, (np.ndarray, np.void)):
+        raise ValueError(f"a {type(rows).__name__}: {wanted}")
     table = np.atleast_1d(rows)
     if table.dtype.names is None or table.ndim != 1:
-        raise ValueError(f"{table.shape} of {table.dtype}: rows with named columns are needed")
+        raise ValueError(f"{table.shape} of {table.dtype}: {wanted}")
     found: dict[str, Column] = {}
     for name in table.dtype.names:
         column = table[name]

@@ -111,7 +111,7 @@ def encode(fields: Fields) -> bytes:
     """
     try:
         return _encode(fields)
-    except Contradiction as error:
+    except (Contradiction, UnicodeEncodeError) as error:
         raise SnapshotError(f"it is not saved, as it could not be loaded: {error}") from None
 
 
@@ -204,7 +204,7 @@ def decode(content: bytes) -> Fields:
     """Return the attributes of a snapshot, checked; SnapshotError for any other content."""
     try:
         return _decode(content)
-    except Contradiction as error:
+    except (Contradiction, UnicodeEncodeError) as error:
         raise SnapshotError(
             f"a damaged or forged snapshot ({error}): get it once more from where it came from"
         ) from None
