@@ -10,27 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ._kernel.descriptor import Descriptor
-from ._kernel.frame_table import FrameTable
-from .engine.frames import (
-    Gathered,
-    counted,
-    gather,
-    mapped_sets,
-    overlaps,
-    sharers,
-    sums_of,
-    totals_of,
-)
+from .engine import group_sums
+from .engine.frames import gather, mapped_sets, overlaps, sharers
 from .engine.physical import hidden
-from .engine.shares import sums_of_smaps
-from .engine.swap_places import Swapped, count_swapped, swapped_of
-from .engine.usage import usage
 from .model.closing import Closing
 from .model.errors import UnsupportedError
 from .model.span import Start
 from .process.capabilities import sees_pfns
 from .process.family import members, memories, tree
-from .process.frame_probes import page_mapcounts
 from .process.frames import MAPCOUNTS, open_frames
 from .process.identity import pid_of
 from .process.process import Process, open_process
@@ -38,15 +25,6 @@ from .process.process import Process, open_process
 __all__ = ["Group"]
 
 Answer = TypeVar("Answer")
-
-_ROW = ("pid", "rss", "pss", "uss", "swapped", "swapped_pss", "swapped_uss", "unknown")
-_TOTAL = (
-    *("rss", "pss", "union", "unique", "swapped", "swapped_union", "swapped_unique"),
-    *("unknown", "changed"),
-)
-# Without frame numbers: what smaps has.
-_SMAPS_ROW = ("pid", "rss", "pss", "uss", "swapped", "unknown")
-_SMAPS_TOTAL = ("rss", "pss", "swapped", "unknown")
 
 
 class Group(Closing[list[Process]]):
@@ -229,21 +207,7 @@ class Group(Closing[list[Process]]):
             cannot be read or seen, there are no ``swapped_pss`` and ``swapped_uss``. In a container
             the processes outside of it cannot be seen.
         """
-        counts = self._counts
-        if counts is None:
-            found = self._ask(_without_frames)
-            return _table(_SMAPS_ROW, [(process.pid, *row) for process, row in found])
-
-        def ask(process: Process) -> tuple[tuple[int, int, int], Swapped]:
-            sums, locations = sums_of(process, counts.fd)
-            return sums, swapped_of(process, locations)
-
-        answers = self._ask(ask)
-        once = _once(answers)
-        swapped = count_swapped([swap for _, swap in once], [p for p, _ in answers], self._skipped)
-        row_of = {id(answer): row for answer, row in zip(once, swapped.rows, strict=True)}
-        rows = [(process.pid, *answer[0], *row_of[id(answer)]) for process, answer in answers]
-        return _table(_ROW, rows, () if swapped.complete else ("swapped_pss", "swapped_uss"))
+        return group_sums.usage_of(self._ask, self._counts, self._skipped)
 
     def total(self) -> np.void:
         """Return how much memory the processes have together, each page counted once.
@@ -262,30 +226,7 @@ class Group(Closing[list[Process]]):
             ``swapped_unique`` if ``usage`` has no ``swapped_uss``; and there is no ``changed``
             where the kernel does not count single pages.
         """
-        counts = self._counts
-        if counts is None:
-            sums = _table(_SMAPS_ROW[1:], _once(self._ask(_without_frames)))
-            return _total(_SMAPS_TOTAL, tuple(int(sums[name].sum()) for name in _SMAPS_TOTAL))
-        answers: list[tuple[Process, tuple[Gathered, Swapped]]] = []
-
-        def gather_all(table: FrameTable) -> list[Gathered]:
-            def ask(process: Process) -> tuple[Gathered, Swapped]:
-                found = gather(process, swapped=True, table=table)
-                return found, swapped_of(process, found.locations)
-
-            answers[:] = self._ask(ask)
-            return [found for found, _ in _once(answers)]
-
-        table, gathered = counted(gather_all)
-        *sizes, changed = totals_of(table, gathered, counts.fd)
-        swap = count_swapped(
-            [found for _, found in _once(answers)], [p for p, _ in answers], self._skipped
-        )
-        row = *sizes, *swap.total, changed
-        without = [] if swap.complete else ["swapped_unique"]
-        if page_mapcounts() is False:  # an average may be less than what these processes map
-            without.append("changed")
-        return _total(_TOTAL, row, without)
+        return group_sums.total_of(self._ask, self._counts, self._skipped)
 
     def sharers(self, process: Any, start: Start, end: int | None = None) -> npt.NDArray[np.uint16]:
         """Return how many processes of the group map each page of a span of one of them.
@@ -376,31 +317,3 @@ def _opened(processes: Iterable[Any]) -> list[Process]:
     if not held:
         raise ValueError("a group needs one process at least")
     return list(held.values())
-
-
-def _once(answers: list[tuple[Process, Answer]]) -> list[Answer]:
-    """Return each answer once: processes with the same memory have the same one."""
-    return list({id(answer): answer for _, answer in answers}.values())
-
-
-def _total(names: tuple[str, ...], row: tuple[int, ...], without: Collection[str] = ()) -> np.void:
-    total: np.void = _table(names, [row], without)[0]
-    return total
-
-
-def _table(
-    names: tuple[str, ...], rows: list[tuple[int, ...]], without: Collection[str] = ()
-) -> npt.NDArray[np.void]:
-    """Return an array of rows, without some columns."""
-    dtypes = {name: np.dtype(np.int64 if name == "pid" else np.uint64) for name in names}
-    table = np.array(rows, list(dtypes.items()))
-    kept = [name for name in names if name not in without]
-    # a copy without gaps; numpy's repack_fields would take a tenth of the import of all of this
-    return table[kept].astype([(name, dtypes[name]) for name in kept])
-
-
-def _without_frames(process: Process) -> tuple[int, ...]:
-    """Return what needs no frames of the row of a process, without its pid."""
-    table = usage(process, None, ("swapped", "unknown"))
-    swapped, unknown = int(table["swapped"].sum()), int(table["unknown"].sum())
-    return *sums_of_smaps(process), swapped, unknown
