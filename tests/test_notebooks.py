@@ -95,6 +95,8 @@ def test_a_difference():
     assert [row[3] for row in table.rows[1:]] == ["0", *[f"{PAGE >> 10}Ki"] * 2]
     nothing = Table(after.diff(after)._repr_html_())
     assert nothing.rows[1:] == [["total", "", "0 mappings"]]
+    assert nothing.caption.endswith("\nNo page changed.")
+    assert Table(made_of([], [])._repr_html_()).caption.endswith("\nNothing is mapped.")
 
 
 def test_capabilities():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,9 +70,16 @@ def _of_report(report: Report) -> str:
     if left:
         cells.append(["", "", *[""] * len(columns), f"and {left} smaller ones"])
     cells.append(["total", "", *(human(totals[name]) for name in columns), counted(report)])
+    return _table(title(report), names, cells, [*changes(report), *_zeros(report, totals)])
+
+
+def _zeros(report: Report, totals: dict[str, int]) -> Iterator[str]:
+    """Yield what is said of the columns that are left out."""
     zero = [name for name in report.columns if not totals[name]]
-    notes = [*changes(report), *([f"0 everywhere: {', '.join(zero)}."] if zero else [])]
-    return _table(title(report), names, cells, notes)
+    if not len(report):
+        yield "No page changed." if "unmapped" in report.more else "Nothing is mapped."
+    elif zero:
+        yield f"0 everywhere: {', '.join(zero)}."
 
 
 def _weights(report: Report) -> np.ndarray[Any, np.dtype[np.uint64]]:
