@@ -24,7 +24,8 @@ def span(buffer: Memory) -> tuple[int, int]:
         arrays, pyarrow buffers, numpy arrays of any strides and dtype), with
         ``__array_interface__``, with ``__dlpack__`` (torch and jax tensors on the CPU, also those
         that require a gradient), or with a memoryview as its ``buf``
-        (``multiprocessing.shared_memory.SharedMemory``). It may be read-only.
+        (``multiprocessing.shared_memory.SharedMemory``). It may be read-only. Of a Series of pandas
+        or polars give ``numpy.asarray(series)``, which is its memory unless numpy has to copy.
 
     Returns
     -------
@@ -35,7 +36,8 @@ def span(buffer: Memory) -> tuple[int, int]:
     Raises
     ------
     TypeError
-        The object has no memory to ask about, or its memory is on another device.
+        The object has no memory to ask about, or its memory is on another device, or it hands out
+        a new copy each time (images of Pillow).
 
     Notes
     -----
