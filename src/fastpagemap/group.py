@@ -173,7 +173,7 @@ class Group(Closing[list[Process]]):
         return tuple(self._ended)
 
     def _processes(self) -> list[Process]:
-        return [process for process in self._opened() if process.pid not in self._ended]
+        return [process for process in self._need_open() if process.pid not in self._ended]
 
     def _ask(self, question: Callable[[Process], Answer]) -> list[tuple[Process, Answer]]:
         """Ask each process, of those with the same memory one; leave out those that have ended."""

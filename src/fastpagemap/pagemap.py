@@ -146,7 +146,7 @@ class PageMap(Closing[Process]):
 
     def _process(self) -> Process:
         """Return the process to read from now."""
-        held = self._opened()
+        held = self._need_open()
         if self._follows_fork and held.owner != os.getpid():
             held = self._held = Process()
         return held

@@ -16,7 +16,7 @@ class Closing(Generic[Held]):
     _held: Held | None
 
     def __enter__(self) -> Self:
-        self._opened()
+        self._need_open()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -26,7 +26,7 @@ class Closing(Generic[Held]):
         """Let go of what is held open; calls under way in other threads still finish."""
         self._held = None
 
-    def _opened(self) -> Held:
+    def _need_open(self) -> Held:
         """Return what is held open; ValueError if it is closed."""
         held = self._held
         if held is None:

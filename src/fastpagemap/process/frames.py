@@ -131,7 +131,7 @@ class Frames(Closing[dict[str, Descriptor]]):
 
     def file(self, name: str) -> Descriptor:
         """Return the open file of a name; keep it as long as its number is used."""
-        files = self._opened()
+        files = self._need_open()
         return files[name] if name in files else open_frames(name)
 
     def flags(
