@@ -78,6 +78,15 @@ def test_a_number_that_is_no_int_is_no_object_with_memory(address):
         pm.present(address)
 
 
+def test_a_mapping_or_a_span_is_to_be_taken_apart(victim):
+    with fpm.PageMap(victim.pid) as pm:
+        for given in (pm.mappings()[0], (0, PAGE)):
+            with pytest.raises(TypeError, match="give start and end, or one object"):
+                pm.present(given)
+            with pytest.raises(TypeError, match="give start and end, or one object"):
+                pm.snapshot().state(given)
+
+
 @pytest.mark.parametrize("wrong", ["one", "array", "numbers", "number", "names"])
 @pytest.mark.parametrize("question", ["usage", "states", "plot"])
 def test_what_are_no_mappings(question, wrong):

@@ -95,8 +95,9 @@ def spanned(
 
 def is_memory(start: Start) -> TypeGuard[Memory]:
     """Return whether what is given as a span, without an end, is no address."""
-    # numpy's numbers are meant as addresses, although they are buffers, too.
-    return not isinstance(start, numbers.Number)
+    # numpy's numbers are meant as addresses, although they are buffers, too. A tuple is a Mapping,
+    # or a span that was not unpacked.
+    return not isinstance(start, (numbers.Number, tuple))
 
 
 def checked(start: Any, end: Any, size: int = PAGE_SIZE) -> tuple[int, int, int]:
