@@ -43,8 +43,10 @@ def usage_within(seconds, pid):
 
 def main():
     """Print how much of a process is in RAM, and in swap."""
-    pid = int(sys.argv[1])
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 5.0
+    try:
+        pid, seconds = int(sys.argv[1]), float(sys.argv[2] if len(sys.argv) > 2 else 5)
+    except (IndexError, ValueError):
+        sys.exit("usage: python examples/given_up.py PID [SECONDS]")
     try:
         usage = usage_within(seconds, pid)
     except (OSError, MemoryError) as error:

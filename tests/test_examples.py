@@ -125,3 +125,6 @@ def test_given_up(victim):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"process {process.pid}: no answer within 1 s\n"
     assert "no such process" in run("given_up.py", 999_999_999).stderr
+    for words in ((), ("name",), (victim.pid, "soon")):
+        said = run("given_up.py", *words).stderr
+        assert said == "usage: python examples/given_up.py PID [SECONDS]\n"
