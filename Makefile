@@ -62,8 +62,8 @@ sanitize: ## run them on a build with gcc's sanitizers of addresses and undefine
 	$(MAKE) --no-print-directory test BUILD=sanitize
 
 questions: $(VENV)/.test ## docs/questions.md anew (root; postgresql, redis-server, a JRE, smem)
-	PYTHONPATH=tests $(BIN)/python docs/questions.py > docs/questions.md.part
-	mv docs/questions.md.part docs/questions.md
+	@PYTHONPATH=tests $(BIN)/python docs/questions.py > $(VENV)/questions.md
+	@mv $(VENV)/questions.md docs/questions.md
 
 torture: $(VENV)/.test ## attack it for SECONDS=600, from SEED=... or anew (ARGS="differential faults": those alone)
 	$(ENVIRONMENT_$(BUILD)) $(BIN)/python tests/torture --seconds $(SECONDS) \

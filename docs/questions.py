@@ -15,6 +15,7 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -36,6 +37,7 @@ import swap
 from database import fill, page_out, running
 from fastpagemap.cli.watch.census import Census
 from fastpagemap.cli.watch.top import Top
+from needs import Missing, need
 from screens import on_screen
 from screens import shown as screen_text
 
@@ -217,4 +219,9 @@ def in_own_namespace() -> None:
 
 
 if __name__ == "__main__":
-    namespaces.in_own_mounts(in_own_namespace)
+    try:
+        for each in ("redis-server", "java", "smem", "pmap", "script"):
+            need(shutil.which(each), each)
+        namespaces.in_own_mounts(in_own_namespace)
+    except Missing as missing:
+        sys.exit(f"questions: this machine lacks {missing}")
