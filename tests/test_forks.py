@@ -241,6 +241,15 @@ def test_not_allowed(victim):
     assert in_child(lambda: len(look(victim.pid).mappings)) == 1
 
 
+def test_a_zombie():
+    """It is told from one that is not there."""
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        said = run("forks", process.pid)
+    assert said.returncode == 1
+    assert b"zombie" in said.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

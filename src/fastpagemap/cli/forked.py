@@ -63,11 +63,10 @@ def look(pid: int, objects: Objects, timeout: float | None) -> Family:
 
 
 def _look(pid: int, known: list[Known], objects: Objects) -> Family:
-    held, ended = open_again(known)
-    with Group._of(held, ended) as group:
-        rows, total = group.usage(), group.total()
-    together = dict(zip(total.dtype.names or (), total.tolist(), strict=True))
-    with PageMap(pid) as parent:
+    with PageMap(pid) as parent:  # first, as it says what is wrong with one that has no memory
+        held, ended = open_again(known)
+        with Group._of(held, ended) as group:
+            rows, total = group.usage(), group.total()
         mappings = parent.mappings()
         heap = [mapping for mapping in mappings if _is_copied(mapping)]
         parts = {pid: add(map(mapping_name, heap), _measure(parent, heap))}
@@ -87,6 +86,7 @@ def _look(pid: int, known: list[Known], objects: Objects) -> Family:
                     of_objects[child] = _of_objects(pagemap, objects)
         sizes = row[["rss", "pss", "uss"]].tolist()
         members.append(Member(child, role, name_of(child), *sizes))
+    together = dict(zip(total.dtype.names or (), total.tolist(), strict=True))
     return Family(time.time(), pid, members, together, parts, of_objects)
 
 
