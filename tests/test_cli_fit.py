@@ -68,6 +68,7 @@ def test_files(tmp_path, width):
     assert lines[-1].endswith("name") == (width == 80)
 
 
+@pytest.mark.root
 def test_swap():
     lines = lines_on(30, "report", "--swap")
     table = lines[: lines.index("")]
