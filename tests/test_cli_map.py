@@ -22,6 +22,13 @@ PAGE = fpm.PAGE_SIZE
 BASE = 0x7F0000000000
 
 
+def test_a_home_of_another_user_is_no_matter(tmp_path):
+    """What matplotlib says of its directories is nothing that went wrong."""
+    environment = {**os.environ, "HOME": "/dev/null", "MPLCONFIGDIR": "/dev/null/none"}
+    said = run("map", os.getpid(), "-o", tmp_path / "a.png", env=environment)
+    assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
+
+
 # ---- layout ------------------------------------------------------------------------------------
 
 

@@ -44,7 +44,7 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
     """
     if not sees_pfns():
         raise PermissionError(
-            errno.EPERM, "where swapped pages lie is shown to CAP_SYS_ADMIN alone"
+            errno.EPERM, "where swapped pages lie is shown to root alone, or with CAP_SYS_ADMIN"
         )
     before = engine.counters()
     answers, unread = _processes(timeout)

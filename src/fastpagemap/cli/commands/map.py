@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,8 @@ def map(target: str, **options: Any) -> Iterable[str]:
 
 def _map(target: str, options: dict[str, Any]) -> Iterator[str]:
     """Draw the picture; yield no lines."""
+    # What it says of its own directories is nothing that went wrong here.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with _another_directory():
         from fastpagemap.report import picture
 
