@@ -265,11 +265,7 @@ def test_how_names_may_begin(name):
 @pytest.mark.parametrize(
     ("word", "beginning"),
     [
-        ("a\nplain,b", "a"),
-        ("a\nplain\nb\n_", "a"),
-        ("a\r", "a"),
-        ("a,b", "a"),
-        ("a\udcff", "a"),
+        *((f"a{rest}", "a") for rest in ("\nplain,b", "\nplain\nb\n_", "\r", ",b", "\udcff")),
         ("a;b", "a"),
         ("a/$(b", "a/"),
         ("*", ""),
@@ -283,10 +279,12 @@ def test_what_was_typed_is_no_answer(shell, word, beginning):
 
 
 @pytest.mark.parametrize(
-    "command", ["report", "map", "watch", "top", "dump", "diff", "writes", "doctor"]
-)
-def test_every_command_completes_its_target(command):
-    assert completed("bash", command, "/x") == "file,/x\n"
+    "words",
+    ["report", "map", "watch", "top", "dump", "diff", "writes", "doctor", "files", "files a", "run",
+     "run -o", "dump 1 -o", "map 1 --output", "report --parquet", "report x --raw --maps"],
+)  # fmt: skip
+def test_what_takes_a_file_completes_it(words):
+    assert completed("bash", *words.split(), "/x\nplain,$(>m)") == "file,/x\n"
 
 
 def test_commands_and_options():
@@ -294,6 +292,7 @@ def test_commands_and_options():
     # what begins no command may begin a file, or the name of a process
     assert completed("bash", "xyz") == "file,xyz\n"
     assert completed("bash", "xyz", "--ti") == "plain,--timeout\n"
-    assert completed("bash", "report", "--sort", "s") == "".join(
-        f"plain,{name}\n" for name in conditions.COLUMNS if name.startswith("s")
-    )
+    fitting = [name for name in conditions.COLUMNS if name.startswith("s")]
+    for option in ("--sort", "--filter", "--min", "--columns"):
+        found = completed("bash", "report", option, "s")
+        assert found == as_answer("bash", *(("plain", name) for name in fitting))

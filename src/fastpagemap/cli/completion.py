@@ -43,10 +43,19 @@ def complete_target(ctx: click.Context, parameter: click.Parameter, incomplete: 
     fitting = sorted(
         name for name in names if incomplete and name.startswith(incomplete) and is_offered(name)
     )
-    # Shells find and quote files themselves. Only fish reads the text of this item, to know where
-    # to look. The text may be part of a file name that a stranger chose, so only its plain
-    # beginning is given: fish drops the files that do not fit the word.
+    # the file first: bash forgets what came before it
+    return [*complete_file(ctx, parameter, incomplete), *map(CompletionItem, fitting)]
+
+
+def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Return what has a shell complete a word to the names of files, which it finds itself.
+
+    Only fish reads the text of this item, to know where to look. The text may be part of a file
+    name that a stranger chose, so only its plain beginning is given, which click.Path does not do:
+    fish drops the files that do not fit the word.
+    """
+    from click.shell_completion import CompletionItem
+
     beginning = _PLAIN_PATH.match(incomplete)
     assert beginning is not None
-    # the file first: bash forgets what came before it
-    return [CompletionItem(beginning[0], type="file"), *map(CompletionItem, fitting)]
+    return [CompletionItem(beginning[0], type="file")]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import click
 
 from fastpagemap.cli import asking
+from fastpagemap.cli.completion import complete_file
 
 Parsed = TypeVar("Parsed")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -67,7 +68,7 @@ def raw_options(function: Function) -> Function:
     mappings = click.option(
         "--maps",
         metavar="FILE",
-        type=click.Path(),  # so that shells complete it
+        shell_complete=complete_file,
         help="With --raw: the process's maps or smaps, saved at the same time; for the names.",
     )
     start = click.option(

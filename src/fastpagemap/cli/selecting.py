@@ -43,6 +43,7 @@ _OPTIONS = (
         metavar="NAME,...",
         default="",
         callback=parsed(lambda text: conditions.parse_columns(text) if text else ()),
+        shell_complete=_columns_like,
         help="Only these columns of sizes, in this order; pss, uss, cached, cache_dirty and "
         "cache_writeback of mappings are there only where they are named.",
     ),
@@ -68,6 +69,7 @@ _OPTIONS = (
         metavar="CONDITION",
         multiple=True,
         callback=parsed(conditions.parse_filter),
+        shell_complete=_columns_like,
         help="Only rows where a column is not 0 ('swapped') or as said ('size>=64M', 'threads>8', "
         "'user=www*'); all of them, if there are several.",
     ),
@@ -77,6 +79,7 @@ _OPTIONS = (
         metavar="[COLUMN=]SIZE",
         multiple=True,
         callback=parsed(conditions.parse_least),
+        shell_complete=_columns_like,
         help="Only rows of at least this size in COLUMN. Without it: in the column of sizes that "
         "they are sorted by; if there is none, in size (mappings), present (--all), rss (several "
         "TARGETs), overlap (--who).",

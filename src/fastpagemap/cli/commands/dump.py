@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from fastpagemap.cli import targets
-from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.completion import complete_file, complete_target
 from fastpagemap.cli.options import Raw, output_path, raw_options, timeout_option
 
 
@@ -28,7 +28,7 @@ Examples:
 @click.argument("target", shell_complete=complete_target)
 @click.option(
     "-o", "--output", metavar="FILE", required=True, callback=output_path,
-    help="The file to write; '-' is standard output.",
+    shell_complete=complete_file, help="The file to write; '-' is standard output.",
 )  # fmt: skip
 @raw_options
 @timeout_option

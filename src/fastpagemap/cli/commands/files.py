@@ -8,6 +8,7 @@ import click
 
 from fastpagemap.cli import asking, drawing
 from fastpagemap.cli.collect import reason
+from fastpagemap.cli.completion import complete_file
 from fastpagemap.cli.options import timeout_option
 from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
@@ -34,7 +35,7 @@ HIDDEN = "/proc hides the processes of other users (hidepid): who of them maps a
 @click.command(
     short_help="What of files is in the page cache, and which processes map them.", epilog=EXAMPLES
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, shell_complete=complete_file)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, in bytes.")
 @timeout_option
 def files(paths: tuple[str, ...], as_json: bool, timeout: float) -> Iterable[str]:

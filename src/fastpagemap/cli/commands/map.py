@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastpagemap.cli import asking, targets
-from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.completion import complete_file, complete_target
 from fastpagemap.cli.options import address, output_path, parsed, raw_options, timeout_option
 from fastpagemap.cli.progress import waiting
 from fastpagemap.model.errors import UnsupportedError
@@ -55,6 +55,7 @@ def _format(path: str, chosen: str | None) -> str:
 @click.argument("target", shell_complete=complete_target)
 @click.option(
     "-o", "--output", metavar="FILE", required=True, callback=output_path,
+    shell_complete=complete_file,
     help="The picture to write: .png, .svg or .pdf; '-' is standard output.",
 )  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="By default, what FILE ends in.")

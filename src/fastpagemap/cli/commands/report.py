@@ -10,7 +10,7 @@ import click
 
 from fastpagemap.cli import drawing, targets
 from fastpagemap.cli.collect import collect, collect_all
-from fastpagemap.cli.completion import complete_target
+from fastpagemap.cli.completion import complete_file, complete_target
 from fastpagemap.cli.options import form_options, output_path, raw_options, timeout_option
 from fastpagemap.cli.processes import hides_parents, processes
 from fastpagemap.cli.selecting import chosen_processes, selection_of, selection_options
@@ -75,7 +75,7 @@ HIDDEN_CHILDREN = (
 @selection_options
 @form_options
 @click.option(
-    "--parquet", metavar="FILE", callback=output_path,
+    "--parquet", metavar="FILE", callback=output_path, shell_complete=complete_file,
     help="Write a Parquet file (needs pyarrow); '-' is standard output.",
 )  # fmt: skip
 @raw_options

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fastpagemap.cli import program as programs
+from fastpagemap.cli.completion import complete_file
 from fastpagemap.cli.options import parsed
 
 AT_EXIT, AT_SIGNAL = "exit", "SIGUSR1"
@@ -64,10 +65,11 @@ Examples:
     "--output",
     metavar="FILE",
     callback=_file,
+    shell_complete=complete_file,
     help="Write there, as standard output, '-', is the program's, too.",
 )
 @click.option("-m", "module", is_flag=True, help="PROGRAM is the name of a module.")
-@click.argument("program", type=click.Path())
+@click.argument("program", shell_complete=complete_file)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(program: str, arguments: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Run a Python PROGRAM; show what each line allocated, and how much of that is there.
