@@ -203,3 +203,10 @@ os.execv(sys.executable, {[*COMMAND, "writes", str(program)]!r})
     assert said.stdout in (b"", b"time      written  per second  where\n")
     assert b"no write-tracking here" in said.stderr
     assert said.stderr.count(b"\n") == 1
+
+
+def test_its_former_name_is_understood():
+    said = run("dirty", "--help")
+    assert said.returncode == 0
+    assert b"Show how much memory process TARGET writes" in said.stdout
+    assert b"dirty" not in run("--help").stdout

@@ -65,7 +65,7 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``report`` before a TARGET or an option that stands in place of a command."""
-        if args and args[0] not in (*COMMANDS, *OWN_OPTIONS):
+        if args and args[0] not in (*COMMANDS, *RENAMED, *OWN_OPTIONS):
             if not ctx.resilient_parsing:
                 _refuse_misspelt(args[0])
             args = ["report", *args]
