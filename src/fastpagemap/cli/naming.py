@@ -58,14 +58,16 @@ def named(name: str) -> list[int]:
     return [pid for pid, its in words.items() if name in its and "fastpagemap" not in its]
 
 
-def matching(pattern: str) -> list[int]:
-    """Return the processes whose name, program or command line matches; see ``matches``."""
-    pids = processes()
+def matching(pattern: str, pids: Iterable[int]) -> list[int]:
+    """Return those processes whose name, program or command line matches; see ``matches``.
+
+    Not those that have led to this command, nor its workers: the pattern is in their command lines.
+    """
+    pids = list(pids)
     found = {pid for pid in pids if _fits(pattern, name_of(pid), _program(pid))}
-    lines = commands(sorted(set(pids) - found - _ancestors()))
-    return sorted(
-        found | {pid for pid, line in lines.items() if _fits(pattern, line, *_names(line))}
-    )
+    lines, own = commands(sorted(set(pids) - found - _ancestors())), command_of(os.getpid())
+    fits = {pid for pid, line in lines.items() if _fits(pattern, line, *_names(line))}
+    return sorted(found | {pid for pid in fits if lines[pid] != own})
 
 
 def near(name: str) -> list[str]:

@@ -77,6 +77,11 @@ def user_name(uid: int) -> str:
     return name if name.isprintable() and " " not in name else str(uid)
 
 
+def user_given(text: str) -> str:
+    """Return the name of a user that was given by name or by number."""
+    return user_name(int(text)) if text.isdecimal() and len(text) < 10 else text
+
+
 def has_memory(pid: int) -> bool:
     """Return whether a process is neither a kernel thread nor a zombie."""
     try:

@@ -9,7 +9,7 @@ import click
 
 from fastpagemap.cli.naming import matching
 from fastpagemap.cli.options import parsed
-from fastpagemap.cli.processes import processes, user_name, user_of
+from fastpagemap.cli.processes import processes, user_given, user_of
 from fastpagemap.report import conditions
 from fastpagemap.report.selection import MAIN, Selection
 
@@ -141,8 +141,8 @@ def chosen_processes(name: str | None, user: str | None) -> list[int]:
     ProcessLookupError
         There is none.
     """
-    pids = processes() if name is None else matching(name)
-    whose = user_name(int(user)) if user and user.isdecimal() and len(user) < 10 else user
+    pids = processes() if name is None else matching(name, processes())
+    whose = None if user is None else user_given(user)
     found = [pid for pid in pids if whose is None or whose == user_of(pid)]
     if not found:
         what = [f"is called '{name}'"] * (name is not None) + [f"is of user '{user}'"] * bool(user)

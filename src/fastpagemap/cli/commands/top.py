@@ -6,6 +6,7 @@ import click
 
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.full_screen import need_terminal, show
+from fastpagemap.cli.selecting import chosen_processes
 from fastpagemap.cli.targets import processes_of
 
 
@@ -17,6 +18,7 @@ Examples:
   fastpagemap top                all processes, who has most in RAM first
   fastpagemap top postgres       those of that name, and their children
   fastpagemap top 1234           a process and its children, side by side
+  fastpagemap top --user postgres --name 'postgres:*'
   sudo fastpagemap top           other users' processes, too
 """,
 )
@@ -30,7 +32,14 @@ Examples:
     help="Between refreshes. Pages are looked at less often where that would cost too much; the "
     "column 'age' says how long ago that was.",
 )
-def top(targets: tuple[str, ...], interval: float) -> int:
+@click.option(
+    "--name",
+    metavar="PATTERN",
+    help="Only processes whose name or command line has this text in it, or a word that matches "
+    "this shell pattern.",
+)
+@click.option("--user", metavar="NAME", help="Only the processes of a user, by name or number.")
+def top(targets: tuple[str, ...], interval: float, name: str | None, user: str | None) -> int:
     """Show all processes on the whole screen, and what happens to their memory.
 
     With TARGET, only these processes and their descendants, as the children of a server. TARGET is
@@ -43,8 +52,19 @@ def top(targets: tuple[str, ...], interval: float) -> int:
     """
     need_terminal("top", "; 'fastpagemap report --all' prints the same once")
     from fastpagemap.cli.watch.census import Census
+    from fastpagemap.cli.watch.chosen import Chosen
     from fastpagemap.cli.watch.top import Top
 
     roots = [pid for text in targets for pid in processes_of(text)]
+    if name is not None or user is not None:
+        chosen_processes(name, user)  # raises an error, if there is none
+    census = Census(interval, roots, chosen=Chosen(name, user))
+    return show(Top(census, _in_words(targets, name, user)))
+
+
+def _in_words(targets: tuple[str, ...], name: str | None, user: str | None) -> str:
+    """Return which processes are shown."""
     what = f"{' '.join(targets)} and children" if targets else "all processes"
-    return show(Top(Census(interval, roots), what))
+    if user is not None:
+        what += f" of user {user}"
+    return f"{what} with '{name}'" if name is not None else what

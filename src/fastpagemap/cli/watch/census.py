@@ -16,6 +16,7 @@ from typing import NamedTuple
 from fastpagemap.cli.asking import Asking
 from fastpagemap.cli.collect import reason, sums_of
 from fastpagemap.cli.processes import command_of, has_memory, processes
+from fastpagemap.cli.watch.chosen import Chosen
 from fastpagemap.cli.watch.pace import Meter, Pace
 from fastpagemap.cli.watch.reader import PATIENCE
 from fastpagemap.pagemap import PageMap
@@ -121,6 +122,8 @@ class Census:
         Only these processes and their descendants.
     fields : tuple of str
         The columns of ``PageMap.usage`` that are read.
+    chosen : Chosen, optional
+        Those that are sampled, of all or of these.
     """
 
     def __init__(
@@ -128,9 +131,13 @@ class Census:
         interval: float,
         roots: Collection[int] = (),
         fields: tuple[str, ...] = ("present", "swapped"),
+        chosen: Chosen | None = None,
     ) -> None:
         self.interval, self.roots, self.fields = interval, frozenset(roots), fields
+        self._chosen = chosen or Chosen()
         self._members: dict[tuple[int, int], Member] = {}
+        #: Who was among the roots and their descendants when they were listed last.
+        self._relatives: set[tuple[int, int]] = set()
         self._scan, self._looks = Pace(interval, SCAN_SHARE), Pace(interval, LOOKS_SHARE)
         self._asking: Asking[Question, Look] = Asking(look, PATIENCE)
         self._left: Iterator[Question] = iter(())
@@ -166,30 +173,33 @@ class Census:
             about = stat.read(pid)
             if about and not about.is_kernel_thread and (about.size or has_memory(pid)):
                 found[pid] = about
+        wanted = self._family(found) if self.roots else found
         kept = {}
-        for pid in self._family(found) if self.roots else found:
+        for pid in self._chosen.among(wanted):
             key, about = (pid, found[pid].started), found[pid]
             member = self._members.get(key)
             if member is None:
                 # Many end at once: those are not worth a look.
-                member = Member(pid, about, _owner(pid), not_before=now + self.interval / 2)
+                member = Member(pid, about, -1, not_before=now + self.interval / 2)
+            member.uid = _owner(pid)  # a server's child becomes another user's
             member.update(about, now)
             kept[key] = member
         self._members = kept
 
-    def _family(self, found: dict[int, stat.Stat]) -> Iterator[int]:
-        """Yield the roots, their descendants, and who was one before its parent ended."""
+    def _family(self, found: dict[int, stat.Stat]) -> dict[int, stat.Stat]:
+        """Return the roots, their descendants, and who was one before its parent ended."""
         children: dict[int, list[int]] = {}
         for pid, about in found.items():
             children.setdefault(about.parent, []).append(pid)
-        known = [pid for pid, about in found.items() if (pid, about.started) in self._members]
+        known = [pid for pid, about in found.items() if (pid, about.started) in self._relatives]
         waiting, family = [*self.roots, *known], set[int]()
         while waiting:
             pid = waiting.pop()
             if pid in found and pid not in family:
                 family.add(pid)
                 waiting += children.get(pid, ())
-        return iter(family)
+        self._relatives = {(pid, found[pid].started) for pid in family}
+        return {pid: found[pid] for pid in family}
 
     # ---- looking at them ----
 
