@@ -1,6 +1,7 @@
 """The processes that ``fastpagemap top`` samples, without a screen."""
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -142,8 +143,25 @@ def test_columns_chosen_later(victim):
         assert set(made.fields) <= set(made.columns)
 
 
-def test_looking_has_a_budget():
-    with census(interval=0.02) as made:
+def test_columns_hidden_later(victim):
+    """Nobody is looked at for that; without any, what has no bytes is still known."""
+    with census([victim.pid], fields=("present", "pss", "uss")) as made:
+        found = until(made, all_seen)[victim.pid]
+        assert found.seen.sizes["present"] >= found.seen.sizes["pss"] > found.seen.sizes["uss"] > 0
+        when, found.not_before, found.changed = found.when, math.inf, False
+        made.fields = ("present",)
+        assert until(made, all_seen)[victim.pid].when == when
+        made.fields = ("pss",)
+        assert until(made, all_seen)[victim.pid].when > when
+    with census([victim.pid], fields=()) as made:
+        found = until(made, all_seen)[victim.pid]
+        assert found.seen.sizes == {}
+        assert found.seen.mappings > 0
+
+
+@pytest.mark.parametrize("fields", [("present", "swapped"), ("present", "pss", "uss")])
+def test_looking_has_a_budget(fields):
+    with census(interval=0.02, fields=fields) as made:
         until(made, lambda members: True)
         began, before = time.monotonic(), made._asking.spent
         while time.monotonic() - began < 3:

@@ -126,6 +126,19 @@ def test_columns_are_chosen(victim):
     watching(Live(victim.pid, 0.1), scenario)
 
 
+def test_columns_of_what_is_shared(victim):
+    span = victim.make("touched", 64)
+
+    async def scenario(screen):
+        names = screen.view.source.columns
+        await screen.press("f", *["down"] * names.index("pss"), "space", "escape")
+        await screen.until(lambda: "pss" in screen.mappings._rows.numbers)
+        await screen.until(lambda: screen.row(span.start))
+        assert screen.number(span.start, "pss") == 64 * PAGE
+
+    watching(Live(victim.pid, 0.1), scenario)
+
+
 def test_columns_of_a_snapshot(victim):
     victim.make("touched", 64)
     with fpm.PageMap(victim.pid) as pagemap:

@@ -1,6 +1,7 @@
 """``fastpagemap top`` on a screen, and from there to one process and its children."""
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -33,7 +34,8 @@ async def at(screen, pid):
 
 def number(screen, pid, name):
     rows = screen.app.screen.listing._rows
-    return rows.numbers[name][[member.pid for member in rows.items].index(pid)]
+    index = [member.pid for member in rows.items].index(pid)
+    return rows.numbers[name][index] if name in rows.numbers else math.nan
 
 
 @contextlib.contextmanager
@@ -172,13 +174,13 @@ def test_a_hostile_name_and_command_line():
 def test_columns(victim):
     async def scenario(screen):
         names = screen.view.known_columns()
-        for name in ("exclusive", "threads"):
+        for name in ("exclusive", "uss", "threads"):
             await screen.press("f", *["down"] * names.index(name), "space", "escape")
-        await screen.until(lambda: "exclusive" in screen.app.screen.listing._rows.numbers)
+        await screen.until(lambda: number(screen, victim.pid, "uss") > 0)
         assert number(screen, victim.pid, "exclusive") > 0
         assert number(screen, victim.pid, "threads") == 1
         assert "exclusive" in shown(screen)
-        await screen.press(*["o"] * 3)
+        await screen.press(*["o"] * 4)
         assert "▾minor/s" in shown(screen)
 
     topping([victim.pid], scenario)

@@ -137,7 +137,7 @@ def sums_of(pid: int, owner: bool, fields: Fields) -> Sums:
         usage = pagemap.usage(fields=fields)
         names = usage.dtype.names or ()
         # all its columns are uint64
-        sizes = usage.view(np.uint64).reshape(-1, len(names)).sum(axis=0)
+        sizes = usage.view(np.uint64).reshape(len(usage), len(names)).sum(axis=0)
         uid = pagemap.uid if owner else None
         its = stat.read(pid)
         return Sums(

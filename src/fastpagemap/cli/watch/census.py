@@ -19,6 +19,7 @@ from fastpagemap.cli.processes import command_of, has_memory, processes
 from fastpagemap.cli.watch.chosen import Chosen
 from fastpagemap.cli.watch.pace import Meter, Pace
 from fastpagemap.cli.watch.reader import PATIENCE
+from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process import stat
 from fastpagemap.process.namespaces import directory_of
@@ -141,10 +142,11 @@ class Census:
         self._scan, self._looks = Pace(interval, SCAN_SHARE), Pace(interval, LOOKS_SHARE)
         self._asking: Asking[Question, Look] = Asking(look, PATIENCE)
         self._left: Iterator[Question] = iter(())
-        self._read: tuple[str, ...] | None = None
+        #: The columns that were read of all processes.
+        self._read: set[str] | None = None
         self._began, self._spent, self._is_free = 0.0, 0.0, False
         #: The columns that this kernel can tell.
-        self.columns: tuple[str, ...] = PageMap().usage([]).dtype.names or ()
+        self.columns = (*(PageMap().usage([]).dtype.names or ()), *SHARE_COLUMNS)
         #: Whether a sample did not come to all processes that it was to look at.
         self.unfinished = False
 
@@ -155,7 +157,7 @@ class Census:
             began = time.thread_time()
             self._list(now)
             self._scan.spent(now, time.thread_time() - began)
-        if not self.unfinished:
+        if not self.unfinished or self._read != set(self.fields):
             self._choose(now)
         self.unfinished = self._look(now + MAX_LOOKING)
         return [self._members[key] for key in sorted(self._members)]
@@ -205,10 +207,11 @@ class Census:
 
     def _choose(self, now: float) -> None:
         """Choose the processes to look at now: as many as the budget has room for."""
-        everyone = self._read != self.fields
+        everyone = self._read is None or not self._read.issuperset(self.fields)
+        self._read = set(self.fields)
         if not (everyone or self._looks.due(now)):
             return
-        self._read, self._began, self._spent = self.fields, now, 0.0
+        self._began, self._spent = now, 0.0
         # The first look at all of them is beyond the budget: there would be nothing to see.
         self._is_free = everyone
         due = [m for m in self._members.values() if everyone or m.not_before <= now]

@@ -7,7 +7,7 @@ fill, and 13 ms for each row that is removed (benchmarks/bench_lists.py). Here r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -21,23 +21,15 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from fastpagemap.cli.watch.columns import Column
 from fastpagemap.report.conditions import matches
 
-__all__ = ["Column", "Listing", "Rows"]
+__all__ = ["Listing", "Rows"]
 
 #: Characters of a name that are searched, from its end: names may have a million.
 MAX_SEARCHED = 4096
 #: Columns of the screen for the last text: where there is a choice, and at least.
 GOOD_LAST, MIN_LAST = 30, 12
-
-
-class Column(NamedTuple):
-    """A column of numbers."""
-
-    name: str
-    head: str
-    text: Callable[[Any], str]
-    width: int = 7
 
 
 class Rows(NamedTuple):

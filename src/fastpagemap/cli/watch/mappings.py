@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastpagemap.cli.watch.listing import Column, Listing, Rows
+from fastpagemap.cli.watch.columns import SIZE_COLUMNS
+from fastpagemap.cli.watch.listing import Listing, Rows
 from fastpagemap.cli.watch.sampling import DEFAULT_FIELDS, Sample
 from fastpagemap.model.mapping import Mapping
-from fastpagemap.report.report import SIZES
-from fastpagemap.report.text import ANON, ending, human
+from fastpagemap.report.text import ANON, ending
 
 __all__ = ["Mappings"]
 
@@ -22,7 +22,7 @@ class Mappings(Listing):
     FIRST, LAST = "start        perm", "path"
     FIRST_WIDTH = 17
     PINNED = 1
-    COLUMNS = tuple(Column(name, name, human, max(len(name) + 1, 6)) for name in SIZES)
+    COLUMNS = SIZE_COLUMNS
 
     def __init__(self, id: str) -> None:
         super().__init__(id, DEFAULT_FIELDS)

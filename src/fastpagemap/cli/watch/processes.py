@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastpagemap.cli.watch.census import Member
-from fastpagemap.cli.watch.listing import Column, Listing, Rows
-from fastpagemap.report.report import SIZES
-from fastpagemap.report.text import human, printable
+from fastpagemap.cli.watch.columns import SIZE_COLUMNS, Column
+from fastpagemap.cli.watch.listing import Listing, Rows
+from fastpagemap.report.text import printable
 
 __all__ = ["Processes", "rows"]
 
@@ -72,10 +72,7 @@ class Processes(Listing):
 
     FIRST, LAST = f"{'pid':>7} user", "name"
     FIRST_WIDTH = 7 + 1 + USER_WIDTH
-    COLUMNS = (
-        *(Column(name, name, human, max(len(name) + 1, 6)) for name in SIZES),
-        *COUNTERS,
-    )
+    COLUMNS = (*SIZE_COLUMNS, *COUNTERS)
 
     def __init__(self, id: str) -> None:
         super().__init__(id, DEFAULT_COLUMNS, "present")
@@ -83,7 +80,7 @@ class Processes(Listing):
     @property
     def fields(self) -> tuple[str, ...]:
         """The columns shown for which pages have to be looked at."""
-        return tuple(name for name in self.shown if name in SIZES)
+        return tuple(column.name for column in SIZE_COLUMNS if column.name in self.shown)
 
     def identity(self, item: Any) -> Any:
         """Return the pid, and when the process was started."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastpagemap.cli.asking import Remote, naming
 from fastpagemap.cli.watch.area import View
+from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.pagemap import PageMap
@@ -65,7 +66,7 @@ class Reader:
 
     def about(self) -> About:
         """Return what stays as it is."""
-        columns = tuple(name for name in self._columns if name in SIZES)
+        columns = (*(name for name in self._columns if name in SIZES), *SHARE_COLUMNS)
         return About(self._process.name(), self._process.uid(), soft_dirty(), columns)
 
     def sums(self, fields: tuple[str, ...]) -> tuple[list[Mapping], Usage]:
