@@ -27,7 +27,7 @@ from fastpagemap.process.namespaces import directory_of
 __all__ = ["Census", "Member"]
 
 #: Shares of one processor's time: for the list of processes, and for looking at their pages.
-SCAN_SHARE, LOOKS_SHARE = 0.005, 0.03
+SCAN_SHARE, LOOKS_SHARE = 0.01, 0.03
 #: The part of the latter that one process may take, so that a large one leaves some to the others.
 MEMBER_SHARE = LOOKS_SHARE / 4
 #: Seconds that a look at one process is expected to cost, before it was looked at.
@@ -106,9 +106,7 @@ class Member:
         if isinstance(outcome, PermissionError):
             self.refused = "not permitted"
         else:
-            self.refused = (
-                "has ended" if isinstance(outcome, ProcessLookupError) else reason(outcome)
-            )
+            self.refused = "ended" if isinstance(outcome, ProcessLookupError) else reason(outcome)
         self.not_before = now + REFUSED_PAUSE
 
 
@@ -147,6 +145,8 @@ class Census:
         self._began, self._spent, self._is_free = 0.0, 0.0, False
         #: The columns that this kernel can tell.
         self.columns = (*(PageMap().usage([]).dtype.names or ()), *SHARE_COLUMNS)
+        #: When the processes were listed.
+        self.listed = 0.0
         #: Whether a sample did not come to all processes that it was to look at.
         self.unfinished = False
 
@@ -186,7 +186,7 @@ class Census:
             member.uid = _owner(pid)  # a server's child becomes another user's
             member.update(about, now)
             kept[key] = member
-        self._members = kept
+        self._members, self.listed = kept, now
 
     def _family(self, found: dict[int, stat.Stat]) -> dict[int, stat.Stat]:
         """Return the roots, their descendants, and who was one before its parent ended."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.report.report import SIZES
 from fastpagemap.report.text import human
 
-__all__ = ["SIZE_COLUMNS", "Column"]
+__all__ = ["SIZE_COLUMNS", "Column", "fitting"]
 
 
 class Column(NamedTuple):
@@ -25,3 +26,16 @@ class Column(NamedTuple):
 SIZE_COLUMNS = tuple(
     Column(name, name, human, max(len(name) + 1, 6)) for name in (*SIZES, *SHARE_COLUMNS)
 )
+
+
+def fitting(columns: Sequence[Column], room: int, order: str) -> list[Column]:
+    """Return the first columns, as many as there is room for, and the one that orders the rows.
+
+    Without that one, they would seem to be in no order.
+    """
+    ends = itertools.accumulate(1 + column.width for column in columns)
+    found = list(columns[: sum(end <= room for end in ends)])
+    last = next((column for column in columns if column.name == order), None)
+    if last is None or last in found:
+        return found
+    return [*fitting(columns, room - 1 - last.width, ""), last]

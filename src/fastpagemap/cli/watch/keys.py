@@ -16,6 +16,11 @@ APP_KEYS: list[BindingType] = [
     Binding("ctrl+z", "suspend_process", show=False),
 ]
 #: Of every screen with a list.
+FIRST_KEYS: list[BindingType] = [
+    # First: on a narrow screen there is no room for all.
+    Binding("question_mark,f1", "help", "Help", key_display="?", tooltip="these keys"),
+    Binding("q", "leave", "Quit", tooltip="quit, or back to the list"),
+]
 LIST_KEYS: list[BindingType] = [
     Binding("slash", "search", "Search", key_display="/", tooltip="search: a text, or *.so"),
     Binding("o", "order(1)", "Sort", tooltip="sort by the next column (O: back)"),
@@ -24,11 +29,10 @@ LIST_KEYS: list[BindingType] = [
         "f", "columns", "Columns", show=False, tooltip="choose the columns; (+2): two have no room"
     ),
     Binding("s", "save", "Save", show=False, tooltip="save the screen as SVG, here"),
-    Binding("question_mark,f1", "help", "Help", key_display="?", tooltip="these keys"),
-    Binding("q", "leave", "Quit", tooltip="quit, or back to the list"),
     Binding("escape", "back", show=False),
 ]
 WATCH_KEYS: list[BindingType] = [
+    *FIRST_KEYS,
     Binding("space", "pause", "Pause", tooltip="pause, go on"),
     Binding(
         "plus,equals_sign,z", "zoom(0.5)", "Zoom", key_display="+-", tooltip="fewer pages, or more"
@@ -45,6 +49,7 @@ WATCH_KEYS: list[BindingType] = [
     *LIST_KEYS,
 ]
 TOP_KEYS: list[BindingType] = [
+    *FIRST_KEYS,
     Binding("enter", "watch", "Watch", key_display="Enter", tooltip="watch the process"),
     Binding("space", "pause", "Pause", tooltip="pause, go on"),
     *LIST_KEYS,
@@ -69,9 +74,10 @@ major are page faults a second; major ones waited for a disk. pss is present by 
 what no other process maps: to learn that takes two or three times as long as all else.
 
 [b]How old it is[/b]
-What the kernel counts anyway, faults among it, is read at each refresh. Looking at pages costs \
-processor time, and holds a lock of the process for a moment. So it has a budget: 3 % of a \
-processor. With 500 processes, all else takes 2 to 3 % more. Processes with new faults or \
+What the kernel counts anyway, faults among it, is read at each refresh, or as often as 1 % of a \
+processor is enough for: with 1500 processes about every 5 s, and on top is how long ago. Looking \
+at pages costs more, and holds a lock of the process for a moment. It has a budget of its own: 3 % \
+of a processor. With 500 processes, all else takes 2 to 3 % more. Processes with new faults or \
 another number of resident pages come first, then those that were looked at longest ago; age is \
 how long. All are looked at once in the beginning, and when columns are added. A process that \
 does not answer is asked again after a minute, and no other waits for it. --interval is the \

@@ -14,7 +14,7 @@ from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import palette
 from fastpagemap.report.text import ANON, ending, human, printable
 
-__all__ = ["cell", "rates", "title", "what"]
+__all__ = ["ago", "cell", "rates", "title", "what"]
 
 WARNING = "bold reverse"
 #: Of a longer path, only the end is shown, in this many columns: in the title, and of a cell.
@@ -39,11 +39,12 @@ def what(source: Live | SnapshotSource, sample: Sample, paused: bool) -> Text:
         if sample.trouble:
             text.append(f" {printable(sample.trouble)} ", WARNING)
         if sample.seen:
-            text.append(f"pages seen {_ago(now - sample.seen)}, sums {_ago(now - sample.summed)}")
+            text.append(f"pages seen {ago(now - sample.seen)}, sums {ago(now - sample.summed)}")
     return text
 
 
-def _ago(seconds: float) -> str:
+def ago(seconds: float) -> str:
+    """Say how long ago something was."""
     return "now" if seconds < 1 else f"{seconds:.0f} s ago"
 
 

@@ -6,7 +6,6 @@ fill, and 13 ms for each row that is removed (benchmarks/bench_lists.py). Here r
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +20,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fastpagemap.cli.watch.columns import Column
+from fastpagemap.cli.watch.columns import Column, fitting
 from fastpagemap.report.conditions import matches
 
 __all__ = ["Listing", "Rows"]
@@ -64,8 +63,8 @@ class Listing(ScrollView, can_focus=True):
         Binding("n", "again(1)", show=False, key_display="n N", tooltip="what was searched, again"),
         Binding("N", "again(-1)", show=False),
     ]
-    #: The heads of the texts before and after the numbers.
-    FIRST, LAST = "", ""
+    #: The head of the text before the numbers.
+    FIRST = ""
     FIRST_WIDTH = 0
     #: Rows that always come first.
     PINNED = 0
@@ -99,6 +98,10 @@ class Listing(ScrollView, can_focus=True):
 
     def first(self, item: Any) -> str:
         """Return the text before the numbers."""
+        raise NotImplementedError
+
+    def last_head(self, width: int) -> str:
+        """Return the head of the text after the numbers."""
         raise NotImplementedError
 
     def last(self, item: Any, width: int) -> str:
@@ -261,7 +264,7 @@ class Listing(ScrollView, can_focus=True):
         text = f"{'>' if chosen else ' '}{self.first(item):<{self.FIRST_WIDTH}}"
         for column in self._fitting():
             text += f" {self._number(column, index):>{column.width}}"
-        text += "  " + self.last(item, max(width - len(text) - 3, 1))
+        text += "  " + self.last(item, self._last_width(text))
         return self._strip(text, Style(reverse=chosen), width)
 
     def _head(self) -> str:
@@ -271,14 +274,18 @@ class Listing(ScrollView, can_focus=True):
             mark = "▾" if column.name == self.order else ""
             text += f" {mark + column.head:>{column.width}}"
         left_out = len(self.shown) - len(self._fitting())
-        return f"{text}  {self.LAST}{f' (+{left_out})' if left_out else ''}"
+        last = self.last_head(self._last_width(text))
+        return f"{text}  {last}{f' (+{left_out})' if left_out else ''}"
 
     def _fitting(self) -> list[Column]:
         """Return the columns for which there is room beside the last text."""
         columns = list(filter(None, map(self._column, self.shown)))
         room = self.scrollable_content_region.width - self.FIRST_WIDTH - MIN_LAST - 3
-        ends = itertools.accumulate(1 + column.width for column in columns)
-        return columns[: sum(end <= room for end in ends)]
+        return fitting(columns, room, self.order)
+
+    def _last_width(self, before: str) -> int:
+        """Return how many columns of the screen there are for the text after the numbers."""
+        return max(self.scrollable_content_region.width - len(before) - 3, 1)
 
     def _number(self, column: Column, index: int) -> str:
         numbers = self._rows.numbers.get(column.name)

@@ -19,7 +19,7 @@ __all__ = ["Mappings"]
 class Mappings(Listing):
     """The mappings to move through; the first row is the whole process, which is None."""
 
-    FIRST, LAST = "start        perm", "path"
+    FIRST = "start        perm"
     FIRST_WIDTH = 17
     PINNED = 1
     COLUMNS = SIZE_COLUMNS
@@ -50,6 +50,10 @@ class Mappings(Listing):
     def first(self, item: Mapping | None) -> str:
         """Return the address and the permissions."""
         return f"{item.start:012x} {item.permissions}" if item else "whole process"
+
+    def last_head(self, width: int) -> str:
+        """Return what the text is, however wide."""
+        return "path"
 
     def last(self, item: Mapping | None, width: int) -> str:
         """Return the path, or of the whole process how many mappings there are."""

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 
 from fastpagemap.cli.watch.census import Member
 from fastpagemap.cli.watch.columns import SIZE_COLUMNS, Column
 from fastpagemap.cli.watch.listing import Listing, Rows
-from fastpagemap.report.text import printable
+from fastpagemap.report.text import beginning, printable
 
 __all__ = ["Processes", "rows"]
 
@@ -70,7 +71,7 @@ def _user(uid: int) -> str:
 class Processes(Listing):
     """Processes to move through, in the order of their pids unless a column orders them."""
 
-    FIRST, LAST = f"{'pid':>7} user", "name"
+    FIRST = f"{'pid':>7} user"
     FIRST_WIDTH = 7 + 1 + USER_WIDTH
     COLUMNS = (*SIZE_COLUMNS, *COUNTERS)
 
@@ -94,11 +95,16 @@ class Processes(Listing):
         """Return the pid and the user."""
         return f"{item.pid:>7} {_user(item.uid)}"
 
+    def last_head(self, width: int) -> str:
+        """Return what the text is."""
+        return "name" if width < NAME_WIDTH + MIN_MORE else f"{'name':<{NAME_WIDTH}} command"
+
     def last(self, item: Member, width: int) -> str:
         """Return the name, and why not more is known, or what there is room for of the command."""
         name = printable(item.about.name)
         if item.refused:
-            return f"{name} ({printable(item.refused)})"
+            return beginning(f"{name} ({item.refused})", width)
         if not item.seen or width < NAME_WIDTH + MIN_MORE:
-            return name
-        return f"{name:<{NAME_WIDTH}} {printable(item.seen.command[:width])}"
+            return beginning(name, width)
+        name = set_cell_size(name, max(NAME_WIDTH, cell_len(name)))
+        return f"{name} {beginning(item.seen.command, max(width - cell_len(name) - 1, 1))}"

@@ -19,7 +19,7 @@ from fastpagemap.cli.collect import reason
 from fastpagemap.cli.watch.cells import Line
 from fastpagemap.cli.watch.census import Census, Member
 from fastpagemap.cli.watch.keys import TOP_HELP, TOP_KEYS
-from fastpagemap.cli.watch.lines import WARNING
+from fastpagemap.cli.watch.lines import WARNING, ago
 from fastpagemap.cli.watch.listing import Rows
 from fastpagemap.cli.watch.processes import COUNTERS, Processes, rows
 from fastpagemap.cli.watch.reader import PATIENCE
@@ -117,8 +117,11 @@ class Top(ListScreen):
     def _show_what(self) -> None:
         members: Sequence[Member] = self.rows.items if self.rows else ()
         text = Text(f"{printable(self._named)}: {len(members)}")
+        listed = time.monotonic() - self.census.listed
         if self.paused:
             text.append("  ").append(" paused ", WARNING)
+        elif self.rows and listed > 2 * self.census.interval:
+            text.append(f"  listed {ago(listed)}")
         refused = Counter(member.refused for member in members if member.refused)
         for why, count in refused.most_common(2):
             text.append(f"  {count} {printable(why)}")

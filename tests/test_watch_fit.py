@@ -1,0 +1,85 @@
+"""How the full-screen views fit the terminal: what is cut, what comes first, what it can show."""
+
+import math
+import os
+
+import pytest
+
+pytest.importorskip("textual")
+
+from rich.cells import cell_len
+
+from fastpagemap.cli.watch.census import Census, Look, Member
+from fastpagemap.cli.watch.processes import Processes
+from fastpagemap.cli.watch.sampling import Live
+from fastpagemap.cli.watch.top import Top
+from fastpagemap.process import stat
+from screens import on_screen, shown, watching
+
+
+def heads(screen):
+    return screen.app.screen.listing.render_line(0).text.split()
+
+
+@pytest.mark.parametrize("name", ["python", "一二三四五", "\x1b[31m\x1b[31m\x1b[3"])
+def test_what_is_cut_says_so(name):
+    about = stat.read(os.getpid())._replace(name=name)
+    listing = Processes("processes")
+    seen = Look({}, 1, "program --option " * 9, 0.0)
+    for member in (
+        Member(1, about, 0, refused="not permitted"),
+        Member(1, about, 0, seen=seen),
+        Member(1, about, 0),
+    ):
+        for width in range(12, 60):
+            text = listing.last(member, width)
+            assert cell_len(text) <= width
+            whole = listing.last(member, 1000)
+            assert text.endswith("…") or whole.startswith(text.rstrip())
+            assert text == whole or text.endswith("…") or width < 25
+
+
+def test_a_name_of_wide_characters_takes_no_more_room():
+    about = stat.read(os.getpid())._replace(name="一二三")
+    member = Member(1, about, 0, seen=Look({}, 1, "program", 0.0))
+    text = Processes("processes").last(member, 60)
+    assert cell_len(text.partition("program")[0]) == 16
+
+
+def test_the_head_tells_name_and_command(victim):
+    for size, expected in (((80, 24), ["name"]), ((200, 24), ["name", "command"])):
+
+        async def scenario(screen, expected=expected):
+            assert heads(screen)[-len(expected) :] == expected
+
+        on_screen(Top(Census(0.1, [victim.pid])), scenario, size)
+
+
+def test_the_column_that_orders_the_rows_is_always_there(victim):
+    async def scenario(screen):
+        await screen.press("O", "O")
+        assert {"present", "▾age", "(+2)"} <= set(heads(screen))
+        await screen.press("O")
+        assert {"▾major/s", "(+2)"} <= set(heads(screen))
+
+    on_screen(Top(Census(0.1, [victim.pid])), scenario, (60, 16))
+
+
+def test_how_to_get_help_and_out_is_always_there(victim):
+    async def scenario(screen):
+        start = " ? Help  q Quit "
+        await screen.until(lambda: shown(screen).splitlines()[-1].startswith(start))
+
+    watching(Live(victim.pid, 0.1), scenario, (60, 16))
+    on_screen(Top(Census(0.1, [victim.pid])), scenario, (60, 16))
+
+
+def test_how_old_the_list_is(victim):
+    """Where there is no time to read it at each refresh."""
+
+    async def scenario(screen):
+        assert "listed" not in screen.line("what")
+        screen.view.census._scan._next = math.inf
+        await screen.until(lambda: "listed 1 s ago" in screen.line("what"))
+
+    on_screen(Top(Census(0.1, [victim.pid])), scenario)
