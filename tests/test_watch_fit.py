@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 
 import pytest
 
@@ -15,6 +16,11 @@ from fastpagemap.cli.watch.sampling import Live
 from fastpagemap.cli.watch.top import Top
 from fastpagemap.process import stat
 from screens import on_screen, shown, watching
+from terminal import Terminal
+
+COMMAND = [sys.executable, "-m", "fastpagemap", "top"]
+#: A terminal of ASCII alone.
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
 
 
 def heads(screen):
@@ -83,3 +89,16 @@ def test_how_old_the_list_is(victim):
         await screen.until(lambda: "listed 1 s ago" in screen.line("what"))
 
     on_screen(Top(Census(0.1, [victim.pid])), scenario)
+
+
+def test_a_terminal_that_is_not_of_utf_8(victim):
+    """Each mark becomes one character: so everything stays where it is."""
+    with Terminal(victim.pid, command=COMMAND, **ASCII) as terminal:
+        terminal.read_until(b"and children: 1")
+        os.write(terminal.leader, b"?")
+        terminal.read_until(b"^ v")
+        os.write(terminal.leader, b"qq")
+        assert terminal.wait() == 0
+        assert b" vpresent " in terminal.written
+        assert terminal.written.isascii()
+        assert b"\\" not in terminal.written.replace(b"\x1b\\", b"")

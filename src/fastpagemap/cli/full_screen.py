@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["need_terminal", "show"]
 
+#: Shown in place of marks, where the terminal has none of them: dots, arrows, frames, bars.
+PLAIN = {
+    **dict(zip("…·▾↑↓←→╭╮╰╯│─", ".-v^v<>++++|-", strict=True)),
+    **dict.fromkeys(map(chr, range(0x2580, 0x25A0)), " "),
+}
+
 
 def show(first: ListScreen) -> int:
     """Show a view until it is left, and return the exit code; raise what ended it, if an error."""
@@ -21,10 +31,40 @@ def show(first: ListScreen) -> int:
 
     heed_children()  # workers are started by other threads, too
     app = Viewer(first)
-    code = app.run()
+    with _plain_marks():
+        code = app.run()
     if app.failure:
         raise app.failure
     return code or 0
+
+
+@contextlib.contextmanager
+def _plain_marks() -> Iterator[None]:
+    """Have a terminal that is not of UTF-8 show what it lacks as a character it has.
+
+    Python would write ``\\u2026``, and nothing on that line would stand where it should.
+    """
+    stream = sys.__stderr__
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    codecs.register_error("fastpagemap.plain", _plain)
+    stream.reconfigure(errors="fastpagemap.plain")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    from rich.cells import get_character_cell_size
+
+    lost = error.object[error.start : error.end]
+    shown = [PLAIN.get(char, "?" * get_character_cell_size(char)) for char in lost]
+    return "".join(shown), error.end
 
 
 def need_terminal(command: str, instead: str = "") -> None:
