@@ -98,6 +98,8 @@ def test_going_to_an_address(victim):
         await screen.press("g", *"10", "enter")
         await screen.pilot.pause()
         assert "nothing is mapped at 10" in shown(screen)
+        await screen.press("escape", "g", *"1000-2000", "enter")
+        await screen.until(lambda: "nothing is mapped at 1000-2000" in shown(screen))
 
     watching(Live(victim.pid, 0.1), scenario)
 

@@ -231,6 +231,8 @@ class Watch(ListScreen):
         size = self.frame.sample.page_size
         place = parse_place(text, self._all(), size)
         if isinstance(place, View):
+            if not Area.of(self.frame.sample.mappings, place).size:
+                raise ValueError(f"nothing is mapped at {place.start:x}-{place.end:x}")
             return place
         mapping = self._mapping_at(place)
         if mapping is None or place >= mapping.end:
