@@ -74,6 +74,7 @@ def test_no_colour(victim):
         (["no such thing"], {}, 1),
         (["-5"], {}, 2),
         (["--interval", "0"], {}, 2),
+        (["--interval", "nan"], {}, 2),
         ([], {"TERM": "dumb"}, 2),
     ],
 )

@@ -6,6 +6,7 @@ import click
 
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.full_screen import need_terminal, show
+from fastpagemap.cli.options import number
 from fastpagemap.cli.selecting import chosen_processes
 from fastpagemap.cli.targets import processes_of
 
@@ -26,6 +27,7 @@ Examples:
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
+    callback=number,
     default=1.0,
     metavar="SECONDS",
     show_default=True,
