@@ -115,9 +115,11 @@ def test_a_watched_process_and_its_children(victim):
     child = victim.fork()
 
     async def scenario(screen):
+        screen.view.action_processes()
         await screen.press("p")
         await screen.until(lambda: isinstance(screen.app.screen, Top))
         top = screen.app.screen
+        assert len(screen.app.screen_stack) == 2
         await screen.until(lambda: len(top.listing.items) == 2)
         assert {member.pid for member in top.listing.items} == {victim.pid, child}
         assert "and its children" in shown(screen)

@@ -66,6 +66,8 @@ class Viewer(App[int]):
 
     def on_watch_children_wanted(self, message: Watch.ChildrenWanted) -> None:
         """Show a process and its children."""
+        if not isinstance(self.screen, Watch):
+            return  # the key was pressed twice
         pid, name = message.source.pid, printable(message.source.name)
         census = Census(message.interval, [pid])
         self.push_screen(Top(census, f"process {pid} {name} and its children"))
