@@ -127,6 +127,21 @@ def number(context: Any, parameter: Any, value: float | None) -> float | None:
     return value
 
 
+def interval_option(
+    text: str, default: float | None = None, least: float = 0.01
+) -> Callable[[Function], Function]:
+    """Return the option that says how many seconds are between two looks."""
+    return click.option(
+        "--interval",
+        type=click.FloatRange(least, 86400),
+        callback=number,
+        metavar="SECONDS",
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
+
+
 def timeout_option(function: Function) -> Function:
     """Add the option that says how long a process may keep its reader waiting."""
     return click.option(

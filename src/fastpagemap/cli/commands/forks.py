@@ -17,7 +17,7 @@ import click
 from fastpagemap.cli import program as programs
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import number, timeout_option
+from fastpagemap.cli.options import interval_option, timeout_option
 
 if TYPE_CHECKING:
     from fastpagemap.report.forked import Family
@@ -39,12 +39,8 @@ Examples:
 )
 @click.argument("target", shell_complete=complete_target)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.01, 86400),
-    callback=number,
-    metavar="SECONDS",
-    help="Look again and again, until Ctrl-C or the end; of a program each second, if absent.",
+@interval_option(
+    "Look again and again, until Ctrl-C or the end; of a program each second, if absent."
 )
 @click.option(
     "--count", type=click.IntRange(1), metavar="N",

@@ -6,7 +6,7 @@ import click
 
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.full_screen import need_terminal, show
-from fastpagemap.cli.options import number
+from fastpagemap.cli.options import interval_option
 from fastpagemap.cli.selecting import chosen_processes
 from fastpagemap.cli.targets import processes_of
 
@@ -24,15 +24,11 @@ Examples:
 """,
 )
 @click.argument("targets", metavar="[TARGET]...", nargs=-1, shell_complete=complete_target)
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.1, 3600),
-    callback=number,
-    default=1.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Between refreshes. Pages are looked at less often where that would cost too much; the "
+@interval_option(
+    "Between refreshes. Pages are looked at less often where that would cost too much; the "
     "column 'age' says how long ago that was.",
+    default=1.0,
+    least=0.1,
 )
 @click.option(
     "--name",

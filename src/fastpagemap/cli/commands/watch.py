@@ -9,7 +9,7 @@ import click
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.full_screen import need_terminal, show
-from fastpagemap.cli.options import number, raw_options, timeout_option
+from fastpagemap.cli.options import interval_option, raw_options, timeout_option
 
 
 @click.command(
@@ -25,15 +25,11 @@ Examples:
 """,
 )
 @click.argument("target", shell_complete=complete_target)
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.1, 3600),
-    callback=number,
-    default=1.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Between refreshes. Pages are looked at less often where that would cost too much; the "
+@interval_option(
+    "Between refreshes. Pages are looked at less often where that would cost too much; the "
     "screen says how old they are.",
+    default=1.0,
+    least=0.1,
 )
 @click.option(
     "--dirty",

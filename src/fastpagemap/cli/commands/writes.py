@@ -17,7 +17,7 @@ import click
 from fastpagemap.cli import asking, targets
 from fastpagemap.cli import program as programs
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import number, timeout_option
+from fastpagemap.cli.options import interval_option, timeout_option
 
 WARNING = (
     "this clears the soft-dirty bits of process {pid}: whoever else tracks it by them (CRIU's "
@@ -46,15 +46,7 @@ Examples:
 )
 @click.argument("target", shell_complete=complete_target)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.01, 86400),
-    callback=number,
-    metavar="SECONDS",
-    default=1.0,
-    show_default=True,
-    help="How long each line is about.",
-)
+@interval_option("How long each line is about.", default=1.0)
 @click.option(
     "--count", type=click.IntRange(1), metavar="N",
     help="Stop after N lines; a program that is run is ended.",
