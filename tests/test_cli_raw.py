@@ -64,6 +64,9 @@ def test_entries_with_maps(saved):
             assert [row[name] for row in found] == [row[name] for row in wanted]
     alone = rows_of(run("report", "-", *raw, "--json", input=entries.read_bytes()))
     assert [row["permissions"] for row in alone] == ["????"]
+    assert [row["path"] for row in alone] == ["[unknown]"]
+    assert {row["kind"] for row in alone} == {"unknown"}
+    assert b"[unknown]" in run("report", entries, *raw).stdout
 
 
 def test_diff_with_entries_names_no_stranger(saved, victim):

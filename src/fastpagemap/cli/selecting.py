@@ -88,7 +88,7 @@ _OPTIONS = (
         "--group",
         type=click.Choice(["path", "kind"]),
         help="Add up the mappings of each path, or of each kind: heap, stack, anonymous, shared "
-        "memory, executable, file, device, kernel.",
+        "memory, executable, file, device, kernel, unknown.",
     ),
 )
 

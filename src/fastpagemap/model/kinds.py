@@ -7,14 +7,24 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .mapping import Mapping, looks_shmem
+from .mapping import UNKNOWN_PATH, Mapping, looks_shmem
 
 __all__ = ["KINDS", "LABELS", "IsShmem", "kinds", "labelled"]
 
 #: Columns of `usage` that are no sizes: what maps says of a mapping, and its kind.
 LABELS = (*Mapping._fields[2:], "kind")
 
-KINDS = ("heap", "stack", "anonymous", "shared memory", "executable", "file", "device", "kernel")
+KINDS = (
+    "heap",
+    "stack",
+    "anonymous",
+    "shared memory",
+    "executable",
+    "file",
+    "device",
+    "kernel",
+    "unknown",
+)
 
 #: Returns whether a mapping shows pages of a tmpfs; None where that cannot be known.
 IsShmem = Callable[[Mapping], bool | None]
@@ -30,7 +40,7 @@ def kinds(
     ``heap`` and ``stack`` are what the kernel names so; ``shared memory`` is MAP_SHARED anonymous
     memory, memfd, SysV, /dev/shm, and the files of every other tmpfs; ``executable`` is all of a
     file with an executable part: programs and libraries; ``kernel`` is the pages that the kernel
-    provides (``[vdso]``).
+    provides (``[vdso]``); ``unknown`` where entries were saved without maps.
 
     Parameters
     ----------
@@ -51,6 +61,8 @@ def kinds(
 
 def _kind(mapping: Mapping, executable: set[str], is_shmem: IsShmem | None) -> str:
     path = mapping.path
+    if path == UNKNOWN_PATH:
+        return "unknown"
     if path == "[heap]":
         return "heap"
     if path == "[stack]" or path.startswith("[stack:"):  # a thread's, Linux 3.4 to 4.4

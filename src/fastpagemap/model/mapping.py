@@ -11,6 +11,8 @@ __all__ = ["KERNEL_HALF", "Mapping", "listed", "looks_shmem"]
 
 # Unlike [heap], [stack] and [anon:NAME], these are not ordinary memory.
 _SPECIAL = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]", "[vectors]", "[sigpage]", "[timens")
+UNKNOWN_PATH = "[unknown]"
+"""The path of a mapping where nothing but its addresses is known: entries alone were saved."""
 # The kernel's own tmpfs: shared anonymous memory, memfds, SysV, buffers of graphics drivers. It is
 # device 0:1 since Linux 5. Before, it had another number, below 0:10 or so, but the same names.
 _KERNEL_TMPFS = os.makedev(0, 1)
@@ -39,7 +41,8 @@ class Mapping(NamedTuple):
         The file's inode, 0 if there is no file.
     path : str
         As in maps, decoded with ``os.fsdecode``: a file's path (with `` (deleted)`` after it once
-        it is unlinked), a name in brackets (``[heap]``, ``[anon:NAME]``), or empty.
+        it is unlinked), a name in brackets (``[heap]``, ``[anon:NAME]``), or empty. Of entries that
+        were saved without maps it is ``[unknown]``.
 
     Examples
     --------
@@ -78,7 +81,7 @@ class Mapping(NamedTuple):
         Shared anonymous memory has a file of the kernel's own (``/dev/zero (deleted)``).
         """
         # A SysV segment may have inode 0, but it has a device.
-        return not (self.inode or self.device or self.path.startswith(_SPECIAL))
+        return not (self.inode or self.device or self.path.startswith((*_SPECIAL, UNKNOWN_PATH)))
 
 
 def listed(mappings: Iterable[Mapping]) -> list[Mapping]:

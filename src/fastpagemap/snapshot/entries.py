@@ -17,7 +17,7 @@ from .._kernel.failures import IgnoringFileErrors
 from .._kernel.sinks import Sink
 from ..model import entry
 from ..model.entry import PAGE_SIZE
-from ..model.mapping import Mapping, looks_shmem
+from ..model.mapping import UNKNOWN_PATH, Mapping, looks_shmem
 from ..model.runs import (
     RUN_DTYPE,
     Addresses,
@@ -171,7 +171,7 @@ def _nameless(runs: Runs, barriers: Addresses) -> list[Mapping]:
     gap = MIN_GAP_PAGES * PAGE_SIZE
     starts, ends = close_gaps(runs["start"], runs["end"], gap, barriers)
     return [
-        Mapping(*span, "????", 0, 0, 0, "")
+        Mapping(*span, "????", 0, 0, 0, UNKNOWN_PATH)
         for span in zip(starts.tolist(), ends.tolist(), strict=True)
     ]
 

@@ -225,8 +225,8 @@ class Snapshot(SnapshotData):
         Snapshot
             With pid 0 and this machine's page size, kernel and capabilities. Its mappings are those
             of `maps`, cut to where there are entries. Pages outside of them, which is all without
-            `maps`, are in nameless mappings with the permissions ``????``: one for each stretch of
-            pages whose state is not 0. A gap of 512 pages or more ends a stretch.
+            `maps`, are in mappings ``[unknown]`` with the permissions ``????``: one for each
+            stretch of pages whose state is not 0. A gap of 512 pages or more ends a stretch.
 
         Raises
         ------
