@@ -195,7 +195,8 @@ def test_a_process_that_does_not_answer(victim):
             await at(screen, process.pid)
             process.lock()
             await screen.press("enter")
-            await screen.until(lambda: "its memory is locked" in shown(screen))
+            # the list says of it, too, that its memory is locked
+            await screen.until(lambda: f"process {process.pid} (it-is-locked): " in shown(screen))
             assert screen.app.screen is screen.view
             await at(screen, victim.pid)
             await screen.press("enter")
