@@ -149,13 +149,17 @@ def fill(server):
 def buffers(pid):
     """The line of maps of the shared buffers: the largest shared mapping."""
     shared = [line for line in oracle.maps(pid) if "s" in line.permissions]
+    if not shared:
+        raise ProcessLookupError(f"process {pid} has ended")
     return max(shared, key=lambda line: line.end - line.start)
 
 
 def page_out(pids):
     """Have every process send what it maps of the buffers to swap; the bytes that smaps shows."""
     for pid in pids:
-        line = buffers(pid)
-        linux.process_madvise(pid, line.start, line.end, linux.MADV_PAGEOUT)
+        # a worker of autovacuum may end meanwhile
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            line = buffers(pid)
+            linux.process_madvise(pid, line.start, line.end, linux.MADV_PAGEOUT)
     line = buffers(pids[0])
     return oracle.swap_sums(pids[0])[line.start, line.end]
