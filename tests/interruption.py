@@ -8,18 +8,19 @@ class Stop(Exception):
     """What a signal's handler raises."""
 
 
-def _raising_at(number, code):
-    """A trace function that raises at the n-th such point of `code`.
+def _raising_at(number, codes):
+    """A trace function that raises at the n-th such point of `codes`.
 
     CPython runs handlers after calls, and where a function begins.
     """
-    names = {i.offset: i.opname for i in dis.get_instructions(code)}
-    last, left = "", number
+    names = {code: {i.offset: i.opname for i in dis.get_instructions(code)} for code in codes}
+    last, left = dict.fromkeys(codes, ""), number
 
     def at_opcode(frame, event, _):
-        nonlocal last, left
+        nonlocal left
         if event == "opcode":
-            before, last = last, names.get(frame.f_lasti, "")
+            code = frame.f_code
+            before, last[code] = last[code], names[code].get(frame.f_lasti, "")
             if before.startswith(("CALL", "RESUME", "BEFORE_WITH")):
                 left -= 1
                 if left < 0:
@@ -28,7 +29,7 @@ def _raising_at(number, code):
         return at_opcode
 
     def at_call(frame, _event, _):
-        if frame.f_code is not code:
+        if frame.f_code not in codes:
             return None
         frame.f_trace_opcodes = True
         return at_opcode
@@ -36,10 +37,10 @@ def _raising_at(number, code):
     return at_call
 
 
-def interrupted(call, code, number):
-    """Whether a call was broken off at the n-th such point of `code`."""
+def interrupted(call, codes, number):
+    """Whether a call was broken off at the n-th such point of `codes`."""
     before = sys.gettrace()
-    sys.settrace(_raising_at(number, code))
+    sys.settrace(_raising_at(number, codes))
     try:
         call()
     except Stop:

@@ -98,18 +98,13 @@ class Stop(Exception):
 def broken_off(function):
     """Call it and have an exception come as soon as the mask is filled."""
 
-    def trace(frame, event, _):
-        if event == "line" and frame.f_lineno == returning:
+    def trace(_frame, event, _):
+        if event == "return":
             sys.settrace(None)
             raise Stop
         return trace
 
-    code = fpm.WriteTracker.written.__code__
-    with open(code.co_filename) as file:
-        lines = file.read().split("\n")
-    returning = next(
-        n for n in range(code.co_firstlineno, len(lines)) if lines[n - 1].strip() == "return out"
-    )
+    code = fpm.WriteTracker._mask.__code__
     before = sys.gettrace()
     sys.settrace(lambda frame, *_: trace if frame.f_code is code else None)
     try:

@@ -15,7 +15,7 @@ import linux
 import memory
 from interruption import Stop, interrupted
 from linux import PAGE
-from tracked import numbers, reservation, tracked
+from tracked import codes, numbers, reservation, tracked
 
 pytestmark = pytest.mark.usefixtures("_write_tracking")
 WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
@@ -27,14 +27,13 @@ ASK = {
 
 @pytest.mark.parametrize("ask", ASK)
 def test_an_exception_wherever_a_handler_may_run(ask):
-    code = getattr(fpm.WriteTracker, ask).__code__
     some = [1, 2, 7, 200]
     with tracked(memory.touched) as (made, tracker):
         points = 0
         while True:
             for page in some:
                 made.write(page, page + 1, value=points)
-            if not interrupted(lambda: ASK[ask](tracker), code, points):
+            if not interrupted(lambda: ASK[ask](tracker), codes(ask), points):
                 break
             assert numbers(tracker.written()) == some
             points += 1
@@ -45,12 +44,12 @@ def test_an_exception_wherever_a_handler_may_run(ask):
 @contextlib.contextmanager
 def alarm(handler):
     """Have a function called once, by a signal that comes while an answer is under way."""
-    codes = [fpm.WriteTracker.written.__code__, fpm.WriteTracker.regions.__code__]
+    answering = codes("written") | codes("regions")
     done = False
 
     def act(_, frame):
         nonlocal done
-        if not done and frame.f_code in codes:
+        if not done and frame.f_code in answering:
             done = True
             handler()
 

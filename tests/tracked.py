@@ -30,6 +30,12 @@ def tracked(make, pages=PAGES):
         yield made, tracker
 
 
+def codes(ask, kind=fpm.WriteTracker):
+    """The code of a tracker's answer, by the name of its method: that, and what it rests on."""
+    inner = "_regions" if ask == "regions" else "_mask"
+    return {getattr(kind, name).__code__ for name in (ask, inner, "_answer", "_held")}
+
+
 def numbers(mask):
     return np.flatnonzero(mask).tolist()
 

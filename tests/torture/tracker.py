@@ -16,7 +16,7 @@ import memory
 import runas
 from interruption import interrupted
 from linux import PAGE
-from tracked import KINDS
+from tracked import KINDS, codes
 
 WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
 MAPPED = {"touched": memory.PRIVATE, "shared_anonymous": memory.SHARED}
@@ -72,7 +72,7 @@ class Round:
         """Ask with a reset; perhaps in vain."""
         way = self.chance.choice(("written", "out", "regions"))
         out = np.ones(self.pages, bool) if way == "out" else None
-        code = getattr(fpm.WriteTracker, "regions" if way == "regions" else "written").__code__
+        answering = codes("regions" if way == "regions" else "written")
         found = set()
 
         def call():
@@ -82,7 +82,7 @@ class Round:
                 found.update(np.flatnonzero(self.tracker.written(out=out)).tolist())
 
         point = self.chance.randrange(2 * POINTS)  # half of them are beyond the end
-        if interrupted(call, code, point):
+        if interrupted(call, answering, point):
             self.counts["broken off"] += 1
             return
         self.expect(found, way)

@@ -1,0 +1,241 @@
+"""What trackers share: a span of this process's memory, under a userfaultfd of its own."""
+
+import errno
+import os
+import threading
+from types import TracebackType
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import uffd, writes
+from .._kernel.failures import tells_of_file
+from ..model import entry
+from ..model.entry import REGION_DTYPE
+from ..model.errors import UnsupportedError
+from ..model.mapping import Mapping
+from ..model.span import Start, spanned
+from ..process.limits import affordable
+from ..process.process import Process
+from .spans import check_mapped, check_tables, cuts_hugetlb
+
+__all__ = ["Mask", "Tracker"]
+
+Mask = npt.NDArray[np.bool_]
+
+# What a filter of system calls refuses with.
+_REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY)
+
+
+class Tracker:
+    """A span whose pages are protected: the kernel notes when one is used in spite of it.
+
+    An answer is made in two steps, `_answer` and `_mask` or `_regions`, so that the public method
+    itself can give back what the answer has taken, wherever an exception comes from.
+    """
+
+    # What is tracked, in messages: "write".
+    _what: ClassVar[str]
+    # Which kernel it needs.
+    _needs: ClassVar[str]
+
+    def __init__(self, start: Start, end: int | None = None) -> None:
+        self._watch: uffd.Userfaultfd | None = None
+        self.start: int
+        self.end: int
+        self.start, self.end, self._count = spanned(start, end)
+        # Reentrant: a signal handler may ask during an answer.
+        self._lock = threading.RLock()
+        self._owner = os.getpid()
+        self._process: Process | None = Process()
+        try:
+            if not self._needs_no_check(self._process):
+                check_mapped(self._process, self.start, self.end, self._check)
+            self._watch = self._opened()
+            if self._count:
+                self._arm(self._process, self._watch)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> uffd.Userfaultfd:
+        """Open the userfaultfd."""
+        raise NotImplementedError
+
+    def _needs_no_check(self, process: Process) -> bool:
+        """Return whether `_check` has nothing to say, as far as can be found out faster."""
+        raise NotImplementedError
+
+    def _check(self, process: Process, mapping: Mapping) -> None:
+        """Raise for a mapping that cannot be tracked."""
+        raise NotImplementedError
+
+    def _protect(self, process: Process, watch: uffd.Userfaultfd) -> None:
+        """Protect all pages of the span, which is registered."""
+        raise NotImplementedError
+
+    def _opened(self) -> uffd.Userfaultfd:
+        """Open the userfaultfd, or say why there is none."""
+        try:
+            return self._open()
+        except OSError as error:
+            if not tells_of_file(error):
+                raise
+            if error.errno == errno.EINVAL:
+                lacking = f"it needs {self._needs}"
+            else:
+                lacking = "userfaultfd is not compiled in (CONFIG_USERFAULTFD), or forbidden"
+            raise UnsupportedError(
+                error.errno, f"no {self._what}-tracking here: {lacking}: {error.strerror}"
+            ) from None
+
+    def _arm(self, process: Process, watch: uffd.Userfaultfd) -> None:
+        check_tables(process, self.start, self.end)
+        try:
+            watch.register(self.start, self.end)
+        except OSError as error:
+            if error.errno is None:  # a signal handler's
+                raise
+            raise self._refusal(process, error) from None
+        try:
+            self._protect(process, watch)
+        except OSError as error:
+            raise self._translated(process, error) from None
+
+    def _refusal(self, process: Process, error: OSError) -> Exception:
+        """Return the exception for a span that the kernel refuses to track."""
+        where = f"{self.start:#x}-{self.end:#x}"
+        if error.errno == errno.EBUSY:
+            return OSError(
+                errno.EBUSY,
+                f"part of {where} is tracked already, by a {type(self).__name__} or another "
+                "userfaultfd",
+            )
+        if error.errno == errno.ENOMEM:
+            return OSError(
+                errno.ENOMEM,
+                f"no memory to track {where}, or too many mappings (vm.max_map_count): "
+                "an edge within a mapping makes two of it",
+            )
+        if error.errno == errno.EINVAL and cuts_hugetlb(process, self.start, self.end):
+            return ValueError(f"{where} begins or ends within a hugetlb page")
+        if error.errno in _REFUSED:
+            return self._forbidden(error.errno)
+        return UnsupportedError(
+            error.errno,
+            f"no {self._what}-tracking for memory like that of {where}: the kernel refuses it: "
+            f"{error.strerror}",
+        )
+
+    def _forbidden(self, number: int | None) -> UnsupportedError:
+        """Return the exception where a filter of system calls refuses what tracking needs."""
+        return UnsupportedError(
+            number,
+            f"no {self._what}-tracking here: a filter of system calls (seccomp) refuses "
+            f"UFFDIO_REGISTER or PAGEMAP_SCAN, or this kernel is older than {self._needs}",
+        )
+
+    def __enter__(self) -> Self:
+        self._held()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._watch is None else f"{self._count} pages"
+        return f"<{type(self).__name__} {self.start:#x}-{self.end:#x}: {state}>"
+
+    def __reduce__(self) -> str:
+        name = type(self).__name__
+        raise TypeError(f"this {name} cannot be copied or pickled: it is this process's")
+
+    def __len__(self) -> int:
+        """Return the number of pages."""
+        return self._count
+
+    def close(self) -> None:
+        """Stop tracking; a second call does nothing."""
+        if self._owner != os.getpid():  # a fork may have copied the lock as held
+            self._release()
+            return
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        watch, self._watch, self._process = self._watch, None, None
+        if watch is not None:
+            watch.close()
+
+    def _held(self) -> tuple[Process, uffd.Userfaultfd]:
+        """Return the process and the userfaultfd; ValueError if closed or of another process."""
+        process, watch = self._process, self._watch
+        if process is None or watch is None:
+            raise ValueError(f"this {type(self).__name__} is closed")
+        if self._owner != os.getpid():
+            raise ValueError(
+                f"this {type(self).__name__} is of process {self._owner}, of which this one is "
+                "forked: make another here"
+            )
+        return process, watch
+
+    def _translated(self, process: Process, error: OSError) -> Exception:
+        """Return the exception for an answer that failed: is the span tracked no longer?"""
+        if error.filename != process.path:  # a signal handler raised it
+            return error
+        if error.errno == errno.EOPNOTSUPP:
+            return self._forbidden(error.errno)
+        if error.errno not in (errno.EFAULT, errno.EPERM, errno.EBUSY):
+            return error
+        reason: Exception = error
+        if error.errno == errno.EFAULT:
+            try:
+                check_mapped(process, self.start, self.end)
+            except ValueError as gap:
+                reason = gap
+        elif error.errno == errno.EBUSY:
+            reason = OSError("another userfaultfd tracks what is there now")
+        self._held()  # a signal handler may have closed it
+        return OSError(
+            errno.EFAULT,
+            f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
+            f"not tracked any more ({reason})",
+        )
+
+    def _answer(self) -> writes.Answer:
+        """Return what the next answer is made with, and what it takes is given back by."""
+        process, watch = self._held()
+        return writes.Answer(watch, process.pagemap, process.maps, process.path)
+
+    def _mask(self, answer: writes.Answer, reset: bool, out: Mask | None) -> Mask:
+        """Return the mask of all pages that were used."""
+        zeroed = out is None
+        if out is None:
+            affordable(self._count, 1)
+            # Zeroed memory is not touched where no page was used; np.empty's would be.
+            out = np.zeros(self._count, bool)
+        out = entry.output(out, (self._count,), np.dtype(bool))
+        with self._lock:
+            process, _ = self._held()  # what it returns keeps the descriptors open
+            try:
+                answer.written(out, reset, zeroed)
+            except OSError as error:
+                raise self._translated(process, error) from None
+        return out
+
+    def _regions(
+        self, answer: writes.Answer, asked: tuple[int, int, int, int], reset: bool
+    ) -> npt.NDArray[np.void]:
+        """Return regions; `asked` are mask, anyof, inverted, returns."""
+        with self._lock:
+            process, _ = self._held()
+            try:
+                return np.frombuffer(bytearray(answer.regions(asked, reset)), REGION_DTYPE)
+            except OSError as error:
+                raise self._translated(process, error) from None

@@ -1,0 +1,198 @@
+"""Track the writes of this process without soft-dirty: userfaultfd write protection."""
+
+import numpy as np
+import numpy.typing as npt
+
+from .._kernel import uffd, writes
+from ..engine.regions import known
+from ..model.entry import Category
+from ..model.errors import UnsupportedError
+from ..model.mapping import Mapping
+from ..process.process import Process
+from .spans import check_device
+from .tracker import Mask, Tracker
+
+__all__ = ["WriteTracker"]
+
+# Memory that the kernel shows, and no process may write.
+_KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
+
+
+class WriteTracker(Tracker):
+    """Track which pages of a span of its own memory this process writes, without privileges.
+
+    Every page is write-protected. The kernel itself lifts the protection of a page when a thread,
+    or a system call, first writes it. The writer does not wait: it pays one fault a page.
+
+    Parameters
+    ----------
+    start, end : int, or one object with memory
+        The span, in bytes: page-aligned, mapped without gaps, and writable. Of an object as
+        ``span`` takes it, all pages that it lies on; other objects may have memory on the first and
+        the last of them. The tracker does not keep the object alive.
+
+    Raises
+    ------
+    UnsupportedError
+        Linux is older than 6.7, this process may not use userfaultfd, or userfaultfd does not
+        support this memory.
+    ValueError
+        The span is not all mapped, not writable, or begins or ends within a hugetlb page.
+    OSError
+        EBUSY: part of it is tracked already, here or by another user of userfaultfd. EMFILE: four
+        descriptors are needed. ENOMEM: the edges would make more mappings than vm.max_map_count.
+    MemoryError
+        The page tables for untouched memory would not fit into free memory.
+
+    Notes
+    -----
+    Tracking ends when the tracker is closed or collected; the memory is then as it was before.
+    Memory that is unmapped, mapped anew or moved meanwhile is no longer tracked, and `written`
+    raises, also where another tracker has got the addresses. If that happens at the very moment of
+    an answer, this tracker may go on with what is there now: all of it is reported as written. So
+    close a tracker before its memory is freed. A forked child's copy of the memory is not tracked;
+    the child needs a tracker of its own. Many threads may ask one tracker while others write; each
+    written page is reported to one of them.
+
+    Some kernels (6.18.15; not 6.12, 6.18.44, 7.3) report an untouched page once as written when it
+    is only read.
+
+    Pages that MADV_DONTNEED has emptied count as written: their content has changed. At the first
+    write to a transparent huge page the kernel maps it as small pages, and only the written one is
+    reported; MADV_COLLAPSE makes it huge again once tracking is over. A hugetlb page is written as
+    a whole. Two kinds of writes are not reported: those through another mapping of the same shared
+    memory, and those of devices to pages pinned before (io_uring's registered buffers, O_DIRECT
+    under way, RDMA).
+
+    Untouched memory gets page tables, which remain until it is unmapped: 8 bytes a page, so 2 MiB
+    for each GiB of 4 KiB pages.
+
+    Source: Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst, UFFD_FEATURE_WP_ASYNC and
+    PM_SCAN_WP_MATCHING.
+
+    Examples
+    --------
+    >>> memory = mmap.mmap(-1, 4 * fpm.PAGE_SIZE)
+    >>> with fpm.WriteTracker(memory) as tracker:
+    ...     memory[2 * fpm.PAGE_SIZE] = 1
+    ...     tracker.written()
+    array([False, False,  True, False])
+    """
+
+    _what = "write"
+    _needs = "Linux 6.7 (UFFD_FEATURE_WP_ASYNC)"
+
+    def _open(self) -> uffd.Userfaultfd:
+        return uffd.Userfaultfd()
+
+    def _needs_no_check(self, process: Process) -> bool:
+        return writes.is_anonymous_writable(process.maps, self.start, self.end)
+
+    def _check(self, process: Process, mapping: Mapping) -> None:
+        where = f"{mapping.start:#x}-{mapping.end:#x}"
+        if mapping.path.startswith(_KERNELS):
+            raise ValueError(f"{where} is the kernel's {mapping.path}: no one writes there")
+        if not mapping.writable:
+            raise ValueError(f"{where} may not be written ({mapping.permissions})")
+        check_device(process, mapping)
+
+    def _protect(self, process: Process, watch: uffd.Userfaultfd) -> None:
+        writes.protect(process.pagemap, process.maps, watch, process.path)
+
+    def _translated(self, process: Process, error: OSError) -> Exception:
+        if error.filename == "UFFDIO_WRITEPROTECT":
+            return UnsupportedError(
+                error.errno,
+                "after an answer was broken off, written() alone can tell what it had found: a "
+                "filter of system calls (seccomp) refuses UFFDIO_WRITEPROTECT",
+            )
+        return super()._translated(process, error)
+
+    def written(self, *, reset: bool = True, out: Mask | None = None) -> Mask:
+        """Return which pages were written since their last reset, or since tracking began.
+
+        Parameters
+        ----------
+        reset : bool, optional
+            Protect those pages again, each at the instant when it is looked at. So each write is in
+            this answer or in the next one. A write under way just then (its fault taken, its byte
+            not yet stored) may be in both.
+        out : ndarray of bool, optional
+            Filled and returned; one element a page.
+
+        Returns
+        -------
+        ndarray of bool
+            One element a page, in address order.
+
+        Raises
+        ------
+        ValueError
+            The tracker is closed, or another process's.
+        OSError
+            EFAULT: part of the span was unmapped or mapped anew, and is not tracked any more.
+
+        Notes
+        -----
+        An exception from here, even a signal handler's, loses no write: pages that were reset
+        already count as written again. A handler may also raise in the caller, just after this has
+        returned: then the answer is lost, unless it is in `out`. If part of a span is gone,
+        ``PageMap().regions(start, end, mask=Category.WPALLOWED | Category.WRITTEN)`` finds the
+        writes to the rest.
+        """
+        answer = self._answer()
+        try:
+            told = self._mask(answer, reset, out)
+        except BaseException:
+            # Also one that a signal handler raised after the answer was complete.
+            answer.give_back()
+            raise
+        return told
+
+    def regions(
+        self,
+        *,
+        reset: bool = False,
+        mask: int = Category.WRITTEN,
+        anyof: int = 0,
+        inverted: int = 0,
+        returns: int | None = Category.WRITTEN,
+    ) -> npt.NDArray[np.void]:
+        """Return the written regions, or those of other categories, as ``PageMap.regions`` does.
+
+        Pages that were not written cost no memory, so this suits large spans.
+
+        Parameters
+        ----------
+        reset : bool, optional
+            Protect the pages of these regions again, as `written` does. Not by default.
+        mask, anyof, inverted, returns : Category, optional
+            As for ``PageMap.regions``. Here WRITTEN is exact. `returns` of None returns all.
+
+        Returns
+        -------
+        ndarray of REGION_DTYPE
+            Sorted; neighbours of equal categories are merged.
+
+        Raises
+        ------
+        ValueError
+            As for `written`. Or a reset would lose writes: with `reset`, `mask` and `returns` must
+            have WRITTEN, and `inverted` must not.
+        UnsupportedError
+            This kernel does not know a category.
+        OSError
+            As for `written`.
+        """
+        asked = (int(mask), int(anyof), int(inverted), known(mask, anyof, inverted, returns))
+        if reset and not Category.WRITTEN & asked[0] & asked[3] & ~asked[2]:
+            raise ValueError(
+                "reset=True would lose writes: mask and returns must have WRITTEN, inverted not"
+            )
+        answer = self._answer()
+        try:
+            told = self._regions(answer, asked, reset)
+        except BaseException:
+            answer.give_back()
+            raise
+        return told
