@@ -160,6 +160,13 @@ def _write_tracking():
 
 
 @pytest.fixture
+def _access_tracking():
+    """Asynchronous read-write protection by userfaultfd, which AccessTracker needs."""
+    known = fastpagemap.capabilities().userfaultfd_rwp_async
+    need(known, "userfaultfd RWP_ASYNC (Linux 7.3)", Absent)
+
+
+@pytest.fixture
 def victim():
     """Another process, to be told what to do with its memory."""
     with Victim() as victim:

@@ -90,6 +90,7 @@ def test_the_kernel_was_built_so():
     # a user's own: UFFD_USER_MODE_ONLY of 5.11; WP_ASYNC needs markers where no page is
     protects = {"USERFAULTFD", "HAVE_ARCH_USERFAULTFD_WP", "PTE_MARKER_UFFD_WP"} <= built.keys()
     assert said.userfaultfd_wp_async == (version >= (6, 7) and protects)
+    assert said.userfaultfd_rwp_async == (version >= (7, 3) and "USERFAULTFD_RWP" in built)
     since = {"PRESENT": (6, 7), "SOFT_DIRTY": (6, 7), "GUARD": (6, 16), "ACCESSED": (7, 3)}
     expected = {name for name, first in since.items() if version >= first}
     if not said.soft_dirty:  # accepted, and never true

@@ -73,6 +73,8 @@ def test_what_the_readme_shows(capsys):
     for block in blocks:
         if "WriteTracker" in block and not fpm.capabilities().userfaultfd_wp_async:
             continue
+        if "AccessTracker" in block and not fpm.capabilities().userfaultfd_rwp_async:
+            continue
         exec(block, names)
     said = capsys.readouterr().out
     assert "MiB of 128 MiB are in RAM" in said

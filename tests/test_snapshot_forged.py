@@ -32,9 +32,10 @@ def test_a_file_of_before_the_user_was_kept():
 
 def test_a_file_of_before_frames_were_told():
     able = dataclasses.asdict(small().capabilities) | {"categories": ["PRESENT"]}
-    del able["frames"], able["page_mapcounts"]
+    del able["frames"], able["page_mapcounts"], able["userfaultfd_rwp_async"]
     made = load(forged({"capabilities": able})).capabilities
     assert (made.frames, made.page_mapcounts) == (False, None)
+    assert not made.userfaultfd_rwp_async
 
 
 def test_what_is_unknown_of_the_kernel():

@@ -1,4 +1,4 @@
-"""Memory whose writes are tracked, and what is known of it otherwise."""
+"""Memory whose writes or accesses are tracked, and what is known of it otherwise."""
 
 import contextlib
 import ctypes
@@ -25,9 +25,13 @@ KINDS = {
 
 
 @contextlib.contextmanager
-def tracked(make, pages=PAGES):
-    with make(pages) as made, fpm.WriteTracker(made.start, made.end) as tracker:
+def tracked(make, pages=PAGES, kind=fpm.WriteTracker):
+    with make(pages) as made, kind(made.start, made.end) as tracker:
         yield made, tracker
+
+
+def accessed(make, pages=PAGES):
+    return tracked(make, pages, fpm.AccessTracker)
 
 
 def codes(ask, kind=fpm.WriteTracker):

@@ -32,9 +32,10 @@ of physical memory
 of several processes
     ``Group``: what they share counts once.
 over time
-    ``WriteTracker``: which pages this process writes. ``PageMap.clear_soft_dirty``, then
-    ``soft_dirty``, of others. ``PageMap.snapshot``: a ``Snapshot`` to keep, save, load, plot, and
-    compare with a later one (``diff``).
+    ``WriteTracker``: which pages this process writes. ``AccessTracker``: which it reads or writes.
+    ``PageMap.clear_soft_dirty``, then ``soft_dirty``: which another process writes.
+    ``PageMap.snapshot``: a ``Snapshot`` to keep, save, load, plot, and compare with a later one
+    (``diff``).
 of this kernel and this user
     ``capabilities``. What cannot be answered raises ``UnsupportedError``; no answer is silently
     empty.
@@ -71,7 +72,7 @@ from .pagemap import PageMap
 from .process.capabilities import Capabilities, capabilities
 from .process.frames import Frames
 from .snapshot.dataframes import to_arrow, to_pandas, to_polars
-from .tracking import WriteTracker
+from .tracking import AccessTracker, WriteTracker
 
 __all__ = [
     "ENTRY_DTYPE",
@@ -82,6 +83,7 @@ __all__ = [
     "REGION_DTYPE",
     "RESIDENCY_DTYPE",
     "RUN_DTYPE",
+    "AccessTracker",
     "Capabilities",
     "Category",
     "Flag",

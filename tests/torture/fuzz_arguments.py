@@ -121,6 +121,7 @@ FUNCTIONS = {
     "decode": 1,
     "span": 1,
     "capabilities": 1,
+    "AccessTracker": 2,
     "WriteTracker": 2,
     "Mapping": 7,
     "Group": 1,

@@ -122,7 +122,6 @@ cdef extern from "uapi.h" nogil:
         uint64_t resolve
 
     const unsigned long PROCMAP_QUERY "FPM_PROCMAP_QUERY"
-    const uint64_t PROCMAP_WRITABLE "FPM_PROCMAP_WRITABLE"
     const uint64_t PROCMAP_COVERING_OR_NEXT "FPM_PROCMAP_COVERING_OR_NEXT"
     const uint64_t PROCMAP_FILE_BACKED "FPM_PROCMAP_FILE_BACKED"
     ctypedef struct procmap_query "struct fpm_procmap_query":
@@ -132,6 +131,7 @@ cdef extern from "uapi.h" nogil:
         uint64_t vma_start
         uint64_t vma_end
         uint64_t vma_flags
+        uint64_t vma_page_size
         uint64_t vma_offset
         uint64_t inode
         uint32_t dev_major
@@ -148,6 +148,7 @@ cdef extern from "uapi.h" nogil:
     const uint64_t PAGE_IS_PFNZERO "FPM_PAGE_IS_PFNZERO"
     const uint64_t PAGE_IS_HUGE "FPM_PAGE_IS_HUGE"
     const uint64_t PAGE_IS_GUARD "FPM_PAGE_IS_GUARD"
+    const uint64_t PAGE_IS_ACCESSED "FPM_PAGE_IS_ACCESSED"
     const uint64_t PAGE_IS_PRESENT "FPM_PAGE_IS_PRESENT"
     const uint64_t PAGE_IS_SWAPPED "FPM_PAGE_IS_SWAPPED"
     const uint64_t PAGE_IS_SOFT_DIRTY "FPM_PAGE_IS_SOFT_DIRTY"
@@ -178,9 +179,12 @@ cdef extern from "uapi.h" nogil:
         uint64_t features
         uint64_t ioctls
     const uint64_t UFFD_FEATURE_WP_ASYNC "FPM_UFFD_FEATURE_WP_ASYNC"
+    const uint64_t UFFD_FEATURE_RWP "FPM_UFFD_FEATURE_RWP"
+    const uint64_t UFFD_FEATURE_RWP_ASYNC "FPM_UFFD_FEATURE_RWP_ASYNC"
     const unsigned long UFFDIO_REGISTER "FPM_UFFDIO_REGISTER"
     const unsigned long UFFDIO_UNREGISTER "FPM_UFFDIO_UNREGISTER"
     const uint64_t UFFDIO_REGISTER_MODE_WP "FPM_UFFDIO_REGISTER_MODE_WP"
+    const uint64_t UFFDIO_REGISTER_MODE_RWP "FPM_UFFDIO_REGISTER_MODE_RWP"
     ctypedef struct uffdio_range "struct fpm_uffdio_range":
         uint64_t start
         uint64_t len
@@ -189,5 +193,10 @@ cdef extern from "uapi.h" nogil:
         uint64_t mode
     const unsigned long UFFDIO_WRITEPROTECT "FPM_UFFDIO_WRITEPROTECT"
     ctypedef struct uffdio_writeprotect "struct fpm_uffdio_writeprotect":
+        uffdio_range range
+        uint64_t mode
+    const unsigned long UFFDIO_RWPROTECT "FPM_UFFDIO_RWPROTECT"
+    const uint64_t UFFDIO_RWPROTECT_MODE_RWP "FPM_UFFDIO_RWPROTECT_MODE_RWP"
+    ctypedef struct uffdio_rwprotect "struct fpm_uffdio_rwprotect":
         uffdio_range range
         uint64_t mode

@@ -192,6 +192,31 @@ cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noex
     return True
 
 
+cdef bint each_anonymous(int maps, uint64_t start, uint64_t end, uint64_t rights) noexcept nogil:
+    cdef abi.procmap_query query
+    while start < end:
+        memset(&query, 0, sizeof(query))
+        query.query_addr = start
+        if query_mapping(maps, &query) < 0:
+            return False
+        if query.inode or query.dev_major or query.dev_minor or not query.vma_flags & rights:
+            return False
+        start = query.vma_end
+    return True
+
+
+def is_anonymous_with(int maps, uint64_t start, uint64_t end, str rights):
+    """Return whether a span is known to be all anonymous memory with one of the rights, as "rwx".
+
+    Never before Linux 6.11, which has no PROCMAP_QUERY.
+    """
+    cdef bint answer
+    cdef uint64_t wanted = ("r" in rights) + 2 * ("w" in rights) + 4 * ("x" in rights)
+    with nogil:
+        answer = each_anonymous(maps, start, end, wanted)
+    return answer
+
+
 def query(int fd, object path, uint64_t start, uint64_t end, bint files, type row_type,
           object fsdecode):
     """Return the first mapping that overlaps a span, or with `files` the first one of a file.

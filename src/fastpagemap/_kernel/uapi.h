@@ -95,7 +95,6 @@ struct fpm_procmap_query {
 };
 
 #define FPM_PROCMAP_QUERY _IOWR('f', 17, struct fpm_procmap_query)
-#define FPM_PROCMAP_WRITABLE 0x02
 #define FPM_PROCMAP_COVERING_OR_NEXT 0x10
 #define FPM_PROCMAP_FILE_BACKED 0x20
 
@@ -122,6 +121,7 @@ struct fpm_scan_arg {
 #define FPM_PAGE_IS_HUGE (1 << 6)
 #define FPM_PAGE_IS_SOFT_DIRTY (1 << 7)
 #define FPM_PAGE_IS_GUARD (1 << 8)
+#define FPM_PAGE_IS_ACCESSED (1 << 9) /* 7.3 */
 
 /* userfaultfd(2): linux/userfaultfd.h. */
 #ifndef SYS_userfaultfd
@@ -136,6 +136,8 @@ struct fpm_uffdio_api {
 #define FPM_UFFD_API 0xAA
 #define FPM_UFFD_USER_MODE_ONLY 1        /* 5.11 */
 #define FPM_UFFD_FEATURE_WP_ASYNC (1 << 15) /* 6.7 */
+#define FPM_UFFD_FEATURE_RWP (1 << 17)       /* 7.3 */
+#define FPM_UFFD_FEATURE_RWP_ASYNC (1 << 18)
 
 struct fpm_uffdio_range {
     uint64_t start, len;
@@ -149,6 +151,7 @@ struct fpm_uffdio_register {
 #define FPM_UFFDIO_REGISTER _IOWR(0xAA, 0x00, struct fpm_uffdio_register)
 #define FPM_UFFDIO_UNREGISTER _IOR(0xAA, 0x01, struct fpm_uffdio_range)
 #define FPM_UFFDIO_REGISTER_MODE_WP 2
+#define FPM_UFFDIO_REGISTER_MODE_RWP 8
 
 struct fpm_uffdio_writeprotect {
     struct fpm_uffdio_range range;
@@ -156,5 +159,13 @@ struct fpm_uffdio_writeprotect {
 };
 
 #define FPM_UFFDIO_WRITEPROTECT _IOWR(0xAA, 0x06, struct fpm_uffdio_writeprotect)
+
+struct fpm_uffdio_rwprotect {
+    struct fpm_uffdio_range range;
+    uint64_t mode;
+};
+
+#define FPM_UFFDIO_RWPROTECT _IOWR(0xAA, 0x09, struct fpm_uffdio_rwprotect)
+#define FPM_UFFDIO_RWPROTECT_MODE_RWP 1
 
 #endif

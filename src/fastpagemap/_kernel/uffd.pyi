@@ -8,11 +8,12 @@ __pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 WP_ASYNC: int
+RWP_ASYNC: int
 
 @disjoint_base
 class Userfaultfd:
     closed: bool
-    def __new__(cls) -> Userfaultfd: ...
+    def __new__(cls, accesses: bool = False) -> Userfaultfd: ...
     def register(self, start: int, end: int) -> None: ...
     def close(self) -> None: ...
 

@@ -12,6 +12,7 @@ from posix.unistd cimport close, getpid
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.procmaps cimport is_mapped
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
+from fastpagemap._kernel.rwp cimport find_untracked, lift_accessed
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
 from fastpagemap._kernel.sinks cimport append, reserve
 
@@ -26,6 +27,7 @@ cdef enum:
     LOOK_PAGES = 1 << 17
 
 WP_ASYNC = abi.UFFD_FEATURE_WP_ASYNC
+RWP_ASYNC = abi.UFFD_FEATURE_RWP_ASYNC
 
 
 cdef int open_userfaultfd(uint64_t features, uint64_t *offered) noexcept nogil:
@@ -63,14 +65,18 @@ def features():
 cdef class Userfaultfd:
     """A descriptor that write-protects pages asynchronously; EINVAL before Linux 6.7.
 
-    `close` closes it; so does the end of the last reference.
+    With `accesses` it protects them from being read, too; EINVAL before Linux 7.3. `close` closes
+    it; so does the end of the last reference.
     """
 
-    def __cinit__(self):
-        cdef uint64_t offered = 0
+    def __cinit__(self, bint accesses=False):
+        cdef uint64_t offered = 0, wanted = abi.UFFD_FEATURE_WP_ASYNC
+        if accesses:
+            wanted = abi.UFFD_FEATURE_RWP | abi.UFFD_FEATURE_RWP_ASYNC
+        self.accesses = accesses
         self.fd = -1
         self.owner = getpid()
-        cdef int fd = open_userfaultfd(abi.UFFD_FEATURE_WP_ASYNC, &offered)
+        cdef int fd = open_userfaultfd(wanted, &offered)
         if fd < 0:
             raise failure(-fd, "userfaultfd")
         self.fd = fd
@@ -80,19 +86,19 @@ cdef class Userfaultfd:
         free(self.kept.regions)
 
     def register(self, uint64_t start, uint64_t end):
-        """Register a span, so that its pages can be write-protected."""
+        """Register a span, so that its pages can be protected."""
         cdef int problem
         # Now, so that later there is always room for one region at least.
         if reserve(&self.kept, 1) < 0:
             raise MemoryError
         with nogil:
-            problem = register_once(self.fd, start, end)
+            problem = register_once(self.fd, self.mode(), start, end)
         if problem < 0:
             raise failure(-problem, "userfaultfd")
         self.start, self.end = start, end
 
     def close(self):
-        """Unregister the memory, which lifts all write protection; a second call does nothing."""
+        """Unregister the memory, which lifts all protection; a second call does nothing."""
         self.release()
 
     @property
@@ -109,7 +115,7 @@ cdef class Userfaultfd:
             # Only the owner unregisters: a child's descriptor is of its parent's memory. Closing
             # alone does not lift the protection while a child holds the descriptor open.
             if self.owner == getpid() and self.start < self.end:
-                request_all(fd, unregister_once, self.start, self.end)
+                unregister_all(fd, self.mode(), self.start, self.end)
             close(fd)
 
     cdef bint has_gap(self, int maps) noexcept nogil:
@@ -119,7 +125,12 @@ cdef class Userfaultfd:
                 and abi.msync(<void *> self.start, self.end - self.start, abi.MS_ASYNC) < 0
                 and (errno == ENOMEM or not is_mapped(maps, self.start, self.end, False)))
 
-    cdef int check(self, int pagemap) noexcept nogil:
+    cdef uint64_t mode(self) noexcept nogil:
+        if self.accesses:
+            return abi.UFFDIO_REGISTER_MODE_RWP
+        return abi.UFFDIO_REGISTER_MODE_WP
+
+    cdef int check(self, int pagemap, int maps) noexcept nogil:
         """Return 0 if what of the span is mapped is registered with this descriptor, or why not.
 
         -EPERM: part is not registered, -EBUSY: with another
@@ -129,18 +140,21 @@ cdef class Userfaultfd:
         if self.fd < 0 or self.start >= self.end:
             return 0  # a signal handler closed it: that ended the tracking
         # First, because what is not registered would be registered below.
-        problem = find_unregistered(pagemap, self.start, self.end)
+        if self.accesses:
+            problem = find_untracked(self.fd, maps, self.start, self.end)
+        else:
+            problem = find_unregistered(pagemap, self.start, self.end)
         if problem == 0:
             # Nothing is registered anew; the kernel only compares the descriptors.
-            problem = register_once(self.fd, self.start, self.end)
+            problem = register_once(self.fd, self.mode(), self.start, self.end)
             if problem in (-EPERM, -EACCES, -ENOSYS, -ENOTTY):
                 return -EOPNOTSUPP
             if problem in (-EINVAL, -ENOMEM):  # mapped anew since the last line
                 return -EPERM
         return problem
 
-    cdef int lift(self, int pagemap, uint64_t start, uint64_t end) noexcept nogil:
-        """Lift the protection of pages: they count as written again.
+    cdef int lift(self, int pagemap, int maps, uint64_t start, uint64_t end) noexcept nogil:
+        """Lift the protection of pages: they count as written, or as accessed, again.
 
         Parts that are not registered any more are left alone. Returns 0, or -errno if pages may
         still be protected.
@@ -148,6 +162,8 @@ cdef class Userfaultfd:
         cdef int problem
         if self.fd < 0:  # closed: nothing is protected any more
             return 0
+        if self.accesses:
+            return lift_accessed(self.fd, maps, start, end)
         problem = lift_once(self.fd, start, end)
         for _ in range(MAX_LOOKS):
             if problem != -ENOENT:
@@ -155,14 +171,15 @@ cdef class Userfaultfd:
             problem = lift_registered(self.fd, pagemap, start, end)
         return problem
 
-    cdef void lift_or_keep(self, int pagemap, uint64_t start, uint64_t end) noexcept nogil:
+    cdef void lift_or_keep(self, int pagemap, int maps,
+                           uint64_t start, uint64_t end) noexcept nogil:
         """Lift the protection of pages or, where that fails, remember them."""
         cdef abi.page_region region
         cdef abi.page_region *first = self.kept.regions
         cdef size_t i
-        if self.lift(pagemap, start, end) == 0:
+        if self.lift(pagemap, maps, start, end) == 0:
             return
-        region.start, region.end, region.categories = start, end, abi.PAGE_IS_WRITTEN
+        region.start, region.end, region.categories = start, end, 0
         if append(&self.kept, &region, 1, 0) < 0 and first is not NULL:
             # No memory for another region: one covers all, as told too often is better than never.
             for i in range(1, self.kept.count):
@@ -172,12 +189,13 @@ cdef class Userfaultfd:
             first.end = max(first.end, end) if self.kept.count else end
             self.kept.count = 1
 
-    cdef int lift_kept(self, int pagemap) noexcept nogil:
+    cdef int lift_kept(self, int pagemap, int maps) noexcept nogil:
         """Lift the protection of the remembered pages; return -errno for those that remain."""
         cdef size_t i, left = 0
         cdef int problem, last = 0
         for i in range(self.kept.count):
-            problem = self.lift(pagemap, self.kept.regions[i].start, self.kept.regions[i].end)
+            problem = self.lift(
+                pagemap, maps, self.kept.regions[i].start, self.kept.regions[i].end)
             if problem < 0:
                 last = problem
                 self.kept.regions[left] = self.kept.regions[i]
@@ -186,22 +204,19 @@ cdef class Userfaultfd:
         return last
 
 
-ctypedef int (*request_t)(int fd, uint64_t start, uint64_t end) noexcept nogil
-
-
-cdef int register_once(int fd, uint64_t start, uint64_t end) noexcept nogil:
+cdef int register_once(int fd, uint64_t mode, uint64_t start, uint64_t end) noexcept nogil:
     cdef abi.uffdio_register wanted
     memset(&wanted, 0, sizeof(wanted))
     wanted.range.start = start
     wanted.range.len = end - start
-    wanted.mode = abi.UFFDIO_REGISTER_MODE_WP
+    wanted.mode = mode
     return 0 if abi.ioctl(fd, abi.UFFDIO_REGISTER, &wanted) >= 0 else -errno
 
 
-cdef int unregister_once(int fd, uint64_t start, uint64_t end) noexcept nogil:
+cdef int unregister_once(int fd, uint64_t mode, uint64_t start, uint64_t end) noexcept nogil:
     cdef abi.uffdio_range span
     # Kernels before 6.17 unregister what another descriptor has registered, too.
-    cdef int problem = register_once(fd, start, end)
+    cdef int problem = register_once(fd, mode, start, end)
     if problem in (-EBUSY, -EINVAL, -ENOMEM):
         return problem
     span.start = start
@@ -262,20 +277,20 @@ cdef int lift_registered(int fd, int pagemap, uint64_t start, uint64_t end) noex
     return last
 
 
-cdef void request_all(int fd, request_t request, uint64_t start, uint64_t end) noexcept nogil:
-    """Make a request for a span; if a part is refused, because mapped anew, for the rest."""
+cdef void unregister_all(int fd, uint64_t mode, uint64_t start, uint64_t end) noexcept nogil:
+    """Unregister a span; if a part is refused, because mapped anew, the rest."""
     cdef int left = MAX_REQUESTS
-    request_halves(fd, request, start, end, &left)
+    unregister_halves(fd, mode, start, end, &left)
 
 
-cdef void request_halves(int fd, request_t request, uint64_t start, uint64_t end,
-                         int *left) noexcept nogil:
-    """Make a request for a span or, if refused, for its halves, cut between huge pages."""
+cdef void unregister_halves(int fd, uint64_t mode, uint64_t start, uint64_t end,
+                            int *left) noexcept nogil:
+    """Unregister a span or, if refused, its halves, cut between huge pages."""
     cdef uint64_t half = <uint64_t> 1 << PAGE_SHIFT
     left[0] -= 1
-    if left[0] < 0 or request(fd, start, end) >= 0 or end - start <= half:
+    if left[0] < 0 or unregister_once(fd, mode, start, end) >= 0 or end - start <= half:
         return
     while 2 * half < end - start:
         half *= 2
-    request_halves(fd, request, start, start + half, left)
-    request_halves(fd, request, start + half, end, left)
+    unregister_halves(fd, mode, start, start + half, left)
+    unregister_halves(fd, mode, start + half, end, left)

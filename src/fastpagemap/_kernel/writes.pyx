@@ -1,8 +1,10 @@
-"""PAGEMAP_SCAN of this process's memory under userfaultfd: report and protect pages in one step.
+"""PAGEMAP_SCAN of this process's memory under userfaultfd: report pages and protect them again.
 
-A write whose page was protected again, but not reported, would be lost. So when an exception or
-memory that is not tracked any more comes in between, the protection of those pages is lifted: they
-count as written.
+Written pages are protected in the same step. Accessed ones are protected after it, and only those:
+what is accessed in between is in the report already.
+
+What was protected again, but not reported, would be lost. So when an exception or memory that is
+not tracked any more comes in between, the protection of those pages is lifted: they count as used.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -15,8 +17,8 @@ from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
-from fastpagemap._kernel.procmaps cimport query_mapping
-from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE_NS, now, scan_once
+from fastpagemap._kernel.rwp cimport look, next_mapping, part_t
+from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE_NS, now
 from fastpagemap._kernel.sinks cimport append, found_t, reserve
 from fastpagemap._kernel.uffd cimport Userfaultfd, why_refused
 
@@ -32,6 +34,8 @@ cdef enum:
 
 ctypedef struct sweep_t:
     int fd
+    int maps
+    int rwp                 # what protects accessed pages again, or all if none are wanted; or -1
     uint64_t at
     uint64_t end
     uint64_t alignment      # of the ranges, in bytes
@@ -42,12 +46,16 @@ ctypedef struct sweep_t:
     found_t *found          # regions; NULL if not wanted
 
 
-cdef void begin(sweep_t *sweep, int fd, uint64_t start, uint64_t end, bint protect) noexcept nogil:
+cdef void begin(sweep_t *sweep, int fd, int maps, Userfaultfd watch, bint protect) noexcept nogil:
     memset(sweep, 0, sizeof(sweep[0]))
-    sweep.fd = fd
-    sweep.at = start
-    sweep.end = end
+    sweep.fd, sweep.maps, sweep.rwp = fd, maps, -1
+    sweep.at, sweep.end = watch.start, watch.end
     sweep.alignment = sweep.step = <uint64_t> ALIGNMENT_PAGES << PAGE_SHIFT
+    if watch.accesses:
+        if protect:
+            sweep.rwp = watch.fd
+        sweep.asked.category_mask = sweep.asked.return_mask = abi.PAGE_IS_ACCESSED
+        return
     sweep.asked.flags = abi.PM_SCAN_CHECK_WPASYNC
     if protect:
         sweep.asked.flags |= abi.PM_SCAN_WP_MATCHING
@@ -82,6 +90,16 @@ cdef int count_filled(const abi.page_region *regions) noexcept nogil:
     return i
 
 
+cdef uint64_t range_end(const sweep_t *sweep) noexcept nogil:
+    """Return where the next range ends: within one mapping, if it is not the scan that protects."""
+    cdef part_t part
+    cdef uint64_t end = sweep.end, alignment = sweep.alignment
+    if sweep.rwp >= 0 and next_mapping(sweep.maps, sweep.at, end, &part) == 0:
+        end = part.end
+        alignment = max(alignment, part.page_size)
+    return min(end, (sweep.at + max(sweep.step, alignment)) // alignment * alignment)
+
+
 cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
     """Sweep on, for TIME_SLICE_NS or to the end.
 
@@ -100,8 +118,8 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
             return -ENOMEM
         arg = sweep.asked
         arg.start = sweep.at
-        arg.end = min(sweep.end, (sweep.at + sweep.step) // sweep.alignment * sweep.alignment)
-        count = scan_once(sweep.fd, &arg, regions if wanted else NULL, REGIONS if wanted else 0)
+        arg.end = range_end(sweep)
+        count = look(sweep.fd, sweep.rwp, &arg, regions if wanted else NULL)
         if count == -EIO:
             # A huge page that is larger than the range is passed over.
             if arg.end >= sweep.end:
@@ -140,33 +158,10 @@ cdef int run(sweep_t *sweep, object path) except -1:
     return 0
 
 
-cdef bint each_anonymous_writable(int maps, uint64_t start, uint64_t end) noexcept nogil:
-    cdef abi.procmap_query query
-    while start < end:
-        memset(&query, 0, sizeof(query))
-        query.query_addr = start
-        if query_mapping(maps, &query) < 0:
-            return False
-        if query.inode or query.dev_major or query.dev_minor:
-            return False
-        if not query.vma_flags & abi.PROCMAP_WRITABLE:
-            return False
-        start = query.vma_end
-    return True
-
-
-def is_anonymous_writable(int maps, uint64_t start, uint64_t end):
-    """Return whether a span is known to be all writable anonymous memory; never before 6.11."""
-    cdef bint answer
-    with nogil:
-        answer = each_anonymous_writable(maps, start, end)
-    return answer
-
-
 def protect(int fd, int maps, Userfaultfd watch, object path):
     """Protect the pages of the span that is registered with userfaultfd."""
     cdef sweep_t sweep
-    begin(&sweep, fd, watch.start, watch.end, True)
+    begin(&sweep, fd, maps, watch, True)
     sweep.step = <uint64_t> MAX_STEP_PAGES << PAGE_SHIFT
     run(&sweep, path)
     check(watch, fd, maps, path)
@@ -176,7 +171,7 @@ cdef int check(Userfaultfd watch, int fd, int maps, object path) except -1:
     """Raise OSError unless the whole span is registered: EFAULT for a gap; else as `check`."""
     cdef int problem
     with nogil:
-        problem = -EFAULT if watch.has_gap(maps) else watch.check(fd)
+        problem = -EFAULT if watch.has_gap(maps) else watch.check(fd, maps)
     if problem < 0:
         raise failure(-problem, path)
     return 0
@@ -206,8 +201,8 @@ cdef class Answer:
         if self.masked:
             PyBuffer_Release(&self.mask)
 
-    def written(self, object mask, bint reset, bint zeroed):
-        """Fill the mask of all pages, a byte each: 1 if written since they were protected.
+    def fill(self, object mask, bint reset, bint zeroed):
+        """Fill the mask of all pages, a byte each: 1 if used since they were protected.
 
         `zeroed`: the mask is all 0 already. EPERM: part of the pages is not registered (any more).
         """
@@ -220,7 +215,7 @@ cdef class Answer:
         pages = <uint8_t *> self.mask.buf
         if self.mask.len != <Py_ssize_t> ((watch.end - watch.start) >> PAGE_SHIFT):
             raise ValueError(f"a mask of {self.mask.len} bytes")
-        begin(&self.sweep, self.fd, watch.start, watch.end, reset)
+        begin(&self.sweep, self.fd, self.maps, watch, reset)
         self.sweep.mask = pages
         self.sweep.zeroed = zeroed
         self.ask(reset)
@@ -237,14 +232,15 @@ cdef class Answer:
         `asked`: mask, anyof, inverted, returns. `reset` protects the pages of these regions again.
         """
         cdef Userfaultfd watch = self.watch
-        begin(&self.sweep, self.fd, watch.start, watch.end, reset)
+        begin(&self.sweep, self.fd, self.maps, watch, reset)
         self.sweep.asked.category_mask, self.sweep.asked.category_anyof_mask = asked[0], asked[1]
         self.sweep.asked.category_inverted, self.sweep.asked.return_mask = asked[2], asked[3]
         self.sweep.found = &self.found
         self.ask(reset)
         if watch.kept.count:
             # Which categories these pages have cannot be asked without protecting them again.
-            raise failure(EOPNOTSUPP, "UFFDIO_WRITEPROTECT")
+            raise failure(
+                EOPNOTSUPP, "UFFDIO_RWPROTECT" if watch.accesses else "UFFDIO_WRITEPROTECT")
         return PyBytes_FromStringAndSize(<char *> self.found.regions,
                                          self.found.count * sizeof(abi.page_region))
 
@@ -253,10 +249,10 @@ cdef class Answer:
         cdef int problem
         if watch.kept.count:
             with nogil:
-                watch.lift_kept(self.fd)
+                watch.lift_kept(self.fd, self.maps)
         if reset:
             with nogil:
-                problem = watch.check(self.fd)
+                problem = watch.check(self.fd, self.maps)
             if problem < 0:
                 raise failure(-problem, self.path)
             self.taken = True
@@ -282,7 +278,7 @@ cdef class Answer:
         self.taken = False
         for i in range(self.found.count):
             self.watch.lift_or_keep(
-                self.fd, self.found.regions[i].start, self.found.regions[i].end)
+                self.fd, self.maps, self.found.regions[i].start, self.found.regions[i].end)
         if not self.masked:
             return
         mask = <const uint8_t *> self.mask.buf
@@ -294,5 +290,5 @@ cdef class Answer:
             while last < pages and mask[last]:
                 last += 1
             self.watch.lift_or_keep(
-                self.fd, start + (first << PAGE_SHIFT), start + (last << PAGE_SHIFT))
+                self.fd, self.maps, start + (first << PAGE_SHIFT), start + (last << PAGE_SHIFT))
             first = last

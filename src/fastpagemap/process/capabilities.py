@@ -48,6 +48,7 @@ _NEEDS = {
     "map_files": "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without it files of shared memory are "
     "looked for among descriptors and by path",
     "userfaultfd_wp_async": "Linux 6.7, and userfaultfd not forbidden",
+    "userfaultfd_rwp_async": "Linux 7.3, CONFIG_USERFAULTFD_RWP, and userfaultfd not forbidden",
     "frames": "root or CAP_DAC_READ_SEARCH, and a /proc that has kpageflags and kpagecount",
     "page_mapcounts": "a kernel without CONFIG_NO_PAGE_MAPCOUNT; with it, a page of a large folio "
     "has the average of all of its pages for its count",
@@ -80,7 +81,9 @@ class Capabilities:
     map_files : bool or None
         Whether this user can open mapped files through the mapping; None if no file is mapped.
     userfaultfd_wp_async : bool
-        Whether this process may track its own writes.
+        Whether this process may track its own writes (``WriteTracker``).
+    userfaultfd_rwp_async : bool
+        Whether this process may track its own accesses, of reading too (``AccessTracker``).
     frames : bool
         Whether this user can read what the kernel says of page frames (``Frames``).
     page_mapcounts : bool or None
@@ -105,6 +108,7 @@ class Capabilities:
     pfn: bool
     map_files: bool | None
     userfaultfd_wp_async: bool
+    userfaultfd_rwp_async: bool = False
     frames: bool = False
     page_mapcounts: bool | None = None
 
@@ -167,6 +171,7 @@ def capabilities_of(process: Process, current: Iterable[Mapping]) -> Capabilitie
     """Return the capabilities for a process that is held open, given its current mappings."""
     # A sandbox may have forbidden scans since they were probed.
     accepted = probed_anew()
+    features = uffd.features()
     return Capabilities(
         page_size=PAGE_SIZE,
         soft_dirty=soft_dirty(),
@@ -176,7 +181,8 @@ def capabilities_of(process: Process, current: Iterable[Mapping]) -> Capabilitie
         cachestat=pagecache.has_cachestat(),
         pfn=sees_pfns(),
         map_files=_map_files(process, current),
-        userfaultfd_wp_async=bool(uffd.features() & uffd.WP_ASYNC),
+        userfaultfd_wp_async=bool(features & uffd.WP_ASYNC),
+        userfaultfd_rwp_async=bool(features & uffd.RWP_ASYNC),
         frames=frames_readable(),
         page_mapcounts=page_mapcounts(),
     )

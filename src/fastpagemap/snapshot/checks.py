@@ -26,7 +26,7 @@ _PERMISSIONS = re.compile(r"[r-][w-][x-][sp]|\?{4}")
 # Characters of a name or a command line: `take` keeps 16 KiB of the latter.
 _MAX_TEXT = 1 << 14
 # What older files do not have.
-_SINCE = {"frames": False, "page_mapcounts": None}
+_SINCE = {"frames": False, "page_mapcounts": None, "userfaultfd_rwp_async": False}
 _MAY_BE_UNKNOWN = ("map_files", "page_mapcounts")
 _SHORT_ASCII = re.compile(r"[ -~]{0,256}")
 

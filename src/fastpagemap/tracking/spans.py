@@ -12,10 +12,19 @@ from ..model.mapping import Mapping
 from ..process.limits import affordable
 from ..process.mappings import within
 from ..process.process import Process
-from ..process.smaps import size_of, smaps_at
+from ..process.smaps import size_of, smaps, smaps_at
 
-__all__ = ["check_device", "check_mapped", "check_tables", "cuts_hugetlb"]
+__all__ = [
+    "check_device",
+    "check_file_writable",
+    "check_mapped",
+    "check_tables",
+    "cuts_hugetlb",
+    "tracked_by",
+]
 
+# What userfaultfd does in a mapping, by the kernel's flag of it.
+_TRACKERS = {b"uw": "a WriteTracker", b"ur": "an AccessTracker"}
 # Files of devices and of the kernel, whose pages may have no struct page.
 _DEVICES = ("/dev/", "/sys/", "/proc/", "anon_inode:", "socket:")
 
@@ -40,7 +49,10 @@ def check_mapped(
 
 def check_device(process: Process, mapping: Mapping) -> None:
     """Raise UnsupportedError for a device's memory that has no struct page."""
-    if mapping.path.startswith(_DEVICES) and b"pf" in _flags(process, mapping):
+    if (
+        mapping.path.startswith(_DEVICES)
+        and b"pf" in _flags(process, mapping.start, mapping.end)[0]
+    ):
         raise UnsupportedError(
             errno.EOPNOTSUPP,
             f"{mapping.start:#x}-{mapping.end:#x} is the memory of {mapping.path}: "
@@ -48,9 +60,33 @@ def check_device(process: Process, mapping: Mapping) -> None:
         )
 
 
-def _flags(process: Process, mapping: Mapping) -> list[bytes]:
-    """Return the kernel's flags of a mapping, two letters each, from smaps."""
-    return smaps_at(process, mapping.start, "VmFlags")["VmFlags"].split()
+def check_file_writable(process: Process, start: int, end: int) -> None:
+    """Raise UnsupportedError if part of a span may never be written: its file is read only."""
+    if not all(b"mw" in flags for flags in _flags(process, start, end)):
+        raise UnsupportedError(
+            errno.EPERM,
+            f"part of {start:#x}-{end:#x} shares a file that was opened for reading alone, or is "
+            "sealed: the kernel tracks only what could be made writable",
+        )
+
+
+def _flags(process: Process, start: int, end: int) -> list[list[bytes]]:
+    """Return the kernel's flags of each mapping in a span, two letters each, from smaps."""
+    found = []
+    for mapping, fields in smaps(process, "VmFlags"):
+        if mapping.start >= end:
+            break
+        if mapping.end > start:
+            found.append(fields["VmFlags"].split())
+    return found
+
+
+def tracked_by(process: Process, start: int, end: int) -> str:
+    """Return what has registered part of a span with userfaultfd, as far as the kernel tells."""
+    for flag, tracker in _TRACKERS.items():
+        if any(flag in flags for flags in _flags(process, start, end)):
+            return f"{tracker} or another userfaultfd"
+    return "another userfaultfd"
 
 
 def check_tables(process: Process, start: int, end: int) -> None:

@@ -9,16 +9,17 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import uffd, writes
+from .._kernel import procmaps, uffd, writes
 from .._kernel.failures import tells_of_file
+from ..engine.regions import known
 from ..model import entry
-from ..model.entry import REGION_DTYPE
+from ..model.entry import REGION_DTYPE, Category
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..model.span import Start, spanned
 from ..process.limits import affordable
 from ..process.process import Process
-from .spans import check_mapped, check_tables, cuts_hugetlb
+from .spans import check_mapped, cuts_hugetlb, tracked_by
 
 __all__ = ["Mask", "Tracker"]
 
@@ -35,10 +36,17 @@ class Tracker:
     itself can give back what the answer has taken, wherever an exception comes from.
     """
 
-    # What is tracked, in messages: "write".
+    # What is tracked, in messages: "write", "writes".
     _what: ClassVar[str]
-    # Which kernel it needs.
+    _whats: ClassVar[str]
+    # The category of a page that was used so, and what answers with a mask of these.
+    _category: ClassVar[Category]
+    _method: ClassVar[str]
+    # One of these rights is needed; with it, anonymous memory can always be tracked.
+    _rights: ClassVar[str]
+    # Which kernel it needs, and which ioctl of userfaultfd protects pages.
     _needs: ClassVar[str]
+    _request: ClassVar[str]
 
     def __init__(self, start: Start, end: int | None = None) -> None:
         self._watch: uffd.Userfaultfd | None = None
@@ -50,7 +58,8 @@ class Tracker:
         self._owner = os.getpid()
         self._process: Process | None = Process()
         try:
-            if not self._needs_no_check(self._process):
+            maps = self._process.maps
+            if not procmaps.is_anonymous_with(maps, self.start, self.end, self._rights):
                 check_mapped(self._process, self.start, self.end, self._check)
             self._watch = self._opened()
             if self._count:
@@ -63,16 +72,8 @@ class Tracker:
         """Open the userfaultfd."""
         raise NotImplementedError
 
-    def _needs_no_check(self, process: Process) -> bool:
-        """Return whether `_check` has nothing to say, as far as can be found out faster."""
-        raise NotImplementedError
-
     def _check(self, process: Process, mapping: Mapping) -> None:
         """Raise for a mapping that cannot be tracked."""
-        raise NotImplementedError
-
-    def _protect(self, process: Process, watch: uffd.Userfaultfd) -> None:
-        """Protect all pages of the span, which is registered."""
         raise NotImplementedError
 
     def _opened(self) -> uffd.Userfaultfd:
@@ -91,7 +92,7 @@ class Tracker:
             ) from None
 
     def _arm(self, process: Process, watch: uffd.Userfaultfd) -> None:
-        check_tables(process, self.start, self.end)
+        """Register the span, and protect all of its pages."""
         try:
             watch.register(self.start, self.end)
         except OSError as error:
@@ -99,7 +100,7 @@ class Tracker:
                 raise
             raise self._refusal(process, error) from None
         try:
-            self._protect(process, watch)
+            writes.protect(process.pagemap, process.maps, watch, process.path)
         except OSError as error:
             raise self._translated(process, error) from None
 
@@ -107,11 +108,8 @@ class Tracker:
         """Return the exception for a span that the kernel refuses to track."""
         where = f"{self.start:#x}-{self.end:#x}"
         if error.errno == errno.EBUSY:
-            return OSError(
-                errno.EBUSY,
-                f"part of {where} is tracked already, by a {type(self).__name__} or another "
-                "userfaultfd",
-            )
+            by = tracked_by(process, self.start, self.end)
+            return OSError(errno.EBUSY, f"part of {where} is tracked already, by {by}")
         if error.errno == errno.ENOMEM:
             return OSError(
                 errno.ENOMEM,
@@ -124,7 +122,7 @@ class Tracker:
             return self._forbidden(error.errno)
         return UnsupportedError(
             error.errno,
-            f"no {self._what}-tracking for memory like that of {where}: the kernel refuses it: "
+            f"the kernel does not track {self._whats} to memory like that of {where}: "
             f"{error.strerror}",
         )
 
@@ -133,7 +131,7 @@ class Tracker:
         return UnsupportedError(
             number,
             f"no {self._what}-tracking here: a filter of system calls (seccomp) refuses "
-            f"UFFDIO_REGISTER or PAGEMAP_SCAN, or this kernel is older than {self._needs}",
+            f"UFFDIO_REGISTER, {self._request} or PAGEMAP_SCAN, or it needs {self._needs}",
         )
 
     def __enter__(self) -> Self:
@@ -187,6 +185,12 @@ class Tracker:
 
     def _translated(self, process: Process, error: OSError) -> Exception:
         """Return the exception for an answer that failed: is the span tracked no longer?"""
+        if error.filename == self._request:
+            return UnsupportedError(
+                error.errno,
+                f"after an answer was broken off, {self._method}() alone can tell what it had "
+                f"found: a filter of system calls (seccomp) refuses {self._request}",
+            )
         if error.filename != process.path:  # a signal handler raised it
             return error
         if error.errno == errno.EOPNOTSUPP:
@@ -224,10 +228,23 @@ class Tracker:
         with self._lock:
             process, _ = self._held()  # what it returns keeps the descriptors open
             try:
-                answer.written(out, reset, zeroed)
+                answer.fill(out, reset, zeroed)
             except OSError as error:
                 raise self._translated(process, error) from None
         return out
+
+    def _asked(
+        self, mask: int, anyof: int, inverted: int, returns: int | None, reset: bool
+    ) -> tuple[int, int, int, int]:
+        """Return what `_regions` is asked; ValueError if a reset would lose something."""
+        wanted = known(mask, anyof, inverted, returns)
+        category = self._category
+        if reset and not category & int(mask) & wanted & ~int(inverted):
+            raise ValueError(
+                f"reset=True would lose {self._whats}: mask and returns must have "
+                f"{category.name}, inverted not"
+            )
+        return int(mask), int(anyof), int(inverted), wanted
 
     def _regions(
         self, answer: writes.Answer, asked: tuple[int, int, int, int], reset: bool

@@ -3,13 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import uffd, writes
-from ..engine.regions import known
+from .._kernel import uffd
 from ..model.entry import Category
-from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..process.process import Process
-from .spans import check_device
+from .spans import check_device, check_tables
 from .tracker import Mask, Tracker
 
 __all__ = ["WriteTracker"]
@@ -79,14 +77,13 @@ class WriteTracker(Tracker):
     array([False, False,  True, False])
     """
 
-    _what = "write"
-    _needs = "Linux 6.7 (UFFD_FEATURE_WP_ASYNC)"
+    _what, _whats = "write", "writes"
+    _category, _method = Category.WRITTEN, "written"
+    _rights = "w"
+    _needs, _request = "Linux 6.7 (UFFD_FEATURE_WP_ASYNC)", "UFFDIO_WRITEPROTECT"
 
     def _open(self) -> uffd.Userfaultfd:
         return uffd.Userfaultfd()
-
-    def _needs_no_check(self, process: Process) -> bool:
-        return writes.is_anonymous_writable(process.maps, self.start, self.end)
 
     def _check(self, process: Process, mapping: Mapping) -> None:
         where = f"{mapping.start:#x}-{mapping.end:#x}"
@@ -96,17 +93,9 @@ class WriteTracker(Tracker):
             raise ValueError(f"{where} may not be written ({mapping.permissions})")
         check_device(process, mapping)
 
-    def _protect(self, process: Process, watch: uffd.Userfaultfd) -> None:
-        writes.protect(process.pagemap, process.maps, watch, process.path)
-
-    def _translated(self, process: Process, error: OSError) -> Exception:
-        if error.filename == "UFFDIO_WRITEPROTECT":
-            return UnsupportedError(
-                error.errno,
-                "after an answer was broken off, written() alone can tell what it had found: a "
-                "filter of system calls (seccomp) refuses UFFDIO_WRITEPROTECT",
-            )
-        return super()._translated(process, error)
+    def _arm(self, process: Process, watch: uffd.Userfaultfd) -> None:
+        check_tables(process, self.start, self.end)
+        super()._arm(process, watch)
 
     def written(self, *, reset: bool = True, out: Mask | None = None) -> Mask:
         """Return which pages were written since their last reset, or since tracking began.
@@ -184,11 +173,7 @@ class WriteTracker(Tracker):
         OSError
             As for `written`.
         """
-        asked = (int(mask), int(anyof), int(inverted), known(mask, anyof, inverted, returns))
-        if reset and not Category.WRITTEN & asked[0] & asked[3] & ~asked[2]:
-            raise ValueError(
-                "reset=True would lose writes: mask and returns must have WRITTEN, inverted not"
-            )
+        asked = self._asked(mask, anyof, inverted, returns, reset)
         answer = self._answer()
         try:
             told = self._regions(answer, asked, reset)
