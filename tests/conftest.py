@@ -166,6 +166,14 @@ def _access_tracking():
     need(known, "userfaultfd RWP_ASYNC (Linux 7.3)", Absent)
 
 
+@pytest.fixture(params=["writes", "accesses"])
+def kind(request):
+    """A tracker of each kind: what it promises of a write, the other promises of any access."""
+    accesses = request.param == "accesses"
+    request.getfixturevalue("_access_tracking" if accesses else "_write_tracking")
+    return fastpagemap.AccessTracker if accesses else fastpagemap.WriteTracker
+
+
 @pytest.fixture
 def victim():
     """Another process, to be told what to do with its memory."""

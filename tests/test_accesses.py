@@ -17,7 +17,7 @@ import runas
 import swap
 from linux import PAGE
 from needs import need
-from tracked import PAGES, accessed, array, numbers, pages_of
+from tracked import PAGES, accessed, array, numbers, pages_of, protected
 
 pytestmark = pytest.mark.usefixtures("_access_tracking")
 
@@ -236,6 +236,22 @@ def test_pages_that_are_merged_are_accessed_one_by_one():
         assert numbers(tracker.accessed()) == [7, 8]
         made.write(5, 6)
         assert numbers(tracker.accessed()) == [5]
+
+
+def test_memory_that_may_not_be_accessed_for_a_while():
+    with accessed(memory.touched) as (made, tracker):
+        made.read(49, 52)
+        made.protect(memory.NONE, 50, 60)
+        assert numbers(tracker.accessed()) == [49, 50, 51]
+        assert numbers(tracker.accessed()) == []
+        made.protect(memory.READ_WRITE, 50, 60)
+        made.read(51, 53)
+        assert numbers(tracker.accessed()) == [51, 52]
+        made.protect(memory.NONE)
+        assert numbers(tracker.accessed()) == []
+        tracker.close()
+        assert not protected(made)
+        made.protect(memory.READ_WRITE).write()
 
 
 def test_what_is_no_access():

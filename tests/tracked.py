@@ -34,10 +34,24 @@ def accessed(make, pages=PAGES):
     return tracked(make, pages, fpm.AccessTracker)
 
 
+#: The categories of a page that was used, by the kind of tracker that tells it.
+USED = {
+    fpm.WriteTracker: fpm.Category.WPALLOWED | fpm.Category.WRITTEN,
+    fpm.AccessTracker: fpm.Category.ACCESSED,
+}
+
+
+def mask(tracker, **options):
+    """The mask of either kind of tracker."""
+    method = tracker.written if isinstance(tracker, fpm.WriteTracker) else tracker.accessed
+    return method(**options)
+
+
 def codes(ask, kind=fpm.WriteTracker):
-    """The code of a tracker's answer, by the name of its method: that, and what it rests on."""
-    inner = "_regions" if ask == "regions" else "_mask"
-    return {getattr(kind, name).__code__ for name in (ask, inner, "_answer", "_held")}
+    """The code of a tracker's answer, a mask or regions: its method, and what that rests on."""
+    public = {fpm.WriteTracker: "written", fpm.AccessTracker: "accessed"}[kind]
+    names = ("regions", "_regions") if ask == "regions" else (public, "_mask")
+    return {getattr(kind, name).__code__ for name in (*names, "_answer", "_held")}
 
 
 def numbers(mask):
@@ -66,8 +80,10 @@ LARGE = 16 << 30
 
 
 @contextlib.contextmanager
-def reservation():
-    """LARGE bytes of small pages, none of them touched."""
+def reservation(kind=fpm.WriteTracker):
+    """LARGE bytes of small pages, none of them written."""
     with mmap.mmap(-1, LARGE, flags=memory.PRIVATE | linux.MAP_NORESERVE) as made:
         made.madvise(linux.MADV_NOHUGEPAGE)
+        if kind is fpm.AccessTracker:  # else there are no page tables, and an answer takes no time
+            made.madvise(linux.MADV_POPULATE_READ, 0, LARGE // 8)
         yield made

@@ -122,6 +122,7 @@ cdef extern from "uapi.h" nogil:
         uint64_t resolve
 
     const unsigned long PROCMAP_QUERY "FPM_PROCMAP_QUERY"
+    const uint64_t PROCMAP_ACCESSIBLE "FPM_PROCMAP_ACCESSIBLE"
     const uint64_t PROCMAP_COVERING_OR_NEXT "FPM_PROCMAP_COVERING_OR_NEXT"
     const uint64_t PROCMAP_FILE_BACKED "FPM_PROCMAP_FILE_BACKED"
     ctypedef struct procmap_query "struct fpm_procmap_query":

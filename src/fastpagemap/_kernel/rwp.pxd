@@ -15,6 +15,7 @@ ctypedef struct part_t:
     uint64_t start
     uint64_t end
     uint64_t page_size
+    bint accessible         # whether it may be read, written or executed
 
 # -ENOENT if nothing is mapped there.
 cdef int next_mapping(int maps, uint64_t start, uint64_t end, part_t *part) noexcept nogil
@@ -23,5 +24,5 @@ cdef int next_mapping(int maps, uint64_t start, uint64_t end, part_t *part) noex
 cdef ssize_t look(int pagemap, int fd, abi.scan_arg *arg, abi.page_region *regions) noexcept nogil
 # Lift the protection of what is registered: its pages count as accessed.
 cdef int lift_accessed(int fd, int maps, uint64_t start, uint64_t end) noexcept nogil
-# -EPERM if a mapping of the span is not registered, be it here or with another descriptor.
+# -EPERM if a mapping of the span is not registered, -EBUSY if with another descriptor.
 cdef int find_untracked(int fd, int maps, uint64_t start, uint64_t end) noexcept nogil

@@ -22,10 +22,12 @@ cdef int next_mapping(int maps, uint64_t start, uint64_t end, part_t *part) noex
     query.query_flags = abi.PROCMAP_COVERING_OR_NEXT
     problem = query_mapping(maps, &query)
     part.start, part.end, part.page_size = start, end, <uint64_t> 1 << PAGE_SHIFT
+    part.accessible = True
     if problem == 0:
         part.start = max(start, query.vma_start)
         part.end = min(end, query.vma_end)
         part.page_size = query.vma_page_size
+        part.accessible = query.vma_flags & abi.PROCMAP_ACCESSIBLE != 0
     return -ENOENT if problem == -ENOENT or part.start >= end else 0
 
 
@@ -92,26 +94,40 @@ cdef int lift_accessed(int fd, int maps, uint64_t start, uint64_t end) noexcept 
     return last
 
 
+cdef int register_part(int fd, const part_t *part, uint64_t mode) noexcept nogil:
+    cdef abi.uffdio_register wanted
+    memset(&wanted, 0, sizeof(wanted))
+    wanted.mode = mode
+    wanted.range.start = part.start
+    wanted.range.len = part.end - part.start
+    return 0 if abi.ioctl(fd, abi.UFFDIO_REGISTER, &wanted) >= 0 else -errno
+
+
 cdef int find_untracked_part(int fd, const part_t *part) noexcept nogil:
-    """Return -EPERM if a mapping is not registered with any descriptor.
+    """Return what is wrong with a mapping.
 
     The kernel does not change a registered mapping to write protection (EBUSY). So that happens
     only to one that is not; it is undone at once, and no page was protected by it.
     """
-    cdef abi.uffdio_register wanted
-    memset(&wanted, 0, sizeof(wanted))
-    wanted.mode = abi.UFFDIO_REGISTER_MODE_WP
-    wanted.range.start = part.start
-    wanted.range.len = part.end - part.start
-    if abi.ioctl(fd, abi.UFFDIO_REGISTER, &wanted) >= 0:
-        abi.ioctl(fd, abi.UFFDIO_UNREGISTER, &wanted.range)
+    cdef abi.uffdio_range span
+    cdef part_t nothing
+    cdef int problem = register_part(fd, part, abi.UFFDIO_REGISTER_MODE_WP)
+    if problem == 0:
+        span.start, span.len = part.start, part.end - part.start
+        abi.ioctl(fd, abi.UFFDIO_UNREGISTER, &span)
         return -EPERM
-    if errno == EBUSY:
-        return 0
-    # Of no memory at all: the kernel says EINVAL, whatever was the matter before.
-    wanted.range.len = 0
-    abi.ioctl(fd, abi.UFFDIO_REGISTER, &wanted)
-    return -EOPNOTSUPP if errno in (EPERM, EACCES, ENOSYS, ENOTTY) else -EPERM
+    if problem != -EBUSY:
+        # Of no memory at all the kernel says EINVAL, and a filter of system calls what it said now.
+        nothing.start = nothing.end = 0
+        problem = register_part(fd, &nothing, abi.UFFDIO_REGISTER_MODE_WP)
+        return -EOPNOTSUPP if problem in (-EPERM, -EACCES, -ENOSYS, -ENOTTY) else -EPERM
+    # What may not be accessed now is not compared, because the kernel registers no such mapping.
+    if part.accessible:
+        # Nothing is registered anew; the kernel only compares the descriptors.
+        problem = register_part(fd, part, abi.UFFDIO_REGISTER_MODE_RWP)
+        if problem < 0:
+            return -EBUSY if problem == -EBUSY else -EPERM
+    return 0
 
 
 cdef int find_untracked(int fd, int maps, uint64_t start, uint64_t end) noexcept nogil:

@@ -95,6 +95,7 @@ struct fpm_procmap_query {
 };
 
 #define FPM_PROCMAP_QUERY _IOWR('f', 17, struct fpm_procmap_query)
+#define FPM_PROCMAP_ACCESSIBLE 0x07 /* to read, write or execute */
 #define FPM_PROCMAP_COVERING_OR_NEXT 0x10
 #define FPM_PROCMAP_FILE_BACKED 0x20
 

@@ -133,17 +133,16 @@ cdef class Userfaultfd:
     cdef int check(self, int pagemap, int maps) noexcept nogil:
         """Return 0 if what of the span is mapped is registered with this descriptor, or why not.
 
-        -EPERM: part is not registered, -EBUSY: with another
-        descriptor. -EOPNOTSUPP: a filter of system calls forbids to ask.
+        -EPERM: part is not registered, -EBUSY: with another descriptor. -EOPNOTSUPP: a filter of
+        system calls forbids to ask.
         """
         cdef int problem
         if self.fd < 0 or self.start >= self.end:
             return 0  # a signal handler closed it: that ended the tracking
-        # First, because what is not registered would be registered below.
         if self.accesses:
-            problem = find_untracked(self.fd, maps, self.start, self.end)
-        else:
-            problem = find_unregistered(pagemap, self.start, self.end)
+            return find_untracked(self.fd, maps, self.start, self.end)
+        # First, because what is not registered would be registered below.
+        problem = find_unregistered(pagemap, self.start, self.end)
         if problem == 0:
             # Nothing is registered anew; the kernel only compares the descriptors.
             problem = register_once(self.fd, self.mode(), self.start, self.end)
@@ -215,10 +214,12 @@ cdef int register_once(int fd, uint64_t mode, uint64_t start, uint64_t end) noex
 
 cdef int unregister_once(int fd, uint64_t mode, uint64_t start, uint64_t end) noexcept nogil:
     cdef abi.uffdio_range span
-    # Kernels before 6.17 unregister what another descriptor has registered, too.
-    cdef int problem = register_once(fd, mode, start, end)
-    if problem in (-EBUSY, -EINVAL, -ENOMEM):
-        return problem
+    cdef int problem
+    if mode == abi.UFFDIO_REGISTER_MODE_WP:
+        # Kernels before 6.17 unregister what another descriptor has registered, too.
+        problem = register_once(fd, mode, start, end)
+        if problem in (-EBUSY, -EINVAL, -ENOMEM):
+            return problem
     span.start = start
     span.len = end - start
     return 0 if abi.ioctl(fd, abi.UFFDIO_UNREGISTER, &span) >= 0 else -errno

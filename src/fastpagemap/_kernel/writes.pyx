@@ -10,7 +10,7 @@ not tracked any more comes in between, the protection of those pages is lifted: 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP
+from libc.errno cimport EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP, EPERM
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -165,6 +165,9 @@ def protect(int fd, int maps, Userfaultfd watch, object path):
     sweep.step = <uint64_t> MAX_STEP_PAGES << PAGE_SHIFT
     run(&sweep, path)
     check(watch, fd, maps, path)
+    # Without scans, accesses can be protected and never told.
+    if watch.accesses and why_refused(fd, -EPERM) != -EPERM:
+        raise failure(EOPNOTSUPP, path)
 
 
 cdef int check(Userfaultfd watch, int fd, int maps, object path) except -1:
