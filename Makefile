@@ -14,13 +14,14 @@ SECONDS := 600
 SEED :=
 # What the other builds are tested by: what runs the compiled core. Swap of one kind is enough.
 TESTS_debug = $(call files,arguments core entry mapping maps pagecache pagemap reading regions \
-	residency span states states_shared sums tracking usage walk walk_limits) -k "not swapfile"
+	residency span states states_shared sums accesses tracking usage walk walk_limits) \
+	-k "not swapfile"
 # Left out: whatever looks at all of this process, in which AddressSanitizer reserves 20 TiB (it
 # takes minutes, or more memory than there is; its end is no stack); dd, which calls aligned_alloc as
 # that refuses; downstream again, slow to compile.
 # A sanitizer writes its report to descriptor 2 and ends the process, so pytest must not capture that.
 TESTS_sanitize = $(call files,arguments core entry mapping maps pagecache reading regions \
-	residency span states states_shared tracking walk walk_limits) -k "not swapfile \
+	residency span states states_shared accesses tracking walk walk_limits) -k "not swapfile \
 	and not of_a_whole_address_space and not borders_are_never_crossed \
 	and not end_of_the_address_space and not a_file_saved_with_dd \
 	and not sampler_in_the_docs" --capture=sys

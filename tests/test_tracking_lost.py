@@ -1,4 +1,4 @@
-"""Write-tracking that is broken off: what an answer had taken is told by the next one."""
+"""Tracking that is broken off: what an answer had taken is told by the next one."""
 
 import contextlib
 import errno
@@ -15,36 +15,34 @@ import linux
 import memory
 from interruption import Stop, interrupted
 from linux import PAGE
-from tracked import codes, numbers, reservation, tracked
+from tracked import USED, codes, mask, numbers, reservation, tracked
 
-pytestmark = pytest.mark.usefixtures("_write_tracking")
-WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
 ASK = {
-    "written": lambda tracker: tracker.written(),
+    "mask": mask,
     "regions": lambda tracker: tracker.regions(reset=True),
 }
 
 
 @pytest.mark.parametrize("ask", ASK)
-def test_an_exception_wherever_a_handler_may_run(ask):
+def test_an_exception_wherever_a_handler_may_run(kind, ask):
     some = [1, 2, 7, 200]
-    with tracked(memory.touched) as (made, tracker):
+    with tracked(memory.touched, kind=kind) as (made, tracker):
         points = 0
         while True:
             for page in some:
                 made.write(page, page + 1, value=points)
-            if not interrupted(lambda: ASK[ask](tracker), codes(ask), points):
+            if not interrupted(lambda: ASK[ask](tracker), codes(ask, kind), points):
                 break
-            assert numbers(tracker.written()) == some
+            assert numbers(mask(tracker)) == some
             points += 1
         assert points > 5
-        assert numbers(tracker.written()) == []
+        assert numbers(mask(tracker)) == []
 
 
 @contextlib.contextmanager
-def alarm(handler):
+def alarm(kind, handler):
     """Have a function called once, by a signal that comes while an answer is under way."""
-    answering = codes("written") | codes("regions")
+    answering = codes("mask", kind) | codes("regions", kind)
     done = False
 
     def act(_, frame):
@@ -69,11 +67,11 @@ def map_anew(start, pages):
 
 
 @pytest.mark.parametrize("ask", ASK)
-def test_a_handler_that_maps_thousands_of_pages_anew(ask):
+def test_a_handler_that_maps_thousands_of_pages_anew(kind, ask):
     """However many parts of what was taken are gone, the rest counts as written again."""
     pages = 30_000
     holes = sorted(np.random.default_rng(1).permutation(pages)[:4000].tolist())
-    with reservation() as large, fpm.WriteTracker(*fpm.span(large)) as tracker:
+    with reservation(kind) as large, kind(*fpm.span(large)) as tracker:
         start = tracker.start
         for page in range(pages):
             large[page * PAGE] = 1
@@ -82,10 +80,10 @@ def test_a_handler_that_maps_thousands_of_pages_anew(ask):
             map_anew(start, holes)
             raise Stop
 
-        with alarm(stop), pytest.raises(Stop):
+        with alarm(kind, stop), pytest.raises(Stop):
             ASK[ask](tracker)
         with fpm.PageMap() as pm:
-            found = pm.regions(start, start + pages * PAGE, mask=WRITTEN, returns=WRITTEN)
+            found = pm.regions(start, start + pages * PAGE, mask=USED[kind], returns=USED[kind])
         told = np.zeros(pages, bool)
         for first, last, _ in found.tolist():
             told[(first - start) // PAGE : (last - start) // PAGE] = True
@@ -94,9 +92,9 @@ def test_a_handler_that_maps_thousands_of_pages_anew(ask):
 
 @pytest.mark.parametrize("happen", ["unmapped", "mapped anew", "tracked by another"])
 @pytest.mark.parametrize("ask", ASK)
-def test_what_happens_behind_an_answer_that_is_under_way(ask, happen):
+def test_what_happens_behind_an_answer_that_is_under_way(kind, ask, happen):
     """It is seen at the end, not only before; what was taken from the rest is given back."""
-    with reservation() as large, fpm.WriteTracker(*fpm.span(large)) as tracker:
+    with reservation(kind) as large, kind(*fpm.span(large)) as tracker:
         start = tracker.start
         for page in range(4):
             large[page * PAGE] = 1
@@ -108,29 +106,29 @@ def test_what_happens_behind_an_answer_that_is_under_way(ask, happen):
                 return
             map_anew(start, [1])
             if happen == "tracked by another":
-                others.append(fpm.WriteTracker(start + PAGE, start + 2 * PAGE))
+                others.append(kind(start + PAGE, start + 2 * PAGE))
                 large[PAGE] = 1
 
-        with alarm(change), pytest.raises(OSError, match="not tracked any more") as caught:
+        with alarm(kind, change), pytest.raises(OSError, match="not tracked any more") as caught:
             ASK[ask](tracker)
         assert caught.value.errno == errno.EFAULT
         with fpm.PageMap() as pm:
-            found = pm.regions(start, tracker.end, mask=WRITTEN, returns=0)
+            found = pm.regions(start, tracker.end, mask=USED[kind], returns=0)
         told = {(at - start) // PAGE for first, last, _ in found for at in range(first, last, PAGE)}
         assert told - {1} == {0, 2, 3}
         if others:
-            assert numbers(others[0].written()) == [0]
+            assert numbers(mask(others[0])) == [0]
             others[0].close()
 
 
-def test_an_error_that_a_handler_raises_is_not_taken_for_the_kernels():
+def test_an_error_that_a_handler_raises_is_not_taken_for_the_kernels(kind):
     def stop():
         raise PermissionError(errno.EPERM, "from a handler")
 
-    with reservation() as large, fpm.WriteTracker(*fpm.span(large)) as tracker:
-        with alarm(stop), pytest.raises(PermissionError, match="from a handler"):
-            tracker.written()
-        assert numbers(tracker.written()) == []
+    with reservation(kind) as large, kind(*fpm.span(large)) as tracker:
+        with alarm(kind, stop), pytest.raises(PermissionError, match="from a handler"):
+            mask(tracker)
+        assert numbers(mask(tracker)) == []
 
 
 NO_MEMORY = """
@@ -164,6 +162,7 @@ assert 3 < failed < 32, failed
 """
 
 
+@pytest.mark.usefixtures("_write_tracking")
 def test_no_memory_for_the_regions():
     """Neither for those that are collected, nor for the array that is returned."""
     environment = os.environ | {"PYTHONPATH": os.path.dirname(linux.__file__)}

@@ -1,4 +1,4 @@
-"""A tracker whose addresses others have got: it does not answer for them, nor take their writes."""
+"""A tracker whose addresses others have got: it neither answers for them nor takes theirs."""
 
 import ctypes
 import errno
@@ -11,14 +11,12 @@ import linux
 import memory
 import uffd
 from linux import PAGE
-from tracked import PAGES, numbers, pages_of, tracked
+from tracked import PAGES, USED, mask, numbers, pages_of, tracked
 
-pytestmark = pytest.mark.usefixtures("_write_tracking")
-WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
 MREMAP_FIXED = 2
 ASK = {
-    "written": lambda tracker: tracker.written(),
-    "looking": lambda tracker: tracker.written(reset=False),
+    "mask": mask,
+    "looking": lambda tracker: mask(tracker, reset=False),
     "regions": lambda tracker: tracker.regions(reset=True),
     "regions looking": lambda tracker: tracker.regions(),
 }
@@ -53,46 +51,46 @@ def refused(ask, tracker):
 @pytest.mark.parametrize("part", [(0, PAGES), (100, 110), (PAGES - 1, PAGES)], ids=str)
 @pytest.mark.parametrize("happen", HAPPEN)
 @pytest.mark.parametrize("ask", ASK)
-def test_memory_that_another_tracker_has_got(ask, happen, part):
+def test_memory_that_another_tracker_has_got(kind, ask, happen, part):
     first, last = part
-    with tracked(memory.touched) as (made, old):
+    with tracked(memory.touched, kind=kind) as (made, old):
         happen(made, first, last)
         made.write(first, last)
-        with fpm.WriteTracker(made.at(first), made.at(last)) as new:
+        with kind(made.at(first), made.at(last)) as new:
             made.write(last - 1, last, value=5)
             refused(ASK[ask], old)
-            assert numbers(new.written(reset=False)) == [last - 1 - first]
+            assert numbers(mask(new, reset=False)) == [last - 1 - first]
             old.close()
-            assert numbers(new.written()) == [last - 1 - first]
+            assert numbers(mask(new)) == [last - 1 - first]
             made.write(first, first + 1, value=6)
-            assert numbers(new.written()) == [0]
+            assert numbers(mask(new)) == [0]
 
 
 @pytest.mark.parametrize("ask", ASK)
-def test_memory_that_another_user_of_userfaultfd_has_got(ask):
-    with tracked(memory.touched) as (made, old):
+def test_memory_that_another_user_of_userfaultfd_has_got(kind, ask):
+    with tracked(memory.touched, kind=kind) as (made, old):
         made.map(memory.PRIVATE)
         made.write()
         uffd.track_writes(made)
         made.write(7, 9, value=2)
         refused(ASK[ask], old)
         with fpm.PageMap() as pm:
-            found = pm.regions(made.start, made.end, mask=WRITTEN)
+            found = pm.regions(made.start, made.end, mask=USED[fpm.WriteTracker])
         assert pages_of(found, made) == list(range(PAGES))
 
 
-def test_what_an_old_tracker_asks_for_while_the_memory_is_given_to_a_new_one():
+def test_what_an_old_tracker_asks_for_while_the_memory_is_given_to_a_new_one(kind):
     """Over many rounds, in another thread: the new one is told each of its writes."""
     refusals = 0
     for turn in range(60):
         with memory.touched(4096) as made:
-            old = fpm.WriteTracker(made.start, made.end)
+            old = kind(made.start, made.end)
             stop, odd = threading.Event(), []
 
             def ask(old=old, stop=stop, odd=odd):
                 while not stop.is_set():
                     try:
-                        old.written()
+                        mask(old)
                     except OSError as error:
                         if error.errno != errno.EFAULT:
                             odd.append(error)
@@ -103,7 +101,7 @@ def test_what_an_old_tracker_asks_for_while_the_memory_is_given_to_a_new_one():
                 made.map(memory.PRIVATE)
                 made.write(step=3)
                 try:
-                    new = fpm.WriteTracker(made.start, made.end)
+                    new = kind(made.start, made.end)
                 except OSError:
                     # The old one was just asking, and tracks what is there now: it says all of it.
                     refusals += 1
@@ -116,6 +114,6 @@ def test_what_an_old_tracker_asks_for_while_the_memory_is_given_to_a_new_one():
                 thread.join()
                 old.close()
             assert not odd
-            assert numbers(new.written()) == list(some)
+            assert numbers(mask(new)) == list(some)
             new.close()
     assert refusals < 30

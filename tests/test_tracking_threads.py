@@ -1,32 +1,29 @@
-"""Write-tracking by several threads at once, and across fork."""
+"""Tracking by several threads at once, and across fork."""
 
 import threading
 
 import numpy as np
 import pytest
 
-import fastpagemap as fpm
 import memory
 import runas
 from linux import PAGE
-from tracked import array, numbers, protected, tracked
-
-pytestmark = pytest.mark.usefixtures("_write_tracking")
+from tracked import array, mask, numbers, protected, tracked
 
 
-def test_eight_threads_ask_while_two_write():
+def test_eight_threads_ask_while_two_write(kind):
     """Every page written is told, and no other.
 
     Some more than once for a write: between its fault and the write itself a page may be told, and
     protected again.
     """
-    with tracked(memory.touched, 4096) as (made, tracker):
+    with tracked(memory.touched, 4096, kind) as (made, tracker):
         data = array(made).reshape(-1, PAGE)
         told, lock, stop = np.zeros(4096, int), threading.Lock(), threading.Event()
 
         def ask():
             while not stop.is_set():
-                got = tracker.written()
+                got = mask(tracker)
                 with lock:
                     told[:] += got
 
@@ -42,7 +39,7 @@ def test_eight_threads_ask_while_two_write():
         stop.set()
         for thread in askers:
             thread.join()
-        told += tracker.written()
+        told += mask(tracker)
         assert (told[:2048] >= 1).all()
         assert not told[2048:].any()
 
@@ -52,16 +49,16 @@ def made_write(data, pages):
         data[page, 0] += 1
 
 
-def test_closing_races_asking():
+def test_closing_races_asking(kind):
     for _ in range(50):
         with memory.touched(4096) as made:
-            tracker = fpm.WriteTracker(made.start, made.end)
+            tracker = kind(made.start, made.end)
             odd = []
 
             def ask(tracker=tracker, odd=odd):
                 try:
                     while True:
-                        tracker.written()
+                        mask(tracker)
                         tracker.regions()
                 except ValueError as error:
                     if "closed" not in str(error):
@@ -79,14 +76,14 @@ def test_closing_races_asking():
             assert not protected(made)
 
 
-def test_forked_while_another_thread_asks():
+def test_forked_while_another_thread_asks(kind):
     """The child has the lock as it was; closing, collecting and ending do not wait for it."""
-    with tracked(memory.touched, 4096) as (made, tracker):
+    with tracked(memory.touched, 4096, kind) as (made, tracker):
         stop = threading.Event()
 
         def ask():
             while not stop.is_set():
-                tracker.written()
+                mask(tracker)
 
         thread = threading.Thread(target=ask)
         thread.start()
@@ -96,9 +93,9 @@ def test_forked_while_another_thread_asks():
                 tracker.regions()
             made.write(value=4)
             tracker.close()
-            with fpm.WriteTracker(made.start, made.end) as own:
+            with kind(made.start, made.end) as own:
                 made.write(3, 4, value=5)
-                return numbers(own.written())
+                return numbers(mask(own))
 
         try:
             for _ in range(20):
@@ -107,4 +104,4 @@ def test_forked_while_another_thread_asks():
             stop.set()
             thread.join()
         made.write(8, 9, value=5)
-        assert numbers(tracker.written()) == [8]
+        assert numbers(mask(tracker)) == [8]

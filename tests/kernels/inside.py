@@ -57,6 +57,7 @@ QUICK = [
     "test_zero.py::test_huge_pages_and_the_huge_zero_page",
     "test_cached.py::test_pages_of_a_file_on_disk",
     "test_group.py::test_mapped_three_times",
+    "test_accesses.py::test_exactly_what_was_accessed",
     "test_tracking.py::test_exactly_what_was_written",
     "test_tracking_closed.py::test_the_memory_is_left_as_it_was",
 ]

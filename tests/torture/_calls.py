@@ -138,6 +138,15 @@ def _tracker(target):
         return {"mask": [first, tracker.written()]}
 
 
+def _accesses(target):
+    own = target.own
+    with fpm.AccessTracker(own.start, own.end) as tracker:
+        own.read(3, 9)
+        first = tracker.accessed()
+        own.read(20, 30, 2)
+        return {"mask": [first, tracker.accessed()]}
+
+
 def _command_line(*arguments):
     def call(target):
         out, err = io.StringIO(), io.StringIO()
@@ -177,6 +186,8 @@ CALLS = {
     "report as JSON": _command_line("report", "--json", "{pid}"),
     **_calls_physical.CALLS,
 }
+if fpm.capabilities().userfaultfd_rwp_async:
+    CALLS["AccessTracker"] = _accesses
 
 
 def same(one, other):

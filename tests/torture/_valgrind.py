@@ -32,6 +32,7 @@ def main():
         pm.present(made.start, made.end, out=np.zeros(made.pages, bool))
     with contextlib.suppress(fpm.UnsupportedError):  # older valgrinds do not know userfaultfd
         track()
+        track_accesses()
     print("valgrind: every call of the core, no complaint")
 
 
@@ -40,6 +41,13 @@ def track():
     with memory.touched(50) as own, fpm.WriteTracker(own.start, own.end) as tracker:
         own.write(3, 9)
         assert tracker.written().sum() == 6
+
+
+def track_accesses():
+    """Ask which pages were read."""
+    with memory.touched(50) as own, fpm.AccessTracker(own.start, own.end) as tracker:
+        own.read(3, 9)
+        assert tracker.accessed().sum() == 6
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def failures(target, stack):
         "of too much": lambda: target.held.present(0, 1 << 63),
         "of no snapshot": lambda: fpm.Snapshot.load(__file__),
         "tracking nothing": lambda: fpm.WriteTracker(4096, 8192),
+        "tracking accesses to nothing": lambda: fpm.AccessTracker(4096, 8192),
     }
 
 

@@ -1,7 +1,8 @@
-"""A WriteTracker against a set of page numbers: each write is told, once, whatever comes between.
+"""A tracker against a set of page numbers: each use of one is told, once, whatever comes between.
 
-One round is one memory: it is written, dropped, protected, forked and mapped anew, and asked about
-in every way, also in vain: exceptions come wherever a signal's handler may run.
+One round is one memory, whose writes or accesses are tracked: it is used, dropped, protected,
+forked and mapped anew, and asked about in every way, also in vain: exceptions come wherever a
+signal's handler may run.
 """
 
 import contextlib
@@ -16,9 +17,11 @@ import memory
 import runas
 from interruption import interrupted
 from linux import PAGE
-from tracked import KINDS, codes
+from tracked import KINDS, USED, codes, mask
 
-WRITTEN = fpm.Category.WPALLOWED | fpm.Category.WRITTEN
+TRACKERS = [fpm.WriteTracker]
+if fpm.capabilities().userfaultfd_rwp_async:
+    TRACKERS.append(fpm.AccessTracker)
 MAPPED = {"touched": memory.PRIVATE, "shared_anonymous": memory.SHARED}
 #: Points of a call at which a handler may run, at most.
 POINTS = 16
@@ -29,7 +32,11 @@ class Round:
 
     def __init__(self, chance, counts):
         self.chance, self.counts = chance, counts
-        self.kind = chance.choice(list(KINDS))
+        self.tracks = chance.choice(TRACKERS)
+        self.accesses = self.tracks is fpm.AccessTracker
+        # accesses to files are not tracked
+        kinds = [name for name in KINDS if not (self.accesses and name.startswith("file"))]
+        self.kind = chance.choice(kinds)
         self.pages = chance.choice((1, 7, 300, 3000))
         self.due = set()
 
@@ -57,29 +64,40 @@ class Round:
             self.made.write(page, page + 1, value=self.chance.randrange(256))
             self.due.add(page)
 
+    def read(self):
+        if not self.accesses:
+            return  # some kernels tell it of untouched memory
+        for page in self.some():
+            self.made.read(page, page + 1)
+            self.due.add(page)
+
     def drop(self):
-        if self.kind in ("touched", "untouched"):  # of others, this is not told
-            first = self.chance.randrange(self.pages)
-            last = self.chance.randrange(first, self.pages) + 1
-            self.made.drop(first, last)
+        if not self.accesses and self.kind not in ("touched", "untouched"):
+            return  # this is not told
+        first = self.chance.randrange(self.pages)
+        last = self.chance.randrange(first, self.pages) + 1
+        self.made.drop(first, last)
+        if self.accesses:  # forgotten
+            self.due -= set(range(first, last))
+        else:
             self.due.update(range(first, last))
 
     def look(self):
-        self.expect(set(np.flatnonzero(self.tracker.written(reset=False)).tolist()), "a look")
+        self.expect(set(np.flatnonzero(mask(self.tracker, reset=False)).tolist()), "a look")
         self.expect(self.told(self.tracker.regions()), "regions")
 
     def ask(self):
         """Ask with a reset; perhaps in vain."""
-        way = self.chance.choice(("written", "out", "regions"))
+        way = self.chance.choice(("mask", "out", "regions"))
         out = np.ones(self.pages, bool) if way == "out" else None
-        answering = codes("regions" if way == "regions" else "written")
+        answering = codes(way, self.tracks)
         found = set()
 
         def call():
             if way == "regions":
                 found.update(self.told(self.tracker.regions(reset=True)))
             else:
-                found.update(np.flatnonzero(self.tracker.written(out=out)).tolist())
+                found.update(np.flatnonzero(mask(self.tracker, out=out)).tolist())
 
         point = self.chance.randrange(2 * POINTS)  # half of them are beyond the end
         if interrupted(call, answering, point):
@@ -90,7 +108,8 @@ class Round:
 
     def protect(self):
         page = self.chance.randrange(self.pages)
-        self.made.protect(memory.READ, page, page + 1)
+        rights = self.chance.choice((memory.READ, memory.NONE)) if self.accesses else memory.READ
+        self.made.protect(rights, page, page + 1)
         self.look()
         self.made.protect(memory.READ_WRITE, page, page + 1)
 
@@ -98,7 +117,7 @@ class Round:
         def child():
             self.made.write(0, self.pages)
             with contextlib.suppress(ValueError):
-                self.tracker.written()
+                mask(self.tracker)
             self.tracker.close()
 
         runas.in_child(child)
@@ -114,9 +133,9 @@ class Round:
         old, start = self.tracker, self.made.start
         tracked = self.chance.randrange(2)
         if tracked:
-            self.tracker = fpm.WriteTracker(self.made.at(first), self.made.at(last))
+            self.tracker = self.tracks(self.made.at(first), self.made.at(last))
             self.made.write(first, first + 1)
-        for ask in (old.written, old.regions, lambda: old.regions(reset=True)):
+        for ask in (lambda: mask(old), old.regions, lambda: old.regions(reset=True)):
             try:
                 ask()
             except OSError as error:
@@ -125,24 +144,24 @@ class Round:
             else:
                 raise AssertionError("the old tracker answers")
         with fpm.PageMap() as pm:
-            found = self.told(pm.regions(start, self.made.end, mask=WRITTEN, returns=0))
+            found = self.told(pm.regions(start, self.made.end, mask=USED[self.tracks], returns=0))
         self.expect(found - set(range(first, last)), "what is left of the old one")
         old.close()
         if tracked:
-            mask = self.tracker.written()
-            if np.flatnonzero(mask).tolist() != [0]:
-                raise AssertionError(f"the new tracker: {np.flatnonzero(mask)[:9]}, not 0")
+            told = np.flatnonzero(mask(self.tracker)).tolist()
+            if told != [0]:
+                raise AssertionError(f"the new tracker: {told[:9]}, not 0")
             self.tracker.close()
         self.track()
 
     def track(self):
-        self.tracker = fpm.WriteTracker(self.made.start, self.made.end)
+        self.tracker = self.tracks(self.made.start, self.made.end)
         self.due.clear()
 
     def run(self):
         """Go through some random acts."""
         acts = {
-            self.write: 10, self.ask: 8, self.look: 2, self.drop: 2, self.protect: 1,
+            self.write: 10, self.read: 3, self.ask: 8, self.look: 2, self.drop: 2, self.protect: 1,
             self.fork: 0.3, self.anew: 0.5,
         }  # fmt: skip
         with KINDS[self.kind](self.pages) as self.made:
@@ -162,7 +181,7 @@ def one_round(chance, counts):
     try:
         this.run()
     except Exception as error:
-        error.add_note(f"{this.kind}, {this.pages} pages")
+        error.add_note(f"{this.tracks.__name__}, {this.kind}, {this.pages} pages")
         raise
 
 
