@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import procmaps, uffd, writes
+from .._kernel import procmaps, tracking, uffd
 from .._kernel.failures import tells_of_file
 from ..engine.regions import known
 from ..model import entry
@@ -100,7 +100,7 @@ class Tracker:
                 raise
             raise self._refusal(process, error) from None
         try:
-            writes.protect(process.pagemap, process.maps, watch, process.path)
+            tracking.protect(process.pagemap, process.maps, watch, process.path)
         except OSError as error:
             raise self._translated(process, error) from None
 
@@ -212,12 +212,12 @@ class Tracker:
             f"not tracked any more ({reason})",
         )
 
-    def _answer(self) -> writes.Answer:
+    def _answer(self) -> tracking.Answer:
         """Return what the next answer is made with, and what it takes is given back by."""
         process, watch = self._held()
-        return writes.Answer(watch, process.pagemap, process.maps, process.path)
+        return tracking.Answer(watch, process.pagemap, process.maps, process.path)
 
-    def _mask(self, answer: writes.Answer, reset: bool, out: Mask | None) -> Mask:
+    def _mask(self, answer: tracking.Answer, reset: bool, out: Mask | None) -> Mask:
         """Return the mask of all pages that were used."""
         zeroed = out is None
         if out is None:
@@ -247,7 +247,7 @@ class Tracker:
         return int(mask), int(anyof), int(inverted), wanted
 
     def _regions(
-        self, answer: writes.Answer, asked: tuple[int, int, int, int], reset: bool
+        self, answer: tracking.Answer, asked: tuple[int, int, int, int], reset: bool
     ) -> npt.NDArray[np.void]:
         """Return regions; `asked` are mask, anyof, inverted, returns."""
         with self._lock:
