@@ -17,6 +17,11 @@ def keeps_soft_dirty():
         return oracle.decode(oracle.words(made.start, made.end)[0]).soft_dirty
 
 
+def is_before(*version):
+    """Whether this kernel is older than a version, of two numbers."""
+    return tuple(map(int, os.uname().release.split(".")[:2])) < version
+
+
 @functools.cache
 def has_cachestat():
     """Whether this kernel has cachestat (Linux 6.5)."""

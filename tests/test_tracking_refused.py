@@ -9,6 +9,7 @@ import os
 import pytest
 
 import fastpagemap as fpm
+import features
 import linux
 import memory
 import runas
@@ -50,10 +51,11 @@ def test_the_memory_of_devices():
         start, end = fpm.span(ring)
         with fpm.PageMap() as pm:
             walked = len(pm.regions(start, end, returns=0))
-        if walked:
+        if walked and not features.is_before(6, 18):
             fpm.WriteTracker(start, end).close()
         else:
-            with pytest.raises(fpm.UnsupportedError, match="does not look at such pages"):
+            reason = "may crash" if walked else "does not look at such pages"
+            with pytest.raises(fpm.UnsupportedError, match=reason):
                 fpm.WriteTracker(start, end)
 
 

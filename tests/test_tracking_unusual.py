@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("_write_tracking")
 PROCESS_VM_WRITEV = {"x86_64": 311, "aarch64": 271}
 
 
-@pytest.mark.parametrize("kind", ["touched", "untouched", "memfd", "file_shared", "file_private"])
+@pytest.mark.parametrize("kind", ["touched", "untouched", "memfd", "posix"])
 def test_rounds_of_threads_against_a_twin_that_compares(kind, tmp_path):
     """Three threads write, one of them by read(2); whole rounds are compared with the contents."""
     source = tmp_path / "bytes"

@@ -19,8 +19,7 @@ KINDS = {
     "untouched": memory.untouched,
     "shared_anonymous": backed.shared_anonymous,
     "memfd": backed.memfd,
-    "file_shared": backed.file_shared,
-    "file_private": backed.file_private,
+    "posix": backed.posix,
 }
 
 

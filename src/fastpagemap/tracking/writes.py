@@ -7,6 +7,7 @@ from .._kernel import uffd
 from ..model.entry import Category
 from ..model.mapping import Mapping
 from ..process.process import Process
+from .files import check_file
 from .spans import check_device, check_tables
 from .tracker import Mask, Tracker
 
@@ -32,8 +33,8 @@ class WriteTracker(Tracker):
     Raises
     ------
     UnsupportedError
-        Linux is older than 6.7, this process may not use userfaultfd, or userfaultfd does not
-        support this memory.
+        Linux is older than 6.7, this process may not use userfaultfd, userfaultfd does not support
+        this memory, or it is a file's: see Notes.
     ValueError
         The span is not all mapped, not writable, or begins or ends within a hugetlb page.
     OSError
@@ -61,6 +62,14 @@ class WriteTracker(Tracker):
     a whole. Two kinds of writes are not reported: those through another mapping of the same shared
     memory, and those of devices to pages pinned before (io_uring's registered buffers, O_DIRECT
     under way, RDMA).
+
+    Of files only hugetlb and shared memory are tracked (memfd, any tmpfs, SysV, MAP_SHARED |
+    MAP_ANONYMOUS), and shared memory only where it is mapped MAP_SHARED. Other files, np.memmap's
+    for instance, are refused: once a protected page has left the page cache, the kernel loops for
+    ever in mlock(2) of it, and only SIGKILL ends that (seen on Linux 6.12, 6.18 and 7.3). Of a
+    private mapping it would not tell what MADV_DONTNEED takes away. SysV segments, and memory of
+    devices, are refused before Linux 6.18, because older kernels may crash when their tracking ends
+    (seen on 6.12).
 
     Untouched memory gets page tables, which remain until it is unmapped: 8 bytes a page, so 2 MiB
     for each GiB of 4 KiB pages.
@@ -92,6 +101,7 @@ class WriteTracker(Tracker):
         if not mapping.writable:
             raise ValueError(f"{where} may not be written ({mapping.permissions})")
         check_device(process, mapping)
+        check_file(process, mapping)
 
     def _arm(self, process: Process, watch: uffd.Userfaultfd) -> None:
         check_tables(process, self.start, self.end)
