@@ -10,7 +10,7 @@ import fastpagemap as fpm
 import memory
 import runas
 import seccomp
-from tracked import PAGES, numbers, pages_of, protected, tracked
+from tracked import KINDS, PAGES, numbers, pages_of, protected, tracked
 
 pytestmark = pytest.mark.usefixtures("_write_tracking")
 
@@ -46,11 +46,12 @@ def test_refused_before(what, error):
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("what", [REGISTER, SCAN])
-def test_refused_while_it_tracks(what, error):
+@pytest.mark.parametrize("kind", ["touched", "memfd"])
+def test_refused_while_it_tracks(kind, what, error):
     """The memory is still mapped and tracked, and nothing else is said of it."""
 
     def child():
-        with tracked(memory.touched) as (made, tracker):
+        with tracked(KINDS[kind]) as (made, tracker):
             made.write(3, 5, value=2)
             forbid(what, error)
             for ask in (tracker.written, tracker.regions, lambda: tracker.regions(reset=True)):

@@ -101,6 +101,10 @@ cdef class Userfaultfd:
         """Unregister the memory, which lifts all protection; a second call does nothing."""
         self.release()
 
+    def count_as_used(self, int pagemap, int maps, uint64_t start, uint64_t end):
+        """Lift the protection of pages; where that cannot be done now, later."""
+        self.lift_or_keep(pagemap, maps, start, end)
+
     @property
     def closed(self):
         """Whether it is closed."""
@@ -126,9 +130,7 @@ cdef class Userfaultfd:
                 and (errno == ENOMEM or not is_mapped(maps, self.start, self.end, False)))
 
     cdef uint64_t mode(self) noexcept nogil:
-        if self.accesses:
-            return abi.UFFDIO_REGISTER_MODE_RWP
-        return abi.UFFDIO_REGISTER_MODE_WP
+        return abi.UFFDIO_REGISTER_MODE_RWP if self.accesses else abi.UFFDIO_REGISTER_MODE_WP
 
     cdef int check(self, int pagemap, int maps) noexcept nogil:
         """Return 0 if what of the span is mapped is registered with this descriptor, or why not.

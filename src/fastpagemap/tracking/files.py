@@ -17,13 +17,13 @@ _PRIVATE = (
 )
 # mm/filemap.c, filemap_fault_recheck_pte_none (Linux 6.10) takes a marker for a page.
 _FILE = (
-    "the memory of a file: the kernel (seen on Linux 6.12 to 7.3) would loop for ever in mlock(2) of "
-    "it, once a page that is protected has left the page cache. Anonymous memory and shared memory "
-    "(memfd, /dev/shm) can be tracked"
+    "the memory of a file: the kernel (seen on Linux 6.12 to 7.3) would loop for ever in mlock(2) "
+    "of it, once a page that is protected has left the page cache. Anonymous memory and shared "
+    "memory (memfd, /dev/shm) can be tracked"
 )
 # fs/userfaultfd.c, userfaultfd_unregister: a BUG_ON finds a mapping twice that cannot be merged.
 _UNMERGEABLE = (
-    "memory that has to be tracked on Linux 6.18 or newer: an older kernel (seen on 6.12) may crash "
+    "memory that can be tracked on Linux 6.18 or newer: an older kernel (seen on 6.12) may crash "
     "when the tracking of a SysV segment or of a device's memory ends"
 )
 

@@ -4,9 +4,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import uffd
-from ..model.entry import Category
+from .._kernel.failures import is_refusal
+from ..model.entry import PAGE_SIZE, Category
 from ..model.mapping import Mapping
 from ..process.process import Process
+from .emptied import Emptied
 from .files import check_file
 from .spans import check_device, check_tables
 from .tracker import Mask, Tracker
@@ -39,7 +41,8 @@ class WriteTracker(Tracker):
         The span is not all mapped, not writable, or begins or ends within a hugetlb page.
     OSError
         EBUSY: part of it is tracked already, here or by another user of userfaultfd. EMFILE: four
-        descriptors are needed. ENOMEM: the edges would make more mappings than vm.max_map_count.
+        descriptors are needed, and one for each mapping of shared memory. ENOMEM: the edges would
+        make more mappings than vm.max_map_count.
     MemoryError
         The page tables for untouched memory would not fit into free memory.
 
@@ -56,12 +59,33 @@ class WriteTracker(Tracker):
     Some kernels (6.18.15; not 6.12, 6.18.44, 7.3) report an untouched page once as written when it
     is only read.
 
-    Pages that MADV_DONTNEED has emptied count as written: their content has changed. At the first
-    write to a transparent huge page the kernel maps it as small pages, and only the written one is
-    reported; MADV_COLLAPSE makes it huge again once tracking is over. A hugetlb page is written as
-    a whole. Two kinds of writes are not reported: those through another mapping of the same shared
-    memory, and those of devices to pages pinned before (io_uring's registered buffers, O_DIRECT
-    under way, RDMA).
+    Told is whatever is written through this mapping, by stores and system calls, of any thread or
+    process. At the first write to a transparent huge page the kernel maps it as small pages, and
+    only the written one is reported; MADV_COLLAPSE makes it huge again once tracking is over. A
+    hugetlb page is written as a whole.
+
+    Pages that were emptied count as written, because their content has changed: by MADV_DONTNEED;
+    in shared memory by MADV_REMOVE, a hole punched into the file, or ftruncate. In hugetlb, a page
+    is not reported if it is read between that and the answer.
+
+    Shared memory can change past this mapping: by write(2), splice(2) and the like to its file, or
+    by stores through another mapping. The kernel tells nothing of that but the file's time of
+    modification. So if that has changed, and nothing else has to be reported, all pages of the file
+    are; in the same way, if pages were emptied, and then read before the answer. Not reported is
+    what happens besides writes to this mapping since the last answer, and stores to pages to which
+    the other mapping was written before. Of shared memory without a descriptor or a path (SysV,
+    MAP_SHARED | MAP_ANONYMOUS) nothing of this is reported, unless this process is root or has
+    CAP_CHECKPOINT_RESTORE; nor what other mappings of hugetlb do.
+
+    Never reported are writes of devices to pages pinned before (io_uring's registered buffers,
+    O_DIRECT under way, RDMA).
+
+    Reported although the content stays as it was: pages that MADV_POPULATE_WRITE or mlock(2) of
+    private memory prepares for writing, that the kernel merges with equal ones (KSM,
+    MADV_MERGEABLE), and that MADV_DONTNEED takes out of a mapping of shared hugetlb.
+
+    MADV_GUARD_INSTALL on tracked shared memory does not return: the kernel (6.15 and newer) tries
+    again for ever. `close` from another thread ends that, and so does SIGKILL.
 
     Of files only hugetlb and shared memory are tracked (memfd, any tmpfs, SysV, MAP_SHARED |
     MAP_ANONYMOUS), and shared memory only where it is mapped MAP_SHARED. Other files, np.memmap's
@@ -90,6 +114,8 @@ class WriteTracker(Tracker):
     _category, _method = Category.WRITTEN, "written"
     _rights = "w"
     _needs, _request = "Linux 6.7 (UFFD_FEATURE_WP_ASYNC)", "UFFDIO_WRITEPROTECT"
+    _has_files = False
+    _emptied: Emptied | None = None
 
     def _open(self) -> uffd.Userfaultfd:
         return uffd.Userfaultfd()
@@ -102,10 +128,26 @@ class WriteTracker(Tracker):
             raise ValueError(f"{where} may not be written ({mapping.permissions})")
         check_device(process, mapping)
         check_file(process, mapping)
+        self._has_files |= not mapping.anonymous
 
     def _arm(self, process: Process, watch: uffd.Userfaultfd) -> None:
         check_tables(process, self.start, self.end)
         super()._arm(process, watch)
+        if self._has_files:
+            self._emptied = Emptied(process, self.start, self.end)
+
+    def _find_emptied(self) -> set[tuple[int, int]]:
+        """Find what was emptied; return what of it the answer has to tell by itself."""
+        if self._emptied is None:
+            return set()
+        process, watch = self._held()
+        try:
+            self._emptied.find(process, watch)
+        except OSError as error:
+            if error.filename != process.path or not is_refusal(error):
+                raise
+            raise self._forbidden(error.errno) from None
+        return self._emptied.pending
 
     def written(self, *, reset: bool = True, out: Mask | None = None) -> Mask:
         """Return which pages were written since their last reset, or since tracking began.
@@ -140,13 +182,51 @@ class WriteTracker(Tracker):
         writes to the rest.
         """
         answer = self._answer()
+        pending: set[tuple[int, int]] = set()
         try:
-            told = self._mask(answer, reset, out)
+            with self._lock:
+                pending = self._find_emptied()
+                told = self._mask(answer, reset, out)
+                for start, end in pending:
+                    first, last = start - self.start, end - self.start
+                    told[first // PAGE_SIZE : last // PAGE_SIZE] = True
+                again = self._asks_again(pending, reset, told)
         except BaseException:
             # Also one that a signal handler raised after the answer was complete.
             answer.give_back()
+            self._give_back(pending)
             raise
-        return told
+        return self.written(reset=reset, out=told) if again else told
+
+    def _release(self) -> None:
+        self._emptied = None
+        super()._release()
+
+    def _asks_again(
+        self,
+        pending: set[tuple[int, int]],
+        reset: bool,
+        told: npt.NDArray[np.generic],
+        everything: bool = True,
+    ) -> bool:
+        """Note what an answer has told; return whether files have changed though that is nothing.
+
+        Then all that is mapped of them counts as written. `everything`: if pages had been written,
+        the answer would have them.
+        """
+        if self._emptied is None:
+            return False
+        if not (told.any() if told.dtype == bool else len(told)):
+            return everything and self._emptied.changed(*self._held())
+        if reset:
+            self._emptied.pending = self._emptied.pending - pending
+            self._emptied.explain()
+        return False
+
+    def _give_back(self, pending: set[tuple[int, int]]) -> None:
+        if pending and self._emptied is not None:
+            with self._lock:
+                self._emptied.pending = self._emptied.pending | pending
 
     def regions(
         self,
@@ -185,9 +265,17 @@ class WriteTracker(Tracker):
         """
         asked = self._asked(mask, anyof, inverted, returns, reset)
         answer = self._answer()
+        pending: set[tuple[int, int]] = set()
+        plain = asked[:3] == (Category.WRITTEN, 0, 0)
         try:
-            told = self._regions(answer, asked, reset)
+            with self._lock:
+                pending = self._find_emptied()
+                told = self._regions(answer, asked, reset)
+                if self._emptied is not None:
+                    told = self._emptied.add_regions(told, asked)
+                again = self._asks_again(pending, reset, told, plain)
         except BaseException:
             answer.give_back()
+            self._give_back(pending)
             raise
-        return told
+        return self.regions(reset=reset, mask=mask, returns=returns) if again else told
