@@ -39,7 +39,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo docs postgres questions test debug sanitize torture valgrind test-kernels lint bench dist clean
+.PHONY: help demo docs postgres questions tracking test debug sanitize torture valgrind test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -65,6 +65,10 @@ sanitize: ## run them on a build with gcc's sanitizers of addresses and undefine
 questions: $(VENV)/.test ## docs/questions.md anew (root; postgresql, redis-server, a JRE, smem)
 	@PYTHONPATH=tests $(BIN)/python docs/questions.py > $(VENV)/questions.md
 	@mv $(VENV)/questions.md docs/questions.md
+
+tracking: $(VENV)/.test ## docs/tracking.md anew, with what this kernel does (root)
+	$(BIN)/python docs/tracking.py > docs/tracking.md.part
+	mv docs/tracking.md.part docs/tracking.md
 
 torture: $(VENV)/.test ## attack it for SECONDS=600, from SEED=... or anew (ARGS="differential faults": those alone)
 	$(ENVIRONMENT_$(BUILD)) $(BIN)/python tests/torture --seconds $(SECONDS) \

@@ -239,18 +239,23 @@ def huge_zero(pages):
     return memory
 
 
-def merged(pages, patience=5.0):
+def merged(pages):
     """Written pages of equal content, that the kernel merged into one (KSM; root)."""
+    memory = touched(pages)
+    with memory.undone_on_error():
+        merge(memory, 0, pages)
+    return memory
+
+
+def merge(memory, first, last, patience=5.0):
+    """Have the kernel merge pages of equal content into one (KSM; root)."""
     try:
         with _merging_at_once():
-            memory = touched(pages)
-            with memory.undone_on_error():
-                memory.advise(linux.MADV_MERGEABLE)
-                deadline = time.monotonic() + patience
-                while len(set(_frames(memory))) > 1 and time.monotonic() < deadline:
-                    time.sleep(0.02)
-                need(len(set(_frames(memory))) == 1, "page merging (KSM)", Absent)
-            return memory
+            memory.advise(linux.MADV_MERGEABLE, first, last)
+            deadline = time.monotonic() + patience
+            while len(set(_frames(memory)[first:last])) > 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            need(len(set(_frames(memory)[first:last])) == 1, "page merging (KSM)", Absent)
     except OSError as error:
         raise refusal(error, "page merging (KSM)") from error
 

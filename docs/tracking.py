@@ -1,0 +1,135 @@
+"""Print docs/tracking.md, with what this kernel tells: ``make tracking`` writes it (root).
+
+What other kernels tell is taken from the page as it is. So the page is made on one after the other;
+``make test-kernels RUN=docs/tracking.py`` prints it on those.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from outcomes import KINDS, REFUSES, outcome, tracks
+from ways import WAYS
+
+PAGE = Path(__file__).with_suffix(".md")
+#: The kernels whose outcomes are on the page.
+KERNELS = ["6.12", "6.18", "7.3"]
+NONE = "n/a"
+
+Outcomes = dict[str, dict[str, str]]
+"""By way and kind."""
+
+HEAD = """# What a WriteTracker tells
+
+Made by `make tracking` (docs/tracking.py), which does each of these things to each kind of memory,
+and compares the content before and after with what `written()` tells. Do not edit it. A test does
+the same on every kernel that it runs on (tests/test_tracking_ways.py).
+
+| in the table | |
+| --- | --- |
+| told | each page whose content has changed is told |
+| told, as all | all pages of the file are told: only its time of modification tells |
+| told, or all if read since | emptied pages are told; all are, if those are read first |
+| told, unless read since | emptied pages are told, but not if they are read before the answer |
+| told, though equal | pages are told, and their content is what it was |
+| **not told** | content changes, and nothing is told |
+| equal | content stays as it was, and nothing is told |
+| tracking ends | the memory is another's now, which this and all later answers say (EFAULT) |
+| **never returns** | the kernel loops until `close()` is called by another thread, or SIGKILL |
+| refused | such memory cannot be tracked: `UnsupportedError` |
+| n/a | this cannot be done to such memory |
+
+Each is done alone, without a store between two answers. A store changes a file's time of
+modification, too: what only that tells is not told beside a store.
+
+To look at a file, it must be possible to open it. Root, and who has CAP_CHECKPOINT_RESTORE, always
+can; others through a descriptor of this process, or by the file's path. Shared anonymous memory and
+SysV segments have neither: to others, `MADV_REMOVE` of them is not told.
+
+Refused everywhere are files on disks, mapped shared or private (the kernel would loop for ever in
+`mlock(2)`, once a protected page has left the page cache), and private mappings of shared memory
+(what `MADV_DONTNEED` takes away would not be told).
+
+The table is of Linux 7.3. Where 6.12 or 6.18 differs, its version stands before what it does.
+"""
+
+
+def main() -> None:
+    """Print the page."""
+    print("\n".join(page(merged(parsed(PAGE.read_text() if PAGE.exists() else ""), here()))))
+
+
+def kernel() -> str:
+    """Return the version of this kernel, as the page names it."""
+    found = re.match(r"\d+\.\d+", os.uname().release)
+    return found[0] if found else ""
+
+
+def here() -> Outcomes:
+    """Find out what this kernel tells."""
+    tracked = {kind: tracks(make) for kind, make in KINDS.items()}
+    return {
+        way: {
+            kind: (outcome(make, way) or NONE) if tracked[kind] else REFUSES
+            for kind, make in KINDS.items()
+        }
+        for way in WAYS
+    }
+
+
+def parsed(text: str) -> dict[str, Outcomes]:
+    """Return the outcomes that stand on the page, by kernel."""
+    found: dict[str, Outcomes] = {name: {} for name in KERNELS}
+    kinds: list[str] = []
+    for line in text.partition("\n## ")[2].splitlines():
+        first, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if first == "what happens":
+            kinds = cells
+        elif first in WAYS:
+            for name in KERNELS:
+                row = {k: told(cell, name) for k, cell in zip(kinds, cells, strict=True)}
+                found[name].setdefault(first, {}).update(row)
+    return found
+
+
+def told(cell: str, name: str) -> str:
+    """Return what a cell says of a kernel."""
+    common, *others = cell.split("; ")
+    return next((o.partition(": ")[2] for o in others if o.startswith(f"{name}: ")), common)
+
+
+def merged(before: dict[str, Outcomes], now: Outcomes) -> dict[str, Outcomes]:
+    """Return all outcomes, with those of this kernel as they are now."""
+    return {name: now if name == kernel() else found or now for name, found in before.items()}
+
+
+def page(found: dict[str, Outcomes]) -> Iterator[str]:
+    """Yield the lines of the page."""
+    yield from HEAD.splitlines()
+    kinds = list(KINDS)
+    half = kinds.index("shared anonymous")
+    titles = {"Own memory, and hugetlb": kinds[:half], "Shared memory": kinds[half:]}
+    for title, some in titles.items():
+        yield from ("", f"## {title}", "")
+        yield f"| what happens | {' | '.join(some)} |"
+        yield f"| --- |{' --- |' * len(some)}"
+        for way in WAYS:
+            cells = (cell([found[name][way][kind] for name in KERNELS]) for kind in some)
+            yield f"| {way} | {' | '.join(cells)} |"
+
+
+def cell(outcomes: list[str]) -> str:
+    """Return what a cell says of all kernels: of the newest, and of others that differ."""
+    newest = outcomes[-1]
+    others = zip(KERNELS, outcomes, strict=True)
+    return "; ".join([newest, *(f"{name}: {each}" for name, each in others if each != newest)])
+
+
+if __name__ == "__main__":
+    main()
