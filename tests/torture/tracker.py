@@ -23,6 +23,8 @@ TRACKERS = [fpm.WriteTracker]
 if fpm.capabilities().userfaultfd_rwp_async:
     TRACKERS.append(fpm.AccessTracker)
 MAPPED = {"touched": memory.PRIVATE, "shared_anonymous": memory.SHARED}
+#: What other processes do not share.
+PRIVATE = ("touched", "untouched")
 #: Points of a call at which a handler may run, at most.
 POINTS = 16
 
@@ -72,7 +74,7 @@ class Round:
             self.due.add(page)
 
     def drop(self):
-        if not self.accesses and self.kind not in ("touched", "untouched"):
+        if not self.accesses and self.kind not in PRIVATE:
             return  # this is not told
         first = self.chance.randrange(self.pages)
         last = self.chance.randrange(first, self.pages) + 1
@@ -121,6 +123,10 @@ class Round:
             self.tracker.close()
 
         runas.in_child(child)
+        # all of it has changed, which may be told
+        if not self.accesses and self.kind not in PRIVATE:
+            self.tracker.written()
+            self.due.clear()
 
     def anew(self):
         """Map a part anew, and track it: the old tracker says so, and takes nothing."""
