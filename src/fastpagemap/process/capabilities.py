@@ -81,7 +81,8 @@ class Capabilities:
     map_files : bool or None
         Whether this user can open mapped files through the mapping; None if no file is mapped.
     userfaultfd_wp_async : bool
-        Whether this process may track its own writes (``WriteTracker``).
+        Whether this process may track its own writes: to anonymous memory, to shared memory mapped
+        MAP_SHARED, and to hugetlb. ``WriteTracker`` says what changes them unnoticed.
     userfaultfd_rwp_async : bool
         Whether this process may track its own accesses, of reading too (``AccessTracker``).
     frames : bool

@@ -77,10 +77,10 @@ def writes(
 
     A program that is run tells it itself, by WriteTracker, in a thread of its own, whose few writes
     count, too. That needs Linux 6.7 and no privilege. Memory of files is not looked at, but for
-    shared memory (/dev/shm, memfd) and hugetlb. Memory that is mapped anew counts with what is
-    there of it; what is mapped, written and unmapped between two lines is missed. What the program
-    forks is not looked at. The lines stand between what the program prints; the exit code
-    is the program's.
+    shared memory (/dev/shm, memfd) and hugetlb; shared memory that another process changed may
+    count as a whole. Memory that is mapped anew counts with what is there of it; what is mapped,
+    written and unmapped between two lines is missed. What the program forks is not looked at. The
+    lines stand between what the program prints; the exit code is the program's.
 
     A page written many times within an interval counts once; one write to a huge page counts for
     all of it, of a program that is run only as far as it remains huge.
