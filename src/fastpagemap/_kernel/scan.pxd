@@ -18,6 +18,7 @@ ctypedef struct pace_t:
     uint64_t pages
     uint64_t hole_pages     # the same where nothing seems to be populated
     uint64_t slowness       # how many times slower this machine is than the limits assume; or 0
+    int regions             # how many regions to ask the next call for
     bint likely_hole        # whether the last pages seem to have no page table
 
 cdef inline uint64_t now() noexcept nogil:
@@ -26,7 +27,8 @@ cdef inline uint64_t now() noexcept nogil:
     return <uint64_t> time.tv_sec * 1_000_000_000 + time.tv_nsec
 
 cdef void start_pace(pace_t *pace) noexcept nogil
-cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took) noexcept nogil
+cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took,
+                     ssize_t count) noexcept nogil
 cdef uint64_t match_limit(const pace_t *pace, bint cheap) noexcept nogil
 
 # One call. -EIO if it makes no progress, which no kernel is known to do.

@@ -26,11 +26,13 @@ cdef enum:
     # Pages that a search for the end of a hole looks at: 10 ns a GiB where no page table is.
     FIRST_HOLE_PAGES = 1 << 18
     MAX_HOLE_PAGES = 1 << 26
-    # A call that took less than QUICK_TIME_NS may look at more pages next time; one that took over
+    # A call that took less than GOOD_TIME_NS may look at more pages next time; one that took over
     # SLOW_TIME_NS must look at fewer: the process waits no longer for its lock than it does when
     # entries are read.
-    QUICK_TIME_NS = 10_000
+    GOOD_TIME_NS = 20_000
     SLOW_TIME_NS = 25_000
+    # The kernel makes room for the regions asked for, and clears it: for few that costs less.
+    FEW_REGIONS = 128
     # What a call over nothing takes on a machine for which these limits are right.
     CALL_TIME_NS = 300
 
@@ -63,6 +65,7 @@ cdef void start_pace(pace_t *pace) noexcept nogil:
     pace.pages = FIRST_PAGES
     pace.hole_pages = FIRST_HOLE_PAGES
     pace.slowness = 0
+    pace.regions = FEW_REGIONS
     pace.likely_hole = False
 
 
@@ -78,16 +81,21 @@ cdef uint64_t measure_slowness(int fd) noexcept nogil:
     return max(<uint64_t> 1, least // CALL_TIME_NS)
 
 
-cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took) noexcept nogil:
-    """Choose how many pages the next call looks at, by how long the last one took."""
+cdef void adapt_pace(pace_t *pace, int fd, uint64_t pages, uint64_t took,
+                     ssize_t count) noexcept nogil:
+    """Choose how much the next call does, by how long the last one took, and what it found."""
+    cdef uint64_t fitting
     if took > SLOW_TIME_NS and not pace.slowness:
         # The machine may be slow rather than this call. Each walk measures that once, at its first
         # slow call, so that one noisy call decides nothing.
         pace.slowness = measure_slowness(fd)
     took //= max(pace.slowness, <uint64_t> 1)
+    pace.regions = REGIONS if 2 * count > FEW_REGIONS else FEW_REGIONS
     pace.likely_hole = took < HOLE_TIME_NS and pages >= HOLE_SEEN_PAGES
-    if took < QUICK_TIME_NS:
-        pace.pages = min(<uint64_t> MAX_PAGES, 2 * pace.pages)
+    if took < GOOD_TIME_NS:
+        # As many as would have taken GOOD_TIME_NS, in whole page tables, but not too many at once.
+        fitting = pages * GOOD_TIME_NS // max(took, <uint64_t> 1) // MIN_PAGES * MIN_PAGES
+        pace.pages = min(<uint64_t> MAX_PAGES, 2 * pace.pages, max(pace.pages, fitting))
     elif took > SLOW_TIME_NS:
         pace.pages = max(<uint64_t> MIN_PAGES, pace.pages // 2)
 
@@ -115,7 +123,7 @@ cdef ssize_t count_unpopulated(int fd, uint64_t start, uint64_t end, pace_t *pac
     if count < 0:
         return count
     took = (now() - began) // max(pace.slowness, <uint64_t> 1)
-    if took < QUICK_TIME_NS:
+    if took < GOOD_TIME_NS // 2:
         pace.hole_pages = min(<uint64_t> MAX_HOLE_PAGES, 4 * pace.hole_pages)
     elif took > SLOW_TIME_NS:
         pace.hole_pages = max(<uint64_t> FIRST_HOLE_PAGES, pace.hole_pages // 4)
@@ -146,10 +154,10 @@ cdef ssize_t scan_next(int fd, uint64_t *at, uint64_t end, pace_t *pace, const a
     arg.start = at[0]
     arg.end = at[0] + (pages << PAGE_SHIFT)
     began = now()
-    count = scan_once(fd, &arg, regions, min(capacity, <int> REGIONS))
+    count = scan_once(fd, &arg, regions, min(capacity, pace.regions))
     if count < 0:
         return count
-    adapt_pace(pace, fd, (arg.start - at[0]) >> PAGE_SHIFT, now() - began)
+    adapt_pace(pace, fd, (arg.start - at[0]) >> PAGE_SHIFT, now() - began, count)
     at[0] = arg.start
     return count
 

@@ -188,19 +188,20 @@ cdef int put_huge_page(sink_t *sink, uint64_t start, uint64_t end, uint64_t entr
 cdef void put_mask(const asked_t *asked, size_t first, uint64_t start, size_t pages, uint16_t rest,
                    const abi.page_region *regions, int count) noexcept nogil:
     """Fill a mask from regions."""
-    cdef uint8_t others = matches(asked, rest)
+    cdef uint8_t others = matches(asked, rest), inside = not others
     cdef uint8_t *mask = asked.mask + first
-    cdef size_t at, length
+    cdef uint64_t bits = asked.bits, value = asked.value, length
+    cdef size_t at
     cdef int i, shift = PAGE_SHIFT
     memset(mask, others, pages)
     for i in range(count):
-        if matches(asked, regions[i].categories) != others:
+        if ((regions[i].categories & bits) == value) != others:
             at = (regions[i].start - start) >> shift
-            length = (regions[i].end - regions[i].start) >> shift
-            if length == 1:  # by far the most, if there are many regions
-                mask[at] = not others
+            length = regions[i].end - regions[i].start
+            if length == <uint64_t> 1 << shift:  # by far the most, if there are many regions
+                mask[at] = inside
             else:
-                memset(mask + at, not others, length)
+                memset(mask + at, inside, length >> shift)
 
 
 cdef uint64_t count_matches(const asked_t *asked, size_t pages, uint16_t rest,

@@ -192,7 +192,7 @@ cdef ssize_t scan_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
     cdef ssize_t count, read
     cdef int i
     prepare(&arg, cursor, plan, pages)
-    count = scan_once(fd, &arg, regions, REGIONS)
+    count = scan_once(fd, &arg, regions, cursor.pace.regions)
     if count == -EIO:
         cursor.mode = READ
         return 0
@@ -207,16 +207,17 @@ cdef ssize_t scan_some(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sin
         return 0
     cursor.huge_seen = (count > 0 and is_huge(plan, &regions[0])
                         and is_huge(plan, &regions[count - 1]))
-    for i in range(count):
-        matched += regions[i].end - regions[i].start
-    matched >>= PAGE_SHIFT
+    if plan.complement:
+        for i in range(count):
+            matched += regions[i].end - regions[i].start
+        matched >>= PAGE_SHIFT
     read = put_scanned(fd, cursor, plan, sink, regions, count, reached)
     if read < 0:
         return read
     pages = (reached - cursor.at) >> PAGE_SHIFT
     cursor.at = reached
     choose_mode(cursor, plan, pages, matched, read)
-    adapt_pace(&cursor.pace, fd, pages, took)
+    adapt_pace(&cursor.pace, fd, pages, took, count)
     return 0
 
 
