@@ -22,7 +22,7 @@ import fastpagemap as fpm
 from fastpagemap import PAGE_SIZE
 
 Array = npt.NDArray[np.uint8]
-Tracker = fpm.WriteTracker
+Tracker = fpm.WriteTracker | fpm.AccessTracker
 
 
 def used(
@@ -57,7 +57,7 @@ def own_arrays() -> None:
             some * PAGE_SIZE
         ].sum()
 
-    ways: dict[str, type[Tracker]] = {"written": fpm.WriteTracker}
+    ways: dict[str, type[Tracker]] = {"written": fpm.WriteTracker, "accessed": fpm.AccessTracker}
     for told, tracker in list(ways.items()):
         try:
             tracker(arrays["spare"]).close()
@@ -68,7 +68,7 @@ def own_arrays() -> None:
     line("", *arrays)
     line("pages", *(array.nbytes // PAGE_SIZE for array in arrays.values()))
     for _ in range(3):
-        for told, tracker in ways.items():
+        for told, tracker in ways.items():  # in turn: both at once cannot be
             line(told, *used(tracker, told, arrays, work))
 
 
