@@ -50,7 +50,7 @@ def codes(ask, kind=fpm.WriteTracker):
     """The code of a tracker's answer, a mask or regions: its method, and what that rests on."""
     public = {fpm.WriteTracker: "written", fpm.AccessTracker: "accessed"}[kind]
     names = ("regions", "_regions") if ask == "regions" else (public, "_mask")
-    return {getattr(kind, name).__code__ for name in (*names, "_answer", "_held")}
+    return {getattr(kind, name).__code__ for name in (*names, "_answer", "_need_open")}
 
 
 def numbers(mask):

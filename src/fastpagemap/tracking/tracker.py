@@ -3,8 +3,7 @@
 import errno
 import os
 import threading
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from .._kernel import procmaps, tracking, uffd
 from .._kernel.failures import tells_of_file
 from ..engine.regions import known
 from ..model import entry
+from ..model.closing import Closing
 from ..model.entry import REGION_DTYPE, Category
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY)
 
 
-class Tracker:
+class Tracker(Closing[tuple[Process, uffd.Userfaultfd]]):
     """A span whose pages are protected: the kernel notes when one is used in spite of it.
 
     An answer is made in two steps, `_answer` and `_mask` or `_regions`, so that the public method
@@ -49,21 +49,21 @@ class Tracker:
     _request: ClassVar[str]
 
     def __init__(self, start: Start, end: int | None = None) -> None:
-        self._watch: uffd.Userfaultfd | None = None
+        self._held = None
         self.start: int
         self.end: int
         self.start, self.end, self._count = spanned(start, end)
         # Reentrant: a signal handler may ask during an answer.
         self._lock = threading.RLock()
         self._owner = os.getpid()
-        self._process: Process | None = Process()
+        process = Process()
+        if not procmaps.is_anonymous_with(process.maps, self.start, self.end, self._rights):
+            check_mapped(process, self.start, self.end, self._check)
+        watch = self._opened()
         try:
-            maps = self._process.maps
-            if not procmaps.is_anonymous_with(maps, self.start, self.end, self._rights):
-                check_mapped(self._process, self.start, self.end, self._check)
-            self._watch = self._opened()
+            self._held = process, watch
             if self._count:
-                self._arm(self._process, self._watch)
+                self._arm(process, watch)
         except BaseException:
             self.close()
             raise
@@ -134,20 +134,8 @@ class Tracker:
             f"UFFDIO_REGISTER, {self._request} or PAGEMAP_SCAN, or it needs {self._needs}",
         )
 
-    def __enter__(self) -> Self:
-        self._held()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
-        state = "closed" if self._watch is None else f"{self._count} pages"
+        state = "closed" if self._held is None else f"{self._count} pages"
         return f"<{type(self).__name__} {self.start:#x}-{self.end:#x}: {state}>"
 
     def __reduce__(self) -> str:
@@ -167,21 +155,19 @@ class Tracker:
             self._release()
 
     def _release(self) -> None:
-        watch, self._watch, self._process = self._watch, None, None
-        if watch is not None:
-            watch.close()
+        held, self._held = self._held, None
+        if held is not None:
+            held[1].close()
 
-    def _held(self) -> tuple[Process, uffd.Userfaultfd]:
+    def _need_open(self) -> tuple[Process, uffd.Userfaultfd]:
         """Return the process and the userfaultfd; ValueError if closed or of another process."""
-        process, watch = self._process, self._watch
-        if process is None or watch is None:
-            raise ValueError(f"this {type(self).__name__} is closed")
+        held = super()._need_open()
         if self._owner != os.getpid():
             raise ValueError(
                 f"this {type(self).__name__} is of process {self._owner}, of which this one is "
                 "forked: make another here"
             )
-        return process, watch
+        return held
 
     def _translated(self, process: Process, error: OSError) -> Exception:
         """Return the exception for an answer that failed: is the span tracked no longer?"""
@@ -205,7 +191,7 @@ class Tracker:
                 reason = gap
         elif error.errno == errno.EBUSY:
             reason = OSError("another userfaultfd tracks what is there now")
-        self._held()  # a signal handler may have closed it
+        self._need_open()  # a signal handler may have closed it
         return OSError(
             errno.EFAULT,
             f"part of {self.start:#x}-{self.end:#x} was unmapped or mapped anew, and is "
@@ -214,7 +200,7 @@ class Tracker:
 
     def _answer(self) -> tracking.Answer:
         """Return what the next answer is made with, and what it takes is given back by."""
-        process, watch = self._held()
+        process, watch = self._need_open()
         return tracking.Answer(watch, process.pagemap, process.maps, process.path)
 
     def _mask(self, answer: tracking.Answer, reset: bool, out: Mask | None) -> Mask:
@@ -226,7 +212,7 @@ class Tracker:
             out = np.zeros(self._count, bool)
         out = entry.output(out, (self._count,), np.dtype(bool))
         with self._lock:
-            process, _ = self._held()  # what it returns keeps the descriptors open
+            process, _ = self._need_open()  # what it returns keeps the descriptors open
             try:
                 answer.fill(out, reset, zeroed)
             except OSError as error:
@@ -251,7 +237,7 @@ class Tracker:
     ) -> npt.NDArray[np.void]:
         """Return regions; `asked` are mask, anyof, inverted, returns."""
         with self._lock:
-            process, _ = self._held()
+            process, _ = self._need_open()
             try:
                 return np.frombuffer(bytearray(answer.regions(asked, reset)), REGION_DTYPE)
             except OSError as error:

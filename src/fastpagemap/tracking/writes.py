@@ -140,7 +140,7 @@ class WriteTracker(Tracker):
         """Find what was emptied; return what of it the answer has to tell by itself."""
         if self._emptied is None:
             return set()
-        process, watch = self._held()
+        process, watch = self._need_open()
         try:
             self._emptied.find(process, watch)
         except OSError as error:
@@ -217,7 +217,7 @@ class WriteTracker(Tracker):
         if self._emptied is None:
             return False
         if not (told.any() if told.dtype == bool else len(told)):
-            return everything and self._emptied.changed(*self._held())
+            return everything and self._emptied.changed(*self._need_open())
         if reset:
             self._emptied.pending = self._emptied.pending - pending
             self._emptied.explain()
