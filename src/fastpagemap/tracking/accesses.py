@@ -48,10 +48,11 @@ class AccessTracker(Tracker):
     Tracking ends when the tracker is closed or collected; the memory is then as it was before.
     Memory that is unmapped, mapped anew or moved meanwhile is no longer tracked, and `accessed`
     raises, also where another tracker has got the addresses. If that happens at the very moment of
-    an answer, this tracker may go on with what is there now: all of it that is populated is
-    reported as accessed. So close a tracker before its memory is freed. A forked child's copy of
-    the memory is not tracked; the child needs a tracker of its own. Many threads may ask one
-    tracker while others use the memory; each accessed page is reported to one of them.
+    an answer, this tracker may go on with what is there now, and all of it that is populated is
+    reported as accessed, also by another tracker that has got the addresses. So close a tracker
+    before its memory is freed. A forked child's copy of the memory is not tracked; the child needs
+    a tracker of its own. Many threads may ask one tracker while others use the memory; each
+    accessed page is reported to one of them.
 
     mlock accesses pages, and so does another process that reads this one's memory
     (``process_vm_readv``, a debugger). A huge page, transparent or hugetlb, is accessed as a whole:

@@ -51,10 +51,11 @@ class WriteTracker(Tracker):
     Tracking ends when the tracker is closed or collected; the memory is then as it was before.
     Memory that is unmapped, mapped anew or moved meanwhile is no longer tracked, and `written`
     raises, also where another tracker has got the addresses. If that happens at the very moment of
-    an answer, this tracker may go on with what is there now: all of it is reported as written. So
-    close a tracker before its memory is freed. A forked child's copy of the memory is not tracked;
-    the child needs a tracker of its own. Many threads may ask one tracker while others write; each
-    written page is reported to one of them.
+    an answer, this tracker may go on with what is there now, and all of it is reported as written,
+    also by another tracker that has got the addresses. So close a tracker before its memory is
+    freed. A forked child's copy of the memory is not tracked; the child needs a tracker of its own.
+    Many threads may ask one tracker while others write; each written page is reported to one of
+    them.
 
     Some kernels (6.18.15; not 6.12, 6.18.44, 7.3) report an untouched page once as written when it
     is only read.
