@@ -205,7 +205,8 @@ def test_doctor_of_a_file(victim, tmp_path):
     assert lines["kernel"] == f"Linux {os.uname().release}, {os.uname().machine}"
     when = datetime.strptime(lines["taken"], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
     assert when.timestamp() == int(kept.time)
-    assert lines["command"].split() == kept.command[:100].split()
+    shown = kept.command if len(kept.command) <= 100 else f"{kept.command[:100]}…"
+    assert lines["command"].split() == shown.split()
 
 
 # ---- interrupted -------------------------------------------------------------------------------
