@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import decoding, reading
-from .integers import integers
+from .integers import integers, not_negative
 
 __all__ = [
     "ENTRY_DTYPE",
@@ -91,7 +91,9 @@ class UInt64Flag(enum.IntFlag):
         >>> print(fpm.State.names([0, 1, 65]))
         ['0' 'PRESENT' 'PRESENT|HUGE']
         """
-        numbers = integers(values, "flags").astype(np.uint64) & np.uint64(sum(map(int, cls)))
+        numbers = not_negative(integers(values, "flags"), "flags").astype(np.uint64) & np.uint64(
+            sum(map(int, cls))
+        )
         different, places = np.unique(numbers, return_inverse=True)
         texts = np.array([str(cls(number)) for number in different.tolist()], str)
         return texts[places].reshape(numbers.shape)

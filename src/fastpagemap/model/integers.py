@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["integers"]
+__all__ = ["integers", "not_negative"]
 
 
 def integers(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
-    """Return numbers as an array of integers of any size, none of them negative.
+    """Return numbers as an array of integers of any size. An array is not looked through.
 
     Raises
     ------
     ValueError
-        They are of another kind, or one is negative; `what` names them in the message.
+        They are of another kind; `what` names them in the message.
     """
     array = np.asarray(values)
     if not array.size:
@@ -29,6 +29,11 @@ def integers(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
             return flat.reshape(each.shape)
     if array.dtype.kind not in "ui":
         raise ValueError(f"{what} of dtype {array.dtype}: integers up to 2**64 are needed")
-    if array.dtype.kind == "i" and (least := array.min()) < 0:
+    return array
+
+
+def not_negative(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
+    """Return integers; raise ValueError if one is negative."""
+    if array.dtype.kind == "i" and array.size and (least := array.min()) < 0:
         raise ValueError(f"{what}[{int(array.argmin())}] is {least}: it cannot be negative")
     return array

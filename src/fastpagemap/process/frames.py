@@ -249,7 +249,7 @@ class Frames(Closing[dict[str, Descriptor]]):
         Source: /sys/devices/system/node, Documentation/admin-guide/mm/memory-hotplug.rst.
         """
         self.file(FLAGS)
-        numbers = as_uint64(integers(pfns, "frame numbers"), "frames")
+        numbers = as_uint64(integers(pfns, "frame numbers"), "frame numbers")
         if out is None:
             affordable(numbers.size, _I16.itemsize, "frames")
         out = output(out, numbers.shape, _I16)
@@ -266,7 +266,7 @@ class Frames(Closing[dict[str, Descriptor]]):
         dtype: np.dtype[Any] = _U64,
     ) -> npt.NDArray[Any]:
         file = self.file(name)
-        numbers = as_uint64(integers(pfns, "frame numbers"), "frames")
+        numbers = as_uint64(integers(pfns, "frame numbers"), "frame numbers")
         if out is None:
             affordable(numbers.size, dtype.itemsize, "frames")
         out = output(out, numbers.shape, dtype)

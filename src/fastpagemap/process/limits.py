@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .._kernel import frame_table, sinks
 from .._kernel.failures import tells_of_file
+from ..model.integers import not_negative
 from .cgroups import left_in_cgroups
 
 __all__ = ["MIN_CHECKED_BYTES", "affordable", "as_uint64"]
@@ -53,10 +54,13 @@ def affordable(count: int, itemsize: int, what: str = "pages") -> None:
 
 
 def as_uint64(integers: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint64]:
-    """Return integers as contiguous uint64; MemoryError if that takes a copy that does not fit."""
+    """Return integers as contiguous uint64; MemoryError if that takes a copy that does not fit.
+
+    ValueError if one is negative: they are looked through once it is known that they fit.
+    """
     if not integers.flags.c_contiguous or integers.dtype != np.uint64:
         affordable(integers.size, 8, what)
-    return np.asarray(integers, np.uint64, order="C")
+    return np.asarray(not_negative(integers, what), np.uint64, order="C")
 
 
 class _Credit:
