@@ -123,7 +123,10 @@ def test_a_whole_process():
         assert (rows["start"] < rows["end"]).all()
         assert (rows["end"][:-1] <= rows["start"][1:]).all()
         inside = rows[(rows["start"] >= made.start) & (rows["end"] <= made.end)]
-        assert inside.tolist() == pm.folios(made.start, made.end).tolist()
+        again = pm.folios(made.start, made.end)
+        # the flags may change meanwhile: the kernel looks for idle pages
+        for name in ("start", "end", "pfn", "order"):
+            assert inside[name].tolist() == again[name].tolist()
         present = pm.usage(fields=["present"])["present"].sum()
         assert abs(int((rows["end"] - rows["start"]).sum()) - int(present)) < 1 << 22
 

@@ -123,3 +123,13 @@ def test_plot(tmp_path):
     figure.savefig(tmp_path / "a.png")
     some = [mapping for mapping in snapshot.mappings if "libc" in mapping.path]
     assert snapshot.plot(some).get_figheight() < figure.get_figheight()
+
+
+@pytest.mark.parametrize("wrong", [np.ones(10_000), [1, 2], 7, ["present"]], ids=str)
+def test_what_is_plotted_are_mappings(wrong):
+    pytest.importorskip("matplotlib")
+    with fpm.PageMap() as pagemap:
+        snapshot = pagemap.snapshot()
+    for given in (wrong, snapshot.mappings[0]):
+        with pytest.raises(TypeError, match=r"a list of mappings is needed, as from PageMap"):
+            snapshot.plot(given)
