@@ -36,12 +36,16 @@ cdef enum:
 def layout(object buffer):
     """Return a buffer's address, shape, strides and itemsize, as numpy has them."""
     cdef Py_buffer view
+    cdef int axis
+    cdef tuple shape = (), strides = ()
     PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO)
     try:
         if view.strides is NULL:  # ctypes never gives them
             return <uint64_t> view.buf, (view.len,), (1,), 1
-        shape = tuple([view.shape[axis] for axis in range(view.ndim)])
-        strides = tuple([view.strides[axis] for axis in range(view.ndim)])
+        # No lists: one that has no memory to grow crashes in compiled comprehensions.
+        for axis in range(view.ndim):
+            shape += (view.shape[axis],)
+            strides += (view.strides[axis],)
         return <uint64_t> view.buf, shape, strides, view.itemsize
     finally:
         PyBuffer_Release(&view)
@@ -62,10 +66,13 @@ def dlpack_layout(object capsule):
     cdef const dltensor_t *tensor = tensor_of(capsule)
     cdef int64_t size = (tensor.type_bits * tensor.type_lanes + 7) // 8
     cdef int axis
+    cdef tuple shape = (), strides = None
     if tensor.device_type not in (CPU, CUDA_HOST, ROCM_HOST):
         raise TypeError(f"it is on a device (DLPack's number {tensor.device_type}), not in memory")
-    shape = tuple([tensor.shape[axis] for axis in range(tensor.ndim)])
-    strides = None
+    for axis in range(tensor.ndim):
+        shape += (tensor.shape[axis],)
     if tensor.strides is not NULL:
-        strides = tuple([tensor.strides[axis] * size for axis in range(tensor.ndim)])
+        strides = ()
+        for axis in range(tensor.ndim):
+            strides += (tensor.strides[axis] * size,)
     return <uint64_t> tensor.data + tensor.byte_offset, shape, strides, size
