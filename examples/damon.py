@@ -14,7 +14,6 @@ import contextlib
 import errno
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 KDAMONDS = Path("/sys/kernel/mm/damon/admin/kdamonds")
@@ -68,12 +67,7 @@ class Damon:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._take_away()
 
     def _start(self) -> None:

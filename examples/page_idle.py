@@ -12,7 +12,6 @@ Source: Documentation/admin-guide/mm/idle_page_tracking.rst.
 
 import os
 import time
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -45,12 +44,7 @@ class PageIdle:
         self._pagemap = fpm.PageMap(self._pid)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._pagemap.close()
         os.close(self._bitmap)
 
