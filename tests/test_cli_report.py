@@ -19,6 +19,7 @@ from commandline import run
 from fastpagemap.cli import collect
 from fastpagemap.cli.processes import processes
 from fastpagemap.model.kinds import KINDS
+from fastpagemap.process.process import Process
 from fastpagemap.report import conditions
 from fastpagemap.report import report as reports
 from fastpagemap.report.text import printable
@@ -217,15 +218,13 @@ def test_what_nobody_may_not_read_is_counted(victim):
 
 
 def test_whose_a_process_is_is_asked_for_a_file_alone(victim, monkeypatch):
-    asked = []
+    asked, uid = [], Process.uid
 
-    class Noting(fpm.PageMap):
-        @property
-        def uid(self):
-            asked.append(self.pid)
-            return super().uid
+    def noting(process):
+        asked.append(process.pid)
+        return uid(process)
 
-    monkeypatch.setattr(collect, "PageMap", Noting)
+    monkeypatch.setattr(Process, "uid", noting)
     for group in (None, "path"):
         assert collect.collect_all([victim.pid], group).about.uid is None
         assert asked == []
@@ -257,10 +256,11 @@ def test_a_process_by_its_name(victim, tmp_path):
 
 def test_a_process_that_ends_meanwhile(victim):
     """It is left out of all, quietly; asked for by its pid, one line says that it has gone."""
-    usage, killed = fpm.PageMap.usage.__code__, []
+    counting, killed = collect.sums_of.__code__, []
 
     def kill_when_asked(frame, event, _):  # as a profiler it hears of every call
-        if event == "call" and frame.f_code is usage and frame.f_locals["self"].pid == mortal.pid:
+        asks = event == "call" and frame.f_code is counting
+        if asks and frame.f_locals["process"].pid == mortal.pid:
             killed.append(mortal.kill())
 
     with Victim() as mortal:

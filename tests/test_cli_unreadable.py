@@ -46,14 +46,14 @@ def test_not_more_than_a_screen_of_them():
 @pytest.mark.parametrize("group", [None, "path", "kind"])
 def test_whatever_one_process_meets_is_noted(victim, monkeypatch, error, reason, group):
     """The others are read all the same."""
-    real, mine = collect.PageMap, os.getpid()
+    real, mine = collect.open_process, os.getpid()
 
     def refuse(pid):
         if pid == mine:
             raise error
         return real(pid)
 
-    monkeypatch.setattr(collect, "PageMap", refuse)
+    monkeypatch.setattr(collect, "open_process", refuse)
     for timeout in (None, 20.0):
         found = collect.collect_all([mine, victim.pid], group, timeout=timeout)
         assert [(one.pid, one.reason) for one in found.unreadable] == [(mine, reason)]

@@ -30,7 +30,7 @@ of mappings, of allocations
 of physical memory
     ``PageMap.mapcounts``, ``nodes``, ``folios``, and ``Frames``; mostly for root.
 of several processes
-    ``Group``: what they share counts once.
+    ``usage_of``: one row a process. ``Group``: what they share counts once.
 over time
     ``WriteTracker``: which pages this process writes. ``AccessTracker``: which it reads or writes.
     ``PageMap.clear_soft_dirty``, then ``soft_dirty``: which another process writes.
@@ -71,6 +71,7 @@ from .model.span import span
 from .pagemap import PageMap
 from .process.capabilities import Capabilities, capabilities
 from .process.frames import Frames
+from .processes import usage_of
 from .snapshot.dataframes import to_arrow, to_pandas, to_polars
 from .tracking import AccessTracker, WriteTracker
 
@@ -105,6 +106,7 @@ __all__ = [
     "to_arrow",
     "to_pandas",
     "to_polars",
+    "usage_of",
 ]
 
 if TYPE_CHECKING:

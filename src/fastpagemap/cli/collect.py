@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,11 +11,11 @@ import numpy as np
 from fastpagemap.cli import asking
 from fastpagemap.cli.naming import commands
 from fastpagemap.cli.processes import name_of, parent_of, user_of
+from fastpagemap.engine.process_sums import summed_columns, sums_of
 from fastpagemap.engine.usage import rows_and_usage
-from fastpagemap.model.kinds import IsShmem
-from fastpagemap.pagemap import PageMap
 from fastpagemap.process import stat
 from fastpagemap.process.backing import Backings
+from fastpagemap.process.process import open_process
 from fastpagemap.report.report import (
     LABELS,
     SIZES,
@@ -67,15 +67,10 @@ def collect(
 
 
 def _read(pid: int, owner: bool, fields: Fields) -> Report:
-    with PageMap(pid) as pagemap:
-        mappings, usage = rows_and_usage(pagemap._process(), None, fields)
-        about = About.now(pid, name_of(pid), pagemap.uid if owner else None)
-        return of_mappings(about, mappings, usage, _is_shmem_of(pagemap))
-
-
-def _is_shmem_of(pagemap: PageMap) -> IsShmem:
-    """Return what tells whether a mapping of a process is shared memory."""
-    return Backings(pagemap._process()).is_shmem
+    process = open_process(pid)
+    mappings, usage = rows_and_usage(process, None, fields)
+    about = About.now(pid, name_of(pid), process.uid() if owner else None)
+    return of_mappings(about, mappings, usage, Backings(process).is_shmem)
 
 
 def collect_all(
@@ -119,7 +114,7 @@ def collect_all(
     return _by_group(asking.each(pids, read, timeout), group)
 
 
-class Sums(NamedTuple):
+class _Row(NamedTuple):
     """What a row about a process is made from."""
 
     name: str
@@ -128,41 +123,35 @@ class Sums(NamedTuple):
     parent: int
     threads: int
     mappings: int
-    columns: Sequence[str]
     sizes: list[int]
 
 
-def sums_of(pid: int, owner: bool, fields: Fields) -> Sums:
-    with PageMap(pid) as pagemap:
-        usage = pagemap.usage(fields=fields)
-        names = usage.dtype.names or ()
-        # all its columns are uint64
-        sizes = usage.view(np.uint64).reshape(len(usage), len(names)).sum(axis=0)
-        uid = pagemap.uid if owner else None
-        its = stat.read(pid)
-        return Sums(
-            name_of(pid), uid, user_of(pid), parent_of(pid), its.threads if its else 0,
-            len(usage), names, sizes.tolist(),
-        )  # fmt: skip
+def _row_of(pid: int, owner: bool, columns: tuple[str, ...]) -> _Row:
+    process = open_process(pid)
+    sums = sums_of(process, columns)
+    uid = process.uid() if owner else None
+    its = stat.read(pid)
+    threads = its.threads if its else 0
+    return _Row(name_of(pid), uid, user_of(pid), parent_of(pid), threads, *sums)
 
 
 def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields: Fields) -> Report:
     """Return a report with a row for each process."""
     unreadable: list[Unreadable] = []
     labels: Labels = {label: [] for label in LABELS["process"]}
-    answers = asking.each(pids, lambda pid: sums_of(pid, owner, fields), timeout)
+    columns = summed_columns(fields)
+    answers = asking.each(pids, lambda pid: _row_of(pid, owner, columns), timeout)
     found = dict(readable(answers, unreadable))
     # Afterwards: one that does not give its command line is in the report all the same.
     lines = commands(found)
-    for pid, sums in found.items():
-        cells = {"pid": pid, "command": lines.get(pid, ""), **sums._asdict()}
+    for pid, row in found.items():
+        cells = {"pid": pid, "command": lines.get(pid, ""), **row._asdict()}
         for label in labels:
             labels[label].append(cells[label])
-    names = next(iter(found.values())).columns if found else SIZES
-    usage = np.zeros(len(found), [(name, np.uint64) for name in names])
-    for index, name in enumerate(names):
-        usage[name] = [sums.sizes[index] for sums in found.values()]
-    about = About.now(None, "", only({sums.uid for sums in found.values()}))
+    usage = np.zeros(len(found), [(name, np.uint64) for name in columns])
+    for index, name in enumerate(columns):
+        usage[name] = [row.sizes[index] for row in found.values()]
+    about = About.now(None, "", only({row.uid for row in found.values()}))
     return Report(about, "process", labels, sizes_of(usage), unreadable)
 
 

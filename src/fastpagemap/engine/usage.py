@@ -25,7 +25,7 @@ from .survey import RESOLVED, Segments, Spans
 from .table import SCANNED
 from .walk import Walker, ask, new_sink
 
-__all__ = ["COLUMNS", "checked_rows", "listed_names", "rows_and_usage", "usage"]
+__all__ = ["COLUMNS", "checked_rows", "fillable", "listed_names", "rows_and_usage", "usage"]
 
 # Columns that the mapping itself fills, and columns that are counted in pages.
 _RANGE = ("start", "end", "size")
@@ -88,7 +88,7 @@ def listed_names(fields: Iterable[str] | None) -> list[str] | None:
 def _usage(
     process: Process, spans: list[Mapping] | None, fields: list[str] | None
 ) -> tuple[list[Mapping], npt.NDArray[np.void]]:
-    columns = _wanted(fields)
+    columns = fillable(fields)
     of_share = [name for name in columns if name in SHARE_COLUMNS]
     shares = None
     if of_share and spans != []:
@@ -127,8 +127,8 @@ def _dtype(columns: tuple[str, ...]) -> np.dtype[np.void]:
     return np.dtype([(name, np.uint64) for name in columns])
 
 
-def _wanted(columns: list[str] | None) -> list[str]:
-    """Return the columns to fill."""
+def fillable(columns: list[str] | None) -> list[str]:
+    """Return the columns to fill, all by default; raise if there is no such column or question."""
     if columns is None:
         scans = bool(categories())
         can = {"soft_dirty": soft_dirty(), "huge": scans, "zero": scans}

@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fastpagemap.cli.asking import Asking
-from fastpagemap.cli.collect import reason, sums_of
+from fastpagemap.cli.collect import reason
 from fastpagemap.cli.processes import command_of, has_memory, processes
 from fastpagemap.cli.watch.chosen import Chosen
 from fastpagemap.cli.watch.pace import Meter, Pace
 from fastpagemap.cli.watch.reader import PATIENCE
+from fastpagemap.engine.process_sums import sums_of
 from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process import stat
 from fastpagemap.process.namespaces import directory_of
+from fastpagemap.process.process import open_process
 
 __all__ = ["Census", "Member"]
 
@@ -53,8 +55,8 @@ def look(question: Question) -> Look:
     """Look at a process, in a worker."""
     pid, fields = question
     began = time.thread_time()
-    found = sums_of(pid, False, fields)
-    sizes = dict(zip(found.columns, found.sizes, strict=True))
+    found = sums_of(open_process(pid), fields)
+    sizes = dict(zip(fields, found.sizes, strict=True))
     return Look(sizes, found.mappings, command_of(pid), time.thread_time() - began)
 
 

@@ -1,0 +1,104 @@
+"""usage_of: the memory of several processes, one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._kernel.failures import tells_of_file
+from .engine.process_sums import summed_columns, sums_of
+from .process.identity import pid_of
+from .process.process import open_process
+
+__all__ = ["usage_of"]
+
+
+def usage_of(
+    processes: Iterable[Any],
+    *,
+    fields: Iterable[str] | None = None,
+    left_out: dict[int, Exception] | None = None,
+) -> npt.NDArray[np.void]:
+    """Return how much memory each of several processes has, one row a process, in bytes.
+
+    Parameters
+    ----------
+    processes : iterable of int or object
+        Pids, or objects with a ``.pid``; see ``PageMap``. A process that is named twice has one
+        row.
+    fields : iterable of str, optional
+        The columns wanted beside ``pid``, in their order. Fewer columns cost less. By default all
+        sizes that this kernel can fill, without those that cost more.
+    left_out : dict, optional
+        Filled with the pid of each process that has no row, and the exception that tells why.
+        Without it, that is raised if no process has a row.
+
+    Returns
+    -------
+    ndarray
+        Structured, one row for each process that can be read, in the order of `processes`:
+        ``pid``, int64, and, uint64, in bytes, the sums over all mappings of the process of the
+        columns that ``PageMap.usage`` has: ``size``, ``present``, ``swapped``,
+        ``swapped_shared``, ``unknown``, ``shared``, ``exclusive``, ``soft_dirty``, ``huge``,
+        ``zero``. Only where `fields` names them: ``pss``, ``uss``, ``cached``, ``cache_dirty``,
+        ``cache_writeback``. A page that a process maps twice counts twice, but in ``pss`` by its
+        share. For memory of several processes counted once, see ``Group``.
+
+    Raises
+    ------
+    ProcessLookupError, PermissionError, UnsupportedError, MemoryError
+        `left_out` is not given, and no process has a row. The first that is running tells why.
+    UnsupportedError
+        This kernel cannot fill a column that `fields` names.
+    ValueError, TypeError
+        There is no such column, or one of `processes` is no pid and has none.
+
+    Notes
+    -----
+    A process has no row if it has ended, has no memory (a zombie, a kernel thread) or ends
+    meanwhile (ProcessLookupError), if this user may not read it (PermissionError), or if the paths
+    of its files are too long to be read (MemoryError). It keeps no other process from having one.
+
+    The processes are read one after the other, with three open files at a time, and go on
+    meanwhile. One that keeps its memory locked, as by a FUSE file system that does not answer,
+    makes the call wait, and nothing but SIGKILL ends that. ``fastpagemap report --all`` gives such
+    a process up: it reads in a child, as a program that must not wait has to.
+
+    Examples
+    --------
+    >>> rows = fpm.usage_of([os.getpid(), os.getppid()], fields=["present", "swapped"])
+    >>> rows.dtype.names
+    ('pid', 'present', 'swapped')
+    >>> bool(rows["pid"][0] == os.getpid()), bool(rows["present"][0] > 0)
+    (True, True)
+    """
+    columns = summed_columns(fields)
+    failed = {} if left_out is None else left_out
+    rows: dict[int, list[int]] = {}
+    for process in [processes] if isinstance(processes, int) else processes:
+        pid = getattr(process, "pid", process)
+        try:
+            pid = pid_of(process)
+            if pid not in rows:
+                rows[pid] = sums_of(open_process(process), columns).sizes
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and not tells_of_file(error):
+                raise
+            failed[pid] = error
+    if left_out is None and failed and not rows:
+        raise _telling(failed.values())
+    table = np.empty(len(rows), [("pid", np.int64), *((name, np.uint64) for name in columns)])
+    table["pid"] = list(rows)
+    sizes = np.array(list(rows.values()), np.uint64).reshape(len(rows), len(columns))
+    for number, name in enumerate(columns):
+        table[name] = sizes[:, number]
+    return table
+
+
+def _telling(errors: Iterable[Exception]) -> Exception:
+    """Return the first error of a process that is running, or of any if none is."""
+    found = list(errors)
+    return next((each for each in found if not isinstance(each, ProcessLookupError)), found[0])
