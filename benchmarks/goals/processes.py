@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import bench_mappings
 import bench_sparse
 import fastpagemap as fpm
+from fastpagemap.process.namespaces import pids
 from goals.rows import Goal, duration, more, ratio, unmeasured
 from lab import (
     GIB,
@@ -32,6 +33,8 @@ BOTH = ("present", "swapped")
 MANY_BOTH = 0.4
 #: of smaps_rollup
 SMALL = 1.5
+#: of smaps_rollup, of many processes
+MANY_PROCESSES, OF_ROLLUPS = 60, 2.0
 #: as much as AddressSanitizer's shadow; ms; seconds after which it is given up
 SHADOW, SHADOW_TOUCHED, SHADOW_TIME, PATIENCE = 14 * TIB, 8 * MIB, 100, 3.0
 
@@ -40,6 +43,7 @@ def measured(scale: Scale) -> Iterator[Goal]:
     """Measure each kind of process."""
     yield from many_mappings(scale)
     yield from small(scale)
+    yield from several(scale)
     yield from reserved(scale)
     yield from shadow(scale)
 
@@ -83,6 +87,45 @@ def small(scale: Scale) -> Iterator[Goal]:
             )
             floor = "C, smaps_rollup read", cost["rollup"]
             yield ratio("usage()", what, cost["usage"], *floor, SMALL)
+
+
+def several(scale: Scale) -> Iterator[Goal]:
+    """Measure many processes at once: small ones, and all that this machine has."""
+    with contextlib.ExitStack() as stack:
+        sleepers = []
+        for _ in range(MANY_PROCESSES):
+            sleeper = stack.enter_context(subprocess.Popen(["sleep", "infinity"]))
+            stack.callback(sleeper.kill)
+            sleepers.append(sleeper.pid)
+        everyone = [pid for pid in pids() if _is_readable(pid)]
+        for what, chosen in {"sleep": sleepers, "all of this machine": everyone}.items():
+            cost = medians(
+                {
+                    "rollup": lambda chosen=chosen: _rollups(chosen),
+                    "both": timed(lambda chosen=chosen: fpm.usage_of(chosen, fields=BOTH)),
+                    "all": timed(lambda chosen=chosen: fpm.usage_of(chosen)),
+                },
+                scale.rounds,
+            )
+            memory = f"{len(chosen)} processes, {what}"
+            floor = "C, smaps_rollup read", cost["rollup"]
+            yield ratio("usage_of(present, swapped)", memory, cost["both"], *floor, OF_ROLLUPS)
+            yield ratio("usage_of()", memory, cost["all"], *floor, None)
+
+
+def _is_readable(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return _file(pid, "smaps_rollup")() > 0
+    return False
+
+
+def _rollups(chosen: list[int]) -> float:
+    """Return the seconds it takes in C to read smaps_rollup of some processes."""
+    took = 0.0
+    for pid in chosen:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            took += _file(pid, "smaps_rollup")()
+    return took
 
 
 def reserved(scale: Scale) -> Iterator[Goal]:
