@@ -58,6 +58,7 @@ def answers(pid, spans, pm=None):
     said = {
         "usage": tried(lambda: columns(pm.usage(spans))),
         "fields": tried(lambda: columns(pm.usage(spans, fields=["present", "swapped"]))),
+        "usage_of": tried(lambda: fpm.usage_of(pid, fields=["present", "swapped"]).dtype.names),
         "states": tried(lambda: by_page(spans, pm.states(spans))),
         "snapshot": tried(lambda: by_page(spans, pm.snapshot().states)),
         "regions": tried(lambda: regions(pm, spans)),

@@ -83,7 +83,7 @@ def usage_of(
         try:
             pid = pid_of(process)
             if pid not in rows:
-                rows[pid] = sums_of(open_process(process), columns).sizes
+                rows[pid] = sums_of(open_process(process), columns, counted=False).sizes
         except (OSError, MemoryError) as error:
             if isinstance(error, OSError) and not tells_of_file(error):
                 raise

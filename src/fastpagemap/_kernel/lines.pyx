@@ -26,7 +26,7 @@ cdef enum:
 MAX_LONG_BYTES = 1 << 25
 
 
-cdef ssize_t read_some(int fd, char *text, size_t capacity) noexcept nogil:
+cdef ssize_t read_some(int fd, char *text, size_t capacity, bint *ended) noexcept nogil:
     """Read until the file ends or SEQ_READ_BYTES no longer fit; return how many bytes."""
     cdef size_t done = 0
     cdef ssize_t got
@@ -35,6 +35,7 @@ cdef ssize_t read_some(int fd, char *text, size_t capacity) noexcept nogil:
         if got > 0:
             done += got
         elif got == 0:
+            ended[0] = True
             break
         elif errno != EINTR:
             return -errno
@@ -107,14 +108,13 @@ cdef class Lines:
         if self.capacity - self.size < SEQ_READ_BYTES:
             self.grow()
         with nogil:
-            got = read_some(self.fd, self.text + self.size, self.capacity - self.size)
+            got = read_some(self.fd, self.text + self.size, self.capacity - self.size, &self.ended)
         PyErr_CheckSignals()
         if got == -EINTR:
             return -1
         if got < 0:
             raise failure(-got, self.path)
         self.size += got
-        self.ended = got == 0
         return last_newline(self.text, before, self.size)
 
     cdef int grow(self) except -1:

@@ -3,7 +3,7 @@
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.stdint cimport uint64_t
-from libc.string cimport memchr, memset, strcmp, strlen, strncmp
+from libc.string cimport memchr, memset, strlen
 
 from fastpagemap._kernel cimport abi
 
@@ -24,23 +24,6 @@ cdef extern from "Python.h":
     int Py_tp_alloc
     void PyObject_GC_UnTrack(PyObject *)
     int PyTuple_SetItem(object, Py_ssize_t, PyObject *) except -1
-
-
-cdef inline uint64_t number(const char **at, int base) noexcept nogil:
-    """Read an unsigned number and the character behind it, unless that ends the line."""
-    cdef uint64_t value = 0
-    cdef int digit
-    while at[0][0] != c'\n':
-        digit = at[0][0]
-        at[0] += 1
-        if c'0' <= digit <= c'9':
-            digit -= c'0'
-        elif base == 16 and c'a' <= digit <= c'f':
-            digit -= c'a' - 10
-        else:
-            break
-        value = value * base + digit
-    return value
 
 
 # The four characters of maps, by the flags of PROCMAP_QUERY: read 1, write 2, execute 4, shared 8.
@@ -168,8 +151,7 @@ cdef bint is_anonymous(const abi.procmap_query *query, const char *name) noexcep
     """Return whether a mapping has no file, and is none of the kernel's own, such as [vdso]."""
     if query.inode or query.dev_major or query.dev_minor:
         return False
-    return (query.vma_name_size == 0 or strcmp(name, b"[heap]") == 0
-            or strcmp(name, b"[stack]") == 0 or strncmp(name, b"[anon:", 6) == 0)
+    return query.vma_name_size == 0 or is_anonymous_name(name)
 
 
 cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noexcept nogil:

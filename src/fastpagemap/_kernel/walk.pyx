@@ -18,12 +18,8 @@ from .failures import walk_failure
 cdef enum:
     # Reading the entries of so many pages between two mappings costs less than another read.
     MAX_MAPPING_GAP_PAGES = 128
-    # Smaller mappings are read together: to find out how to scan them would cost more.
-    SMALL_MAPPING_PAGES = 512
     # More than there are backings.
     MAX_PLANS = 16
-    # A bit of a segment's kind: the segment is only a part of its mapping.
-    CLIPPED = 128
 
 # Segments of address space, sorted and disjoint, and how far the walk has come.
 ctypedef struct segments_t:

@@ -1,19 +1,39 @@
-"""How many bytes of a whole process are present, swapped, shared and so on."""
+"""How many bytes of a whole process are present, swapped, shared and so on.
+
+Sums need no object for each mapping, and what lies close together can be scanned together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
+from .._kernel import walk as kernel
+from .._kernel.failures import IgnoringFileErrors
+from .._kernel.ranges import Ranges
+from ..model.entry import PAGE_SIZE
+from ..process.capabilities import categories
+from ..process.mappings import ranges
+from ..process.probes import asks_again
 from ..process.process import Process
+from ..process.smaps import rollup
 from .cached import CACHE_COLUMNS
 from .shares import SHARE_COLUMNS
+from .survey import RESOLVED, files_matter
+from .table import Backing, plans
 from .usage import COLUMNS, fillable, listed_names, usage
+from .walk import new_sink
 
 __all__ = ["SUMMED", "Sums", "summed_columns", "sums_of"]
 
 SUMMED = tuple(name for name in COLUMNS if name not in ("start", "end"))
 """The columns of usage that make sense as a sum, without those that cost more."""
+
+_ALL = frozenset(SUMMED)
+# What a scan tells of neighbours that are scanned together, with the gaps between them.
+_SCANNED = frozenset({"present", "swapped", "huge", "zero"})
 
 
 class Sums(NamedTuple):
@@ -41,7 +61,68 @@ def summed_columns(fields: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(name for name in fillable(names) if name in known)
 
 
-def sums_of(process: Process, columns: tuple[str, ...]) -> Sums:
-    """Return the sums of some columns over all mappings of a process."""
-    rows = usage(process, None, columns)
-    return Sums(len(rows), [int(rows[name].sum()) for name in columns])
+@asks_again
+def sums_of(process: Process, columns: tuple[str, ...], *, counted: bool = True) -> Sums:
+    """Return the sums of some columns over all mappings of a process.
+
+    No other thread may read the process meanwhile. Without `counted`, it does not matter how many
+    mappings there are, and the number may be wrong.
+    """
+    # Before Linux 6.7 only the mapping tells the huge zero page from pages of files.
+    if _ALL.issuperset(columns) and ("shared" not in columns or categories()):
+        found = _of_page_table(process, columns, counted)
+        if found is not None:
+            return found
+    table = usage(process, None, columns)
+    return Sums(len(table), [int(table[name].sum()) for name in columns])
+
+
+def _of_page_table(process: Process, columns: tuple[str, ...], counted: bool) -> Sums | None:
+    """Return what the page table tells; None if it matters what a file is, or has in swap."""
+    questions = frozenset(columns) - {"size"}
+    resolving, hugetlb = files_matter(questions)
+    found = ranges(process, listed=counted or "size" in columns)
+    if hugetlb and found.diskless:
+        return None
+    asked = questions - RESOLVED
+    if resolving:
+        asked |= {"swapped"}
+    sums = dict.fromkeys((*columns, "swapped"), 0)
+    if "size" in columns:
+        sums["size"] = found.size
+    _count(process, found, tuple(asked), sums)
+    # The kernel's sum has what files have in swap as well. If it is the same, they have nothing.
+    if resolving and found.diskless and _swap_of(process) != sums["swapped"]:
+        return None
+    return Sums(len(found), [sums[name] for name in columns])
+
+
+def _swap_of(process: Process) -> int | None:
+    """Return the kernel's own sum of what is swapped; None if it cannot be had."""
+    with IgnoringFileErrors():
+        return rollup(process).get("Swap")
+    return None
+
+
+def _count(process: Process, found: Ranges, asked: tuple[str, ...], sums: dict[str, int]) -> None:
+    """Add up what the page table tells of ranges, in bytes."""
+    together = bool(categories()) and _SCANNED.issuperset(asked)
+    # Where all is read, or the answer is to depend on no mapping, their kind does not matter.
+    kind = Backing.ANONYMOUS if together else Backing.UNKNOWN
+    starts, ends, kinds = found.segments(int(kind), together)
+    if not asked or not kinds:
+        process.check_alive()
+        return
+    sink = new_sink(asked)
+    kernel.walk(
+        process.pagemap,
+        process.maps,
+        process.path,
+        np.frombuffer(starts, np.uint64),
+        np.frombuffer(ends, np.uint64),
+        np.frombuffer(kinds, np.uint8),
+        plans(frozenset(asked)),
+        sink,
+    )
+    for name, pages in zip(asked, sink.counts(), strict=True):
+        sums[name] += pages * PAGE_SIZE

@@ -28,7 +28,7 @@ from ..process.mappings import mappings, within
 from ..process.process import Process
 from .table import Backing
 
-__all__ = ["RESOLVED", "Segments", "no_segments", "survey"]
+__all__ = ["RESOLVED", "Segments", "files_matter", "no_segments", "survey"]
 
 Addresses = npt.NDArray[np.uint64]
 Spans = Sequence[tuple[int, int] | Mapping]
@@ -204,6 +204,13 @@ def _has_small_hugetlb() -> bool:
     return False
 
 
+def files_matter(questions: frozenset[str]) -> tuple[bool, bool]:
+    """Return whether it matters if a file is shared memory, and if it is of hugetlbfs."""
+    resolving = not RESOLVED.isdisjoint(questions) and pagecache.swap_in_use()
+    dirty = "soft_dirty" in questions and soft_dirty()
+    return resolving, dirty or ("huge" in questions and _has_small_hugetlb())
+
+
 def _classify(
     backings: Backings, questions: frozenset[str], chosen: list[Mapping], sizes: Addresses
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
@@ -214,9 +221,7 @@ def _classify(
     """
     kinds = np.full(len(chosen), int(Backing.UNKNOWN), np.uint8)
     resolved = np.zeros(len(chosen), bool)
-    resolving = not RESOLVED.isdisjoint(questions) and pagecache.swap_in_use()
-    dirty = "soft_dirty" in questions and soft_dirty()
-    hugetlb = dirty or ("huge" in questions and _has_small_hugetlb())
+    resolving, hugetlb = files_matter(questions)
     numbers: set[int] = set()
     if not categories():  # only the mapping tells the huge zero page
         numbers.update(n for n, m in enumerate(chosen) if m.end - m.start >= _SMALL_BYTES)

@@ -25,7 +25,14 @@ from .survey import RESOLVED, Segments, Spans
 from .table import SCANNED
 from .walk import Walker, ask, new_sink
 
-__all__ = ["COLUMNS", "checked_rows", "fillable", "listed_names", "rows_and_usage", "usage"]
+__all__ = [
+    "COLUMNS",
+    "checked_rows",
+    "fillable",
+    "listed_names",
+    "rows_and_usage",
+    "usage",
+]
 
 # Columns that the mapping itself fills, and columns that are counted in pages.
 _RANGE = ("start", "end", "size")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from .._kernel import procmaps
 from .._kernel.failures import IgnoringFileErrors, is_refusal
+from .._kernel.lines import Lines
+from .._kernel.ranges import Ranges
 from ..model.mapping import KERNEL_HALF, Mapping
 from .process import Process
 
-__all__ = ["mappings", "parse_line", "within"]
+__all__ = ["mappings", "parse_line", "ranges", "within"]
 
 # More queries for single mappings would cost more than to read and parse all of maps.
 _MAX_QUERIES = 64
@@ -33,6 +36,36 @@ def mappings(process: Process) -> list[Mapping]:
     if escaped:
         return [_with_newline(process, mapping) for mapping in parser.rows]
     return parser.rows
+
+
+def ranges(process: Process, *, listed: bool = True) -> Ranges:
+    """Return the mappings as ranges, without an object for each.
+
+    Unless all that maps lists is wanted, ``[vsyscall]``, in the kernel's half, may be left out:
+    then it may cost less. No other thread may read the process meanwhile. Nor is it certain
+    afterwards that all is about the memory that ``pagemap`` shows: see `Process.check_alive`.
+    Raises MemoryError as `mappings` does.
+    """
+    found = Ranges()
+    if not listed and found.query(process.maps):
+        return found
+    for text in _read_again(process):
+        found.feed(text)
+    if not found:  # the thread that it is read through has ended
+        for text in process.lines("maps"):
+            found.feed(text)
+    return found
+
+
+def _read_again(process: Process) -> Iterable[bytes]:
+    """Read maps through the descriptor that is open, if a sandbox lets it begin anew.
+
+    To open the file once more would cost a tenth of all that is asked of a small process.
+    """
+    with IgnoringFileErrors():
+        os.lseek(process.maps, 0, os.SEEK_SET)
+        return Lines(process.maps, f"{process.path}/maps")
+    return process.lines("maps")
 
 
 def parse_line(process: Process, parser: procmaps.Parser[Mapping], line: bytes) -> Mapping:
