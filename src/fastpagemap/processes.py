@@ -63,9 +63,9 @@ def usage_of(
     of its files are too long to be read (MemoryError). It keeps no other process from having one.
 
     The processes are read one after the other, with three open files at a time, and go on
-    meanwhile. One that keeps its memory locked, as by a FUSE file system that does not answer,
-    makes the call wait, and nothing but SIGKILL ends that. ``fastpagemap report --all`` gives such
-    a process up: it reads in a child, as a program that must not wait has to.
+    meanwhile. One that keeps its memory locked, by a FUSE file system that does not answer, makes
+    the call wait, and Ctrl-C does not end that. ``fastpagemap report --all`` gives such a process
+    up: it asks by a child. A program that must not wait has to do that too (docs/embedding.md).
 
     Examples
     --------
