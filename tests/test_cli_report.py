@@ -256,7 +256,7 @@ def test_a_process_by_its_name(victim, tmp_path):
 
 def test_a_process_that_ends_meanwhile(victim):
     """It is left out of all, quietly; asked for by its pid, one line says that it has gone."""
-    counting, killed = collect.sums_of.__code__, []
+    counting, killed = collect.sums_of.__wrapped__.__code__, []
 
     def kill_when_asked(frame, event, _):  # as a profiler it hears of every call
         asks = event == "call" and frame.f_code is counting
