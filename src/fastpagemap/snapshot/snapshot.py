@@ -308,6 +308,19 @@ class Snapshot(SnapshotData):
 
         return table(self.mappings, self.states)
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the rows of `to_arrow` as the Arrow PyCapsule interface has it.
+
+        By it ``pyarrow.table``, ``polars.DataFrame`` and DuckDB take a snapshot as it is.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            pyarrow is not installed.
+        """
+        stream: object = self.to_arrow().__arrow_c_stream__(requested_schema)
+        return stream
+
 
 def _file_format() -> ModuleType:
     """Import the module late: it imports zipfile and json, which most programs do not need."""
