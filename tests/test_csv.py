@@ -14,7 +14,8 @@ import pytest
 
 import fastpagemap as fpm
 from commandline import run
-from fastpagemap.report.formats import csv_lines, json_lines, write_parquet
+from fastpagemap.report.formats import csv_lines, json_lines
+from fastpagemap.report.parquet import write_parquet
 from fastpagemap.report.report import of_snapshot
 from fastpagemap.report.text import printable
 from linux import PAGE

@@ -15,7 +15,10 @@ from fastpagemap.engine.process_sums import summed_columns, sums_of
 from fastpagemap.engine.usage import rows_and_usage
 from fastpagemap.process import stat
 from fastpagemap.process.backing import Backings
-from fastpagemap.process.process import open_process
+from fastpagemap.process.cgroups import cgroup_of
+from fastpagemap.process.family import known
+from fastpagemap.process.host import boot_id, host_name
+from fastpagemap.process.process import Process, open_process
 from fastpagemap.report.report import (
     LABELS,
     SIZES,
@@ -52,7 +55,8 @@ def collect(
     pid : int
         The process.
     owner : bool, optional
-        Also read whose process it is. Only a file that is written needs to know.
+        Also read whose process it is, when it began, and its cgroup. Only a file that is written
+        needs to know.
     timeout : float, optional
         The seconds that the process may keep its reader waiting. Without it, it is read in this
         process, and may keep it for ever.
@@ -61,15 +65,17 @@ def collect(
     """
 
     def read(pid: int) -> Report:
-        return _read(pid, owner, fields)
+        return read_mappings(pid, owner, fields)
 
     return asking.about(pid, read, timeout)
 
 
-def _read(pid: int, owner: bool, fields: Fields) -> Report:
+def read_mappings(pid: int, owner: bool, fields: Fields) -> Report:
+    """Read a process here, in this process; see `collect`."""
     process = open_process(pid)
     mappings, usage = rows_and_usage(process, None, fields)
-    about = About.now(pid, name_of(pid), process.uid() if owner else None)
+    its = _origin(process) if owner else Origin()
+    about = about_now(pid, name_of(pid), *its)
     return of_mappings(about, mappings, usage, Backings(process).is_shmem)
 
 
@@ -108,17 +114,44 @@ def collect_all(
         return _by_process(pids, owner, timeout, fields)
 
     def read(pid: int) -> Report:
-        one = _read(pid, owner, fields)
+        one = read_mappings(pid, owner, fields)
         return grouped(choose(one) if choose else one, group)
 
     return _by_group(asking.each(pids, read, timeout), group)
+
+
+class Origin(NamedTuple):
+    """Whose process it is, when it began, and the cgroup of its memory; None if not asked."""
+
+    uid: int | None = None
+    start_time: int | None = None
+    cgroup: str | None = None
+
+
+def _origin(process: Process) -> Origin:
+    try:
+        cgroup = cgroup_of(process.read("cgroup"))
+    except FileNotFoundError:  # a kernel without cgroups
+        cgroup = None
+    return Origin(process.uid(), known(process).began, cgroup)
+
+
+def about_now(
+    pid: int | None,
+    name: str,
+    uid: int | None = None,
+    start_time: int | None = None,
+    cgroup: str | None = None,
+) -> About:
+    """Describe memory that was just read here, on this host."""
+    return About.now(pid, name, uid, start_time, cgroup, host_name(), boot_id())
 
 
 class _Row(NamedTuple):
     """What a row about a process is made from."""
 
     name: str
-    uid: int | None
+    origin: Origin
     user: str
     parent: int
     threads: int
@@ -129,16 +162,16 @@ class _Row(NamedTuple):
 def _row_of(pid: int, owner: bool, columns: tuple[str, ...]) -> _Row:
     process = open_process(pid)
     sums = sums_of(process, columns)
-    uid = process.uid() if owner else None
+    origin = _origin(process) if owner else Origin()
     its = stat.read(pid)
     threads = its.threads if its else 0
-    return _Row(name_of(pid), uid, user_of(pid), parent_of(pid), threads, *sums)
+    return _Row(name_of(pid), origin, user_of(pid), parent_of(pid), threads, *sums)
 
 
 def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields: Fields) -> Report:
     """Return a report with a row for each process."""
     unreadable: list[Unreadable] = []
-    labels: Labels = {label: [] for label in LABELS["process"]}
+    labels: Labels = {label: [] for label in (*LABELS["process"], "start_time", "cgroup")}
     columns = summed_columns(fields)
     answers = asking.each(pids, lambda pid: _row_of(pid, owner, columns), timeout)
     found = dict(readable(answers, unreadable))
@@ -146,12 +179,13 @@ def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields:
     lines = commands(found)
     for pid, row in found.items():
         cells = {"pid": pid, "command": lines.get(pid, ""), **row._asdict()}
+        cells.update(row.origin._asdict())
         for label in labels:
             labels[label].append(cells[label])
     usage = np.zeros(len(found), [(name, np.uint64) for name in columns])
     for index, name in enumerate(columns):
         usage[name] = [row.sizes[index] for row in found.values()]
-    about = About.now(None, "", only({row.uid for row in found.values()}))
+    about = about_now(None, "", only({row.origin.uid for row in found.values()}))
     return Report(about, "process", labels, sizes_of(usage), unreadable)
 
 
@@ -173,7 +207,7 @@ def _by_group(answers: Iterator[tuple[int, Report | Exception]], group: str) -> 
             labels[label] += one.labels[label]
         usages.append(one.usage)
     usage = np.concatenate(usages[1:] or usages)
-    about = About.now(None, "", only(owners))
+    about = about_now(None, "", only(owners))
     return grouped(Report(about, group, labels, usage, unreadable), group)
 
 

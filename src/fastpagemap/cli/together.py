@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastpagemap._kernel.descriptor import Descriptor
 from fastpagemap.cli import asking
-from fastpagemap.cli.collect import only, readable
+from fastpagemap.cli.collect import about_now, only, readable
 from fastpagemap.cli.naming import commands
 from fastpagemap.cli.processes import processes
 from fastpagemap.cli.progress import counted
@@ -36,7 +36,7 @@ from fastpagemap.process.family import (
 )
 from fastpagemap.process.frames import MAPCOUNTS, open_frames
 from fastpagemap.report.members import Sharer, of_group, of_sharers
-from fastpagemap.report.report import About, Report, Unreadable, Usage
+from fastpagemap.report.report import Report, Unreadable, Usage
 
 __all__ = ["Chosen", "collect_group", "collect_sharers", "of_cgroup", "of_tree"]
 
@@ -104,9 +104,11 @@ def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None)
     ended = [pid for pid in chosen if pid not in answered]
     owners: set[int | None] = {member.uid if owner else None for member in members.values()}
     names = {pid: member.name for pid, member in members.items()}
-    about = About.now(None, "", only(owners))
+    about = about_now(None, "", only(owners))
     lines = commands(names)  # after counting, see there
-    return of_group(about, names, found.usage, found.total, ended, unreadable, lines)
+    whole = of_group(about, names, found.usage, found.total, ended, unreadable, lines)
+    whole.labels["start_time"] = [members[pid].known.began for pid in whole.labels["pid"]]
+    return whole
 
 
 def _readable(
@@ -220,7 +222,7 @@ def collect_sharers(
         answers = readable(asking.each(pids, overlaps, timeout), unreadable)
         sharers = [Sharer(other, *found) for other, found in answers if found[1]]
     asking.about(pid, lambda pid: _probe(pid, target.known.began), timeout)
-    about = About.now(pid, target.name, target.uid if owner else None)
+    about = about_now(pid, target.name, target.uid if owner else None)
     lines = commands(sharer.pid for sharer in sharers)
     return of_sharers(about, mapped, shared, sharers, unreadable, lines)
 

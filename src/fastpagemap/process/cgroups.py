@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["left_in_cgroups", "mount_points"]
+__all__ = ["cgroup_of", "left_in_cgroups", "mount_points"]
 
 _MOUNT = re.compile(rb"^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (.*)$", re.MULTILINE)
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -51,15 +51,29 @@ def left_in_cgroups() -> Iterator[tuple[int, str]]:
         lines = _content("/proc/self/cgroup").splitlines()
     except _UNREADABLE:
         return
+    own = _own(lines)
+    for root, point, kind, options in mounts:
+        # In version 1 each controller has a mount of its own.
+        if kind in own and (kind == b"cgroup2" or b"memory" in options.split(b",")):
+            yield from _up_from(_unescaped(root), _unescaped(point), own[kind], _VERSIONS[kind])
+
+
+def cgroup_of(text: bytes) -> str | None:
+    """Return the control group that a process's memory counts in, of its /proc/PID/cgroup."""
+    own = _own(text.splitlines())
+    # Where version 1 has the controller of memory, version 2 has not.
+    path = own.get(b"cgroup", own.get(b"cgroup2"))
+    return None if path is None else os.fsdecode(path)
+
+
+def _own(lines: list[bytes]) -> dict[bytes, bytes]:
+    """Return the path of a process's cgroup for each kind of mount that may count its memory."""
     own = {}
     for line in lines:
         number, controllers, path = line.split(b":", 2)
         if number == b"0" or b"memory" in controllers.split(b","):
             own[b"cgroup2" if number == b"0" else b"cgroup"] = path
-    for root, point, kind, options in mounts:
-        # In version 1 each controller has a mount of its own.
-        if kind in own and (kind == b"cgroup2" or b"memory" in options.split(b",")):
-            yield from _up_from(_unescaped(root), _unescaped(point), own[kind], _VERSIONS[kind])
+    return own
 
 
 def mount_points() -> list[str]:

@@ -1,9 +1,9 @@
-"""Reports for other programs: JSON, CSV and Parquet, in bytes, with typed columns.
+"""Reports for other programs: JSON and CSV, in bytes.
 
 Other users choose paths and names. JSON holds any: bytes that are not UTF-8 are lone surrogates
-(Python's surrogateescape: ``os.fsencode`` restores them). Parquet holds all but these, which are
-escaped (``\\xff``). CSV is read by people, on terminals and in spreadsheets: what is escaped in a
-table is escaped in it, and a name that a spreadsheet would calculate begins with an apostrophe.
+(Python's surrogateescape: ``os.fsencode`` restores them). CSV is read by people, on terminals and
+in spreadsheets: what is escaped in a table is escaped in it, and a name that a spreadsheet would
+calculate begins with an apostrophe.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from fastpagemap.report.report import LABELS, About, Report, rows
 from fastpagemap.report.text import printable
-from fastpagemap.snapshot.dataframes import Column, arrow_column, texts
-from fastpagemap.snapshot.replace_file import replace_file
 
 #: The version of the object that ``--json`` prints. It grows with each incompatible change.
 FORMAT = 1
 
 #: The columns that other users choose. What the kernel chooses, as ``---p``, is no formula.
 _NAMES = ("path", "name", "user", "command")
-_TEXTS = (*_NAMES, "permissions", "kind")
 #: What a formula begins with in a spreadsheet, also in the width of Chinese characters; and the
 #: apostrophe, so that the one put before a name can be told from one of its own.
 _FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20'")
@@ -114,33 +109,3 @@ def csv_lines(report: Report) -> Iterator[str]:
 def _defused(name: str) -> str:
     """Return a name that neither a terminal nor a spreadsheet acts upon."""
     return f"'{printable(name)}" if name.startswith(_FORMULA) else printable(name)
-
-
-def write_parquet(report: Report, path: str) -> None:
-    """Write a Parquet file: sizes and addresses as uint64, the header of the JSON as metadata.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        pyarrow is not installed.
-    OSError
-        It cannot be written. Then there is no file, or still the old one.
-    """
-    import json
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = columns(report)
-    arrays = [arrow_column(_column(report, name)) for name in names]
-    table = pa.Table.from_arrays(arrays, names=list(names))
-    table = table.replace_schema_metadata({"fastpagemap": json.dumps(header(report))})
-    with replace_file(path, report.about.uid) as file:
-        pq.write_table(table, file)
-
-
-def _column(report: Report, name: str) -> Column:
-    if name in report.columns:
-        return report.usage[name]
-    values = report.labels[name]
-    return texts(values) if name in _TEXTS else np.array(values, np.uint64)

@@ -54,11 +54,29 @@ class About(NamedTuple):
     snapshot: bool = False
     #: The user whose memory it is; None where it is not known, was not asked, or is several users'.
     uid: int | None = None
+    #: Of one process: when it was started, as in /proc/PID/stat, and its memory's control group.
+    start_time: int | None = None
+    cgroup: str | None = None
+    #: Where it was read, and since when that machine runs; None of a snapshot, which has neither.
+    host: str | None = None
+    boot_id: str | None = None
 
     @classmethod
-    def now(cls, pid: int | None, name: str, uid: int | None = None) -> About:
+    def now(
+        cls,
+        pid: int | None,
+        name: str,
+        uid: int | None = None,
+        start_time: int | None = None,
+        cgroup: str | None = None,
+        host: str | None = None,
+        boot_id: str | None = None,
+    ) -> About:
         """Describe memory that was just read on this machine."""
-        return cls(pid, name, time.time(), os.uname().release, PAGE_SIZE, uid=uid)
+        return cls(
+            pid, name, time.time(), os.uname().release, PAGE_SIZE, uid=uid,
+            start_time=start_time, cgroup=cgroup, host=host, boot_id=boot_id,
+        )  # fmt: skip
 
     @classmethod
     def of_snapshot(cls, snapshot: SnapshotData) -> About:
@@ -94,7 +112,7 @@ class Report:
         What a row is: a ``mapping``, a ``process``, all mappings of a ``path`` or ``kind``, a
         ``member`` of a group of processes, or a ``sharer`` of one's memory.
     labels : dict of str to list
-        The columns of ``LABELS[by]``.
+        The columns of ``LABELS[by]``, and those of a process's origin that were read.
     usage : ndarray
         Structured, the columns of ``SIZES`` that this kernel could fill, row for row.
     unreadable : list of Unreadable

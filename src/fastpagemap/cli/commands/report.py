@@ -195,7 +195,7 @@ def _report(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) 
     whole = _collected(texts, wanted, options)
     found = select(whole, wanted)
     if options["parquet"]:
-        from fastpagemap.report.formats import write_parquet
+        from fastpagemap.report.parquet import write_parquet
 
         write_parquet(found, options["parquet"])
     else:
