@@ -40,7 +40,9 @@ PROGRAMS = {
 DIRECTORIES = (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions")
 #: These go on until a key or Ctrl-C ends them.
 LIVE = re.compile(r"(sudo )?fastpagemap (watch|top)\b")
-COUNTING = re.compile(r"fastpagemap (writes \S+ --|forks \S+ (--interval|A)|run --at)")
+COUNTING = re.compile(
+    r"(sudo )?fastpagemap (record|writes \S+ --|forks \S+ (--interval|A)|run --at)"
+)
 #: Python programs that the examples name. A server as gunicorn is: a parent and a worker.
 SCRIPTS = {
     "program.py": """import os, signal, sys, time

@@ -16,6 +16,7 @@ COMMANDS = (
     "watch",
     "top",
     "dump",
+    "record",
     "diff",
     "writes",
     "forks",
@@ -36,6 +37,7 @@ Examples:
   fastpagemap watch 1234                    the same, live
   fastpagemap top                           all processes, live
   fastpagemap dump 1234 -o before.fpm       keep all of it in a file
+  fastpagemap record postgres -o files      keep what changes, as Parquet
   fastpagemap report --help                 more of each command, with examples
 
 'fastpagemap TARGET' is short for 'fastpagemap report TARGET'. A command's name wins: of a process

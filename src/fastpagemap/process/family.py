@@ -78,8 +78,8 @@ def tree(process: object) -> tuple[list[Process], list[int]]:
     return [root, *held], ended
 
 
-def descendants(pid: int) -> list[Known]:
-    """Return the descendants of a process, as they are now. None is opened: it may be locked."""
+def descendants(*roots: int) -> list[Known]:
+    """Return the descendants of processes, as they are now. None is opened: it may be locked."""
     if is_foreign():
         raise UnsupportedError(
             errno.EOPNOTSUPP,
@@ -91,7 +91,8 @@ def descendants(pid: int) -> list[Known]:
         found = stat.read(each)
         if found is not None:
             families.setdefault(found.parent, []).append(Known(each, found.started))
-    chosen, waiting = [], families.pop(pid, [])
+    chosen: list[Known] = []
+    waiting = [child for root in dict.fromkeys(roots) for child in families.pop(root, ())]
     while waiting:
         child = waiting.pop(0)
         chosen.append(child)

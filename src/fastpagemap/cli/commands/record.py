@@ -1,0 +1,121 @@
+"""``fastpagemap record``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastpagemap.cli.completion import complete_file, complete_target
+from fastpagemap.cli.options import interval_option, number, parsed, timeout_option
+from fastpagemap.report import conditions, unreadable
+from fastpagemap.report.report import MORE_SIZES, SIZES
+from fastpagemap.report.text import printable
+
+if TYPE_CHECKING:
+    from fastpagemap.cli.recorder import Recorder
+
+
+@click.command(
+    short_help="What changes in memory over time, as Parquet files.",
+    epilog="""
+\b
+Examples:
+  fastpagemap record 1234 -o recorded --interval 1 --budget 0.05
+  fastpagemap record --tree 1234 -o recorded     a server and its workers
+  fastpagemap record postgres -o recorded        all of that name
+  sudo fastpagemap record --all -o recorded --interval 60 --columns present,swapped,swapped_shared
+""",
+)
+@click.argument("targets", metavar="[TARGET]...", nargs=-1, shell_complete=complete_target)
+@click.option(
+    "-o", "--output", "directory", metavar="DIRECTORY", required=True,
+    shell_complete=complete_file, help="Where the files are written; made if it is not there.",
+)  # fmt: skip
+@click.option("--all", "everyone", is_flag=True, help="Record all processes that have memory.")
+@click.option("--tree", is_flag=True, help="Record the descendants of each TARGET, too.")
+@interval_option("Between readings; longer, where these would cost more than --budget.", 10.0)
+@click.option(
+    "--budget", type=click.FloatRange(0.0001, 1.0), callback=number, metavar="SHARE", default=0.01,
+    show_default=True, help="The share of one processor's time that recording may take.",
+)  # fmt: skip
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N readings.")
+@click.option(
+    "--rotate", type=click.FloatRange(1.0, 86400.0), callback=number, metavar="SECONDS",
+    default=900.0, show_default=True, help="Begin a new file after so long.",
+)  # fmt: skip
+@click.option(
+    "--rotate-size", metavar="SIZE", default="64M", show_default=True,
+    callback=parsed(conditions.parse_size), help="Begin a new file once one is so large.",
+)  # fmt: skip
+@click.option(
+    "--columns", metavar="NAME,...", default="",
+    callback=parsed(lambda text: _columns(text)),
+    help="Fill these columns of sizes alone, as in 'report'; the others are null.",
+)  # fmt: skip
+@click.option("--host", metavar="NAME", help="In place of the name of this host.")
+@timeout_option
+def record(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
+    """Record what changes in the memory of processes, as Parquet files, until Ctrl-C.
+
+    TARGET is a process id, or a name: then all processes that have it are recorded, also those that
+    begin later. The recording ends when no process is left that was given by its id.
+
+    The files are DIRECTORY/host=NAME/date=YYYY-MM-DD/*.parquet. DuckDB, Spark, polars and others
+    read the directory as one table, of many hosts, too; docs/fleet.md has queries. Each file begins
+    with a row for each mapping. After that there is a row for each that is new or has changed; one
+    that is not mapped any more has a last row in which all sizes are 0. A mapping is told by host,
+    boot_id, pid, start_time and start. The columns are those of 'report --parquet'.
+
+    A file appears when it is complete. So what is in the directory can always be read, and if this
+    command is killed, only the last file is missing; SIGTERM ends it as Ctrl-C does. Started again,
+    it writes more files. What cannot be written, as the disk is full, is tried again with the next
+    file, once. Nobody else may read the files, as addresses help attacks.
+    """
+    if bool(targets) == options["everyone"]:
+        raise click.UsageError("say which processes: process ids or names, or --all")
+    if options["everyone"] and options["tree"]:
+        raise click.UsageError("--all or --tree: one of them")
+    return _record(targets, options)
+
+
+def _columns(text: str) -> tuple[str, ...] | None:
+    """Return the columns to read, of which the size is always one; None for the usual ones."""
+    known = SIZES + MORE_SIZES
+    names = [conditions.parse_column(name, known) for name in text.split(",") if text]
+    return tuple(dict.fromkeys(("size", *names))) if names else None
+
+
+def _record(targets: tuple[str, ...], options: dict[str, Any]) -> Iterator[str]:
+    """Record, once `fastpagemap.cli.main` asks for the first line."""
+    from fastpagemap.cli.recorded import Targets, everyone
+    from fastpagemap.cli.recorder import Budget, Recorder, Signals
+    from fastpagemap.process.host import host_name
+    from fastpagemap.report.recording import Recording
+    from fastpagemap.snapshot.dataframes import imported
+
+    imported("pyarrow.parquet")  # before anything is written
+    choose = everyone if options["everyone"] else Targets(targets, options["tree"])
+    host = host_name() if options["host"] is None else options["host"]
+    files = Recording(options["directory"], host, options["rotate"], options["rotate_size"])
+    recorder = Recorder(choose, files, options["columns"], options["timeout"])
+    with Signals() as signals:
+        click.echo(printable(f"recording into {files.directory}, until Ctrl-C"))
+        recorder.run(Budget(options["interval"], options["budget"]), signals, options["count"])
+    yield printable(_summary(recorder))
+    if recorder.refused:
+        click.echo(f"fastpagemap: {unreadable.summary(recorder.unreadable())}", err=True)
+
+
+def _summary(recorder: Recorder) -> str:
+    files, processes = recorder.files, len(recorder.seen)
+    lost = f"; {files.lost} could not be written" if files.lost else ""
+    return (
+        f"{files.directory}: {_counted(files.files, 'file')}, {_counted(files.rows, 'row')} "
+        f"of {_counted(processes, 'process', 'es')}{lost}"
+    )
+
+
+def _counted(count: int, what: str, plural: str = "s") -> str:
+    return f"{count} {what}{'' if count == 1 else plural}"
