@@ -13,6 +13,7 @@ import os
 import time
 import urllib.parse
 from collections import deque
+from datetime import UTC, datetime
 from typing import Any
 
 from fastpagemap.report.formats import where
@@ -117,22 +118,22 @@ class Recording:
             self._compress()
 
     def save(self) -> None:
-        """End the file, and write it, and those that could not be written before.
+        """End the file, and write it, if it has rows, and those that could not be written before.
 
         Raises
         ------
         OSError
             It cannot be written. It is tried again next time, if not too many are waiting.
         """
-        if self.since is not None:
+        if self.since is not None and self._count:
             self._compress()
             self._writer.close()
-            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.since))
+            stamp = datetime.fromtimestamp(self.since, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             # Not the time alone: after the clock was set back it may come again.
             name = f"{stamp}-{os.urandom(4).hex()}.parquet"
             path = os.path.join(self.directory, f"date={_day(self.since)}", name)
             self._unsaved.append((path, self._sink.getvalue(), self._count))
-            self.since = None
+        self.since = None
         while len(self._unsaved) > MAX_UNSAVED:
             self._unsaved.popleft()
             self.lost += 1

@@ -1,0 +1,124 @@
+"""Recordings of two hosts, read by several engines, and the queries of docs/fleet.md."""
+
+import functools
+import importlib
+import pathlib
+import re
+import time
+
+import pytest
+
+from fastpagemap.report.recording import COLUMNS
+from needs import Missing
+from recordings import files_in, mapped, readings, record, rows_in
+from victim import Victim
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "fleet.md"
+QUERIES = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
+KEYS = ("host", "boot_id", "pid", "start_time", "start", "time")
+
+
+def library(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Missing(name) from error
+
+
+@pytest.fixture
+def directory(tmp_path, victim, monkeypatch):
+    """Two hosts, of which the second has more; the names are all that is not real of it."""
+    library("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    for host, pages in (("one", 8), ("two.example", 30)):
+        span = victim.make("untouched", 100)
+        write = functools.partial(span.do, "write")
+        steps = [functools.partial(write, 0, pages), time.time, functools.partial(write, 40, 50)]
+        record("recorded", [victim.pid], *steps, host=host)
+    record("recorded", [victim.pid], host="one")
+    return "recorded"
+
+
+def expected(directory):
+    """All rows by the reader of one file, and the host by its directory."""
+    found = []
+    for path in files_in(directory):
+        host, _ = (part for part in path.split("/") if "=" in part)
+        found += [{"host": host.partition("=")[2], **row} for row in rows_in(path)]
+    return in_order(found)
+
+
+def in_order(rows):
+    return sorted(rows, key=lambda row: tuple(row[key] for key in KEYS))
+
+
+def _duckdb(directory):
+    duckdb = library("duckdb")
+    duckdb.sql("SET TimeZone = 'UTC'")
+    found = duckdb.sql(f"from read_parquet('{directory}/**/*.parquet', hive_partitioning = true)")
+    return found.to_arrow_table().to_pylist()
+
+
+ENGINES = {
+    "duckdb": _duckdb,
+    "polars": lambda directory: (
+        library("polars").scan_parquet(f"{directory}/", hive_partitioning=True).collect().to_dicts()
+    ),
+    "pyarrow": lambda directory: library("pyarrow.parquet").read_table(directory).to_pylist(),
+    "dataset": lambda directory: (
+        library("pyarrow.dataset").dataset(directory, partitioning="hive").to_table().to_pylist()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_reads_the_same(directory, name):
+    found = ENGINES[name](directory)
+    assert {str(row.pop("date")) for row in found} == {
+        path.split("date=")[1].partition("/")[0] for path in files_in(directory)
+    }
+    assert set(found[0]) == {"host", *COLUMNS}
+    assert {row["host"] for row in found} == {"one", "two.example"}
+    assert in_order(found) == expected(directory)
+
+
+def test_how_one_process_went(directory):
+    """By the query of docs/fleet.md, and by hand."""
+    duckdb = library("duckdb")
+    rows = duckdb.sql(QUERIES[1]).fetchall()
+    found = {row[:3]: row[3] for row in rows}
+    assert len(found) == len(rows)
+    for path in files_in(directory):
+        so_far = []
+        for reading in readings(rows_in(path)):
+            so_far += reading
+            (pid,) = {row["pid"] for row in so_far}
+            host = path.split("host=")[1].partition("/")[0]
+            present = sum(row["present"] for row in mapped(so_far).values())
+            assert found.pop((host, pid, reading[0]["time"])) == present
+    assert found == {}
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("any_swap")
+def test_who_swapped_most(victim, directory):
+    """By the query of docs/fleet.md: what smaps says of that process."""
+    duckdb = library("duckdb")
+    span = victim.make("touched", 300)
+    victim.pageout(span)
+    record(directory, [victim.pid], host="two.example")
+    with Victim() as other:
+        small = other.make("touched", 20)
+        other.pageout(small)
+        record(directory, [other.pid], host="one")
+        rows = duckdb.sql(QUERIES[0]).fetchall()
+        assert [row[:3:2] for row in rows[:2]] == [("two.example", victim.pid), ("one", other.pid)]
+        for (_, _, pid, most, shared), whose in zip(rows, (victim, other), strict=False):
+            with open(f"/proc/{whose.pid}/smaps_rollup") as file:
+                swap = next(int(line.split()[1]) for line in file if line.startswith("Swap:"))
+            assert (pid, most, shared) == (whose.pid, swap << 10, 0)
+
+
+def test_who_swapped_most_has_each_process_once(directory):
+    rows = library("duckdb").sql(QUERIES[0]).fetchall()
+    assert len(rows) == len({(host, pid) for host, _, pid, *_ in rows}) == 2
