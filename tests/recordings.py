@@ -19,11 +19,11 @@ class Steps:
         return False
 
 
-def record(directory, pids, *steps, max_seconds=900.0, max_bytes=1 << 26, host="h", fields=None):
+def record(directory, pids, *steps, max_bytes=1 << 26, host="h", fields=None, timeout=60.0):
     """Read processes, and again after each step; the recorder, with everything saved."""
     choose = pids if callable(pids) else lambda: pids
-    files = Recording(os.fspath(directory), host, max_seconds, max_bytes)
-    recorder = Recorder(choose, files, fields, 60.0)
+    files = Recording(os.fspath(directory), host, 900.0, max_bytes)
+    recorder = Recorder(choose, files, fields, timeout)
     recorder.run(Budget(0.01, 1.0), Steps(*steps), None)
     return recorder
 

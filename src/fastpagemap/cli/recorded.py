@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from fastpagemap.cli.naming import named
-from fastpagemap.cli.processes import has_memory, parent_of, processes
+from fastpagemap.cli.processes import has_memory, processes
 from fastpagemap.cli.targets import processes_of
 from fastpagemap.process import stat
 from fastpagemap.process.family import Known, descendants, known_at
@@ -15,7 +15,7 @@ __all__ = ["Targets", "everyone"]
 
 
 def everyone() -> list[int]:
-    """Return all processes that have memory, but this one and its worker."""
+    """Return all processes that have memory, but this one."""
     return _but_this(pid for pid in processes() if has_memory(pid))
 
 
@@ -60,5 +60,4 @@ def _lives(each: Known) -> bool:
 
 
 def _but_this(pids: Iterable[int]) -> list[int]:
-    me = os.getpid()
-    return sorted(pid for pid in pids if pid != me and parent_of(pid) != me)
+    return sorted(set(pids) - {os.getpid()})

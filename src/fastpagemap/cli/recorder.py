@@ -90,7 +90,7 @@ class Recorder:
         timeout: float,
     ) -> None:
         self._choose, self.files = choose, files
-        self._read = partial(read_mappings, owner=True, fields=fields)
+        self._read = partial(_read, fields=fields)
         self._timeout = timeout
         self._changes = Changes()
         self._asking: Asking[int, Report] | None = None
@@ -188,6 +188,12 @@ class Recorder:
     def unreadable(self) -> list[Unreadable]:
         """Return the processes that could not be read, each with the first reason."""
         return [Unreadable(pid, name_of(pid), why) for pid, why in self.refused.items()]
+
+
+def _read(pid: int, fields: Fields) -> Report:
+    if pid == os.getpid():  # the worker that this is
+        raise ProcessLookupError
+    return read_mappings(pid, True, fields)
 
 
 def _say(text: str) -> None:
