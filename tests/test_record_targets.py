@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_descendants_also_orphans():
 def test_all_but_the_recorder(victim, tmp_path):
     me = os.getpid()
     assert me not in everyone()
-    recorder = record(tmp_path, lambda: [p for p in everyone() if parent_of(p) == me])
+    recorder = record(tmp_path, lambda: [p for p in everyone() if parent_of(p) == me], time.time)
     assert {pid for pid, _ in recorder.seen} == {victim.pid}  # and not the worker
 
 
