@@ -158,7 +158,7 @@ def test_a_signal_ends_it_with_all_that_was_read(victim, tmp_path, number):
     assert (process.returncode, error) == (0, b"")
     (path,) = files_in(tmp_path)
     rows = rows_in(path)
-    assert f"1 file, {len(rows)} rows of 1 process\n".encode() in out
+    assert f"1 file, {len(rows)} rows of 1 process; ".encode() in out
 
 
 def test_a_crash_costs_the_last_file_alone(victim, tmp_path):

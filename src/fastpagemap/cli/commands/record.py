@@ -113,7 +113,7 @@ def _summary(recorder: Recorder) -> str:
     lost = f"; {files.lost} could not be written" if files.lost else ""
     return (
         f"{files.directory}: {_counted(files.files, 'file')}, {_counted(files.rows, 'row')} "
-        f"of {_counted(processes, 'process', 'es')}{lost}"
+        f"of {_counted(processes, 'process', 'es')}{lost}; {recorder.spent():.2f} s of a processor"
     )
 
 
