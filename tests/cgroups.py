@@ -94,11 +94,29 @@ def nested(path, names):
         yield above
 
 
+def _where_units_are():
+    """Where the hierarchy is mounted in which systemd, if it ran, would have its units."""
+    with open("/proc/self/mountinfo") as file:
+        mounts = [(line.split()[4], line.rpartition(" - ")[2].split()) for line in file]
+    of_its_own = [point for point, how in mounts if "name=systemd" in how[2].split(",")]
+    unified = [point for point, how in mounts if how[0] == "cgroup2"]
+    if not of_its_own + unified:
+        raise Absent("a hierarchy of cgroups for systemd")
+    return (of_its_own + unified)[0]
+
+
 @contextlib.contextmanager
-def named(path):
-    """A cgroup of this name, of either version; gives its directory."""
+def unit(path):
+    """A cgroup where systemd has its units, of this name; gives its directory."""
+    with named(path, _where_units_are()) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def named(path, point=None):
+    """A cgroup of this name, where those that limit memory are mounted; gives its directory."""
     try:
-        made = [_mounted("v1")]
+        made = [point or _mounted("v1")]
     except Absent:
         made = [_mounted("v2")]
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Memory limits of the control groups that this process is in, of versions 1 and 2.
+"""Control groups, of versions 1 and 2: memory limits of this process's, and which a process is in.
 
 Source: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
@@ -9,9 +9,13 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["cgroup_of", "left_in_cgroups", "mount_points"]
+__all__ = ["cgroup_of", "left_in_cgroups", "mount_points", "unit_of"]
 
 _MOUNT = re.compile(rb"^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (.*)$", re.MULTILINE)
+# The hierarchy in which systemd keeps its units, where it has one of version 1.
+_SYSTEMD = b"name=systemd"
+# What may have processes, beside slices.
+_UNITS = (b".service", b".scope", b".mount", b".swap", b".socket")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 # No limit; version 1 has a huge number for that.
 _UNLIMITED = 1 << 60
@@ -66,13 +70,38 @@ def cgroup_of(text: bytes) -> str | None:
     return None if path is None else os.fsdecode(path)
 
 
+def unit_of(text: bytes) -> str | None:
+    """Return the systemd unit that a process is in, or else its slice, of its /proc/PID/cgroup.
+
+    Of a user's session that is the unit of the system's systemd: ``user@1000.service``.
+    """
+    own = _own(text.splitlines())
+    path = own.get(_SYSTEMD, own.get(b"cgroup2"))
+    return None if path is None else os.fsdecode(_unit(path))
+
+
+def _unit(path: bytes) -> bytes:
+    """Return the unit that a path of systemd's hierarchy names: the first below the slices."""
+    found = b"-.slice"  # the topmost cgroup is called so
+    for name in path.split(b"/"):
+        # systemd puts an underscore before a name that could be one of the kernel's files
+        name = name.removeprefix(b"_")
+        if name.endswith(b".slice"):
+            found = name
+        elif name:
+            return name if name.endswith(_UNITS) else found
+    return found
+
+
 def _own(lines: list[bytes]) -> dict[bytes, bytes]:
-    """Return the path of a process's cgroup for each kind of mount that may count its memory."""
+    """Return a process's cgroup by the kind of mount that may count its memory, and systemd's."""
     own = {}
     for line in lines:
         number, controllers, path = line.split(b":", 2)
         if number == b"0" or b"memory" in controllers.split(b","):
             own[b"cgroup2" if number == b"0" else b"cgroup"] = path
+        elif controllers == _SYSTEMD:
+            own[_SYSTEMD] = path
     return own
 
 
