@@ -25,7 +25,7 @@ Column = list[str] | npt.NDArray[Any]
 
 # A column of strings of Arrow has 32-bit offsets.
 _MAX_TEXT_BYTES = (1 << 31) - 1
-_INSTALL = {"pyarrow": "'fastpagemap[arrow]'"}
+_INSTALL = {"pyarrow": "'fastpagemap[arrow]'", "prometheus_client": "'fastpagemap[metrics]'"}
 
 
 def to_pandas(rows: npt.NDArray[np.void]) -> Any:

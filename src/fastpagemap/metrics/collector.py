@@ -1,0 +1,121 @@
+"""Collector: what prometheus_client asks at each scrape."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..process.namespaces import pids
+from ..report.openmetrics import DEFAULT_TOP, bounded, families, grouped
+from ..snapshot.dataframes import imported
+from .counting import Counter
+from .reading import GROUPINGS, cheap_fields, rows
+
+try:
+    from prometheus_client.registry import Collector as _Collector
+except ModuleNotFoundError:
+    imported("prometheus_client")  # says how to install it
+    raise
+
+if TYPE_CHECKING:
+    from prometheus_client.core import GaugeMetricFamily
+
+__all__ = ["Collector"]
+
+# How long a scrape waits for another one: Prometheus gives up after 10 s.
+_PATIENCE_S = 8.0
+
+
+class Collector(_Collector):
+    """Memory of processes by group, for ``prometheus_client``.
+
+    Parameters
+    ----------
+    processes : iterable of int or object, or callable, optional
+        Pids, or objects with a ``.pid``; see ``PageMap``. A callable is called at each scrape and
+        returns them. By default all processes there are at each scrape.
+    budget : float, optional
+        The share of one processor's time, from 0 to 1, for what is dear: ``pss``, ``uss``,
+        ``union`` and ``swapped_union``. They are counted in a thread of their own after a scrape,
+        the group first that was counted longest ago; the next scrapes tell them with their age.
+    by : {'name', 'cgroup', 'unit'}, optional
+        What a group is: the processes of one name, as ps shows it; of one cgroup; of one systemd
+        unit.
+    top : int, optional
+        How many groups, those with the most in RAM and swap, have metrics of their own. All
+        processes that are left are in the group ``other``.
+
+    Raises
+    ------
+    ValueError
+        `budget`, `by` or `top` is none of these.
+    ModuleNotFoundError
+        On import: prometheus_client is not installed.
+
+    Notes
+    -----
+    Processes that have ended or have no memory are in no group. Those that this user may not read
+    are counted in ``fastpagemap_unreadable_processes``. ``union`` and ``swapped_union``, where
+    memory of several counts once, are there if ``Group.total`` has them: for CAP_SYS_ADMIN; and for
+    groups of so many processes that half of the files that this process may open are enough.
+
+    A process that keeps its memory locked makes the scrape wait, and other scrapes fail, until it
+    lets go. ``fastpagemap report --all --openmetrics`` gives such a process up: a child reads it.
+
+    Examples
+    --------
+    >>> from fastpagemap.metrics import Collector
+    >>> metrics = {metric.name: metric for metric in Collector([os.getpid()]).collect()}
+    >>> [sample.value for sample in metrics["namedprocess_namegroup_num_procs"].samples]
+    [1.0]
+    """
+
+    def __init__(
+        self,
+        processes: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
+        *,
+        budget: float = 0.01,
+        by: str = "name",
+        top: int = DEFAULT_TOP,
+    ) -> None:
+        if not 0 <= budget <= 1:
+            raise ValueError(f"budget {budget}: it is a share of a processor's time, from 0 to 1")
+        if by not in GROUPINGS:
+            raise ValueError(f"by {by!r}: there are {', '.join(GROUPINGS)}")
+        if top < 0:
+            raise ValueError(f"top {top}: it is a number of groups")
+        if processes is None:
+            self._listed: Callable[[], Iterable[Any]] = pids
+        elif callable(processes):
+            self._listed = processes
+        else:
+            named = [processes] if isinstance(processes, int) else list(processes)
+            self._listed = named.copy
+        self._name, self._top = GROUPINGS[by], top
+        self._one_scrape = threading.Lock()
+        self._counter = Counter(budget)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metrics without values; a registry asks for them, and nothing is read."""
+        return families({}, 0)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metrics as they are now.
+
+        Raises
+        ------
+        TimeoutError
+            Another scrape still waits for a process that keeps its memory locked.
+        """
+        if not self._one_scrape.acquire(timeout=_PATIENCE_S):
+            raise TimeoutError("another scrape still waits: a process may keep its memory locked")
+        try:
+            found, unreadable = rows(self._listed(), cheap_fields())
+            named = ((self._name(pid), pid, sizes) for pid, sizes in found)
+            groups = bounded(grouped(named), self._top)
+            self._counter.tell(groups)
+            self._counter.go_on({label: amounts.pids for label, amounts in groups.items()})
+        finally:
+            self._one_scrape.release()
+        return families(groups, unreadable)
