@@ -29,6 +29,7 @@ EXTRAS = {
     "matplotlib": "plot",
     "pyarrow": "arrow",
     "memray": "memray",
+    "prometheus_client": "metrics",
 }
 
 

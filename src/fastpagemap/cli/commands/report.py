@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fastpagemap.cli import drawing, targets
+from fastpagemap.cli import drawing, openmetrics, targets
 from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_file, complete_target
 from fastpagemap.cli.options import form_options, output_path, raw_options, timeout_option
@@ -32,6 +32,7 @@ Examples:
   fastpagemap report --tree postgres          a server and its workers, counted together
   fastpagemap report --cgroup /system.slice/postgresql.service
   fastpagemap report --who 1234               who shares memory with it, and how much
+  fastpagemap report --all --openmetrics memory.prom --by unit
   fastpagemap report --all --json | jq '.rows | max_by(.swapped) | .name'
   sudo fastpagemap report --swap
   fastpagemap report before.fpm --csv > before.csv
@@ -78,6 +79,7 @@ HIDDEN_CHILDREN = (
     "--parquet", metavar="FILE", callback=output_path, shell_complete=complete_file,
     help="Write a Parquet file (needs pyarrow); '-' is standard output.",
 )  # fmt: skip
+@openmetrics.openmetrics_options
 @raw_options
 @timeout_option
 def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
@@ -133,6 +135,10 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     JSON, CSV and Parquet are in bytes, in the columns of PageMap.usage and Group.usage. In JSON,
     'totals' are of the rows shown, 'together' of all where these are no sums or -n leaves some out
     ('of' says how many there are), and 'only' are the conditions.
+
+    --openmetrics has present, swapped, swapped_shared, unknown, huge and the size of groups of
+    processes, or the columns that --columns names, as sums of their processes. Unlike other files
+    of many users' memory, everybody may read it, as the umask allows.
     """
     if options["swap"]:
         return _swap(targets, options)
@@ -140,6 +146,8 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     together = _by(targets, options)
     everyone = "process" if options["everyone"] else "mapping"
     wanted = selection_of(together or options["group"] or everyone, options)
+    if options["openmetrics"]:
+        wanted = openmetrics.wanted_for(wanted)
     return _report(targets, wanted, options)
 
 
@@ -150,6 +158,7 @@ def _check(texts: tuple[str, ...], options: dict[str, Any]) -> None:
         raise click.UsageError("--cgroup: say which cgroup; '/' is the topmost one")
     if bool(texts or (options["cgroup"] and by == "member")) == options["everyone"]:
         raise click.UsageError("say which process: a process id, a name or a file, or --all")
+    openmetrics.check(options)
     if options["form"] and options["parquet"]:
         raise click.UsageError("--json, --csv or --parquet: one of them")
     if options["everyone"] and options["raw"]:
@@ -179,7 +188,7 @@ def _swap(texts: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
     """Tell of the machine's swap; of the other options, only --json and --timeout go with it."""
     others = [
         *("everyone", "sort", "path", "filters", "least", "group", "parquet", "raw"),
-        *("columns", "tree", "cgroup", "who", "name", "user", "limit"),
+        *("columns", "tree", "cgroup", "who", "name", "user", "limit", "openmetrics", "by"),
     ]
     if texts or any(options[name] for name in others) or options["form"] == "csv":
         raise click.UsageError(
@@ -198,6 +207,8 @@ def _report(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) 
         from fastpagemap.report.parquet import write_parquet
 
         write_parquet(found, options["parquet"])
+    elif options["openmetrics"]:
+        yield from openmetrics.lines(found, options)
     else:
         yield from drawing.lines(found, options["form"])
     said = [*members.notes(whole), *unreadable.lines(found.unreadable)]
