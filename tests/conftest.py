@@ -65,6 +65,7 @@ def _remove_temporary():
 
 # What a test file imports that starts processes, becomes another user or makes swap.
 _SLOW = {"asyncio", "commandline", "database", "memray_run", "multiprocessing", "painted"}
+_SLOW |= {"prometheus"}
 _SLOW |= {"runas", "screens", "setuptools", "sharer", "sharing", "subprocess", "swap", "victim"}
 _SLOW_FIXTURES = {"swap_area", "any_swap", "zero_pfn", "victim"}
 

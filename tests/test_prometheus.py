@@ -1,0 +1,73 @@
+"""A real Prometheus server asks the exporter, and answers queries."""
+
+import re
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import fastpagemap as fpm
+import prometheus
+from namesakes import NAME, namesakes
+from needs import need
+from victim import Victim
+
+pytest.importorskip("prometheus_client")
+
+DOCS = Path(__file__).resolve().parent.parent / "docs/metrics.md"
+MEMORY = "namedprocess_namegroup_memory_bytes"
+
+
+def test_a_server_scrapes_and_answers(tmp_path):
+    with namesakes(tmp_path) as start, prometheus.exporter("--top", "1000") as target:
+        pids = [start("sleep").pid for _ in range(3)]
+        with prometheus.server(target) as server:
+            ((labels, count),) = server.answer(
+                f'namedprocess_namegroup_num_procs{{groupname="{NAME}"}}'
+            )
+            assert (labels["job"], labels["instance"], count) == ("memory", target, 3)
+            ((_, resident),) = server.answer(f'{MEMORY}{{groupname="{NAME}",memtype="resident"}}')
+            assert resident == fpm.usage_of(pids, fields=["present"])["present"].sum()
+            # how old it is: the same labels, so that what is too old can be left out
+            ((_, pss),) = server.answer(
+                f'{MEMORY}{{groupname="{NAME}",memtype="proportionalResident"}}'
+                " and on (groupname, memtype) fastpagemap_memory_age_seconds < 600"
+            )
+            assert 0 < pss < resident
+            ((_, up),) = server.answer("up")
+            assert up == 1
+            queries = re.findall(r"^\n((?:    .+\n)+)\n", DOCS.read_text(), re.MULTILINE)
+            assert len(queries) == 4
+            for query in queries:
+                server.ask(query)  # HTTP 400 if it is none
+
+
+def test_a_server_takes_names_of_any_bytes(tmp_path):
+    name = b'a"\\\n\xff{'
+    program = bytes(tmp_path) + b"/" + name
+    shutil.copy(shutil.which("sleep"), program)
+    with subprocess.Popen(["sleep", "600"], executable=program) as process:
+        try:
+            with (
+                prometheus.exporter("--budget", "0") as target,
+                prometheus.server(target) as server,
+            ):
+                found = server.answer("namedprocess_namegroup_num_procs")
+        finally:
+            process.kill()
+    assert 'a"\\\n\\xff{' in {labels["groupname"] for labels, _ in found}
+
+
+def test_promtool_finds_nothing_wrong():
+    need(shutil.which("promtool"), "promtool (Debian's package prometheus)")
+    with Victim(), prometheus.exporter() as target:
+        for _ in range(2):
+            with urllib.request.urlopen(f"http://{target}/metrics") as answer:
+                text = answer.read()
+    own = [line for line in text.splitlines(keepends=True) if b"namedprocess" in line]
+    own += [line for line in text.splitlines(keepends=True) if b"fastpagemap_" in line]
+    done = subprocess.run(["promtool", "check", "metrics"], input=b"".join(own), check=False,
+                          capture_output=True)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
