@@ -19,7 +19,7 @@ import needs
 EXPORTER = Path(__file__).resolve().parent.parent / "examples/exporter.py"
 PATIENCE_S = 120
 CONFIGURATION = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+global: {{scrape_interval: 3s, scrape_timeout: 3s}}
 scrape_configs:
   - job_name: memory
     static_configs: [{{targets: ["{target}"]}}]
@@ -41,7 +41,7 @@ def exporter(*arguments):
 
 @contextlib.contextmanager
 def server(target):
-    """Prometheus, which asks `target` each second: a function that answers queries."""
+    """Prometheus, which asks `target` every 3 s: a function that answers queries."""
     needs.need(shutil.which("prometheus"), "prometheus (Debian's package prometheus)")
     with tempfile.TemporaryDirectory() as directory, socket.socket() as free:
         configuration = Path(directory, "prometheus.yml")
