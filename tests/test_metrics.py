@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import threading
@@ -131,6 +132,21 @@ def test_a_budget_that_is_spent_lasts(tmp_path):
         assert not [key for key in none if key[0] == AGE]
         all_of_it = counted(Collector(pids, budget=1))
         assert {key[1] for key in all_of_it if key[0] == AGE} == {"first", "second"}
+
+
+@pytest.mark.root
+def test_a_large_group_leaves_files_for_others(victim):
+    """A server that has no file left can answer nobody: what needs too many is not there."""
+    pids = [victim.pid, *(victim.fork() for _ in range(30))]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (180, limits[1]))
+    try:
+        found = counted(Collector(pids, budget=1))
+        few = counted(Collector(pids[:3], budget=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert {key[2] for key in found if key[0] == AGE} == {"proportionalResident", "uss"}
+    assert "union" in {key[2] for key in few if key[0] == AGE}
 
 
 def test_names_of_any_bytes(tmp_path):

@@ -83,7 +83,8 @@ class Counter:
             spent = time.thread_time() - began
             with self._lock:
                 self._left -= spent
-                self._counted[label] = _Counted(sizes, time.monotonic())
+                if label in self._known:  # else it has ended meanwhile
+                    self._counted[label] = _Counted(sizes, time.monotonic())
 
     def _oldest(self, scraped: float) -> str | None:
         """Return the group that was counted longest ago; None if there is nothing to do now."""
@@ -107,17 +108,22 @@ def _known(found: Iterable[int]) -> Iterator[Known]:
 def _dear(known: Iterable[Known]) -> dict[str, int]:
     """Return what is dear of a group, in bytes by column; what cannot be counted is not there."""
     members = list(known)
-    processes, _ = rows((each.pid for each in members), _SHARES)
-    if not processes:
-        return {}
-    found = {name: sum(sizes[name] for _, sizes in processes) for name in _SHARES}
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if len(members) * _FILES_A_PROCESS > soft * _MAX_SHARE_OF_FILES:
-        return found
+    found: dict[str, int] = {}
     try:
-        with Group._of(*open_again(members)) as group:
-            group._skipped = _ALL_PIDS
-            total = group.total()
-    except (OSError, MemoryError):  # all have ended, or one may not be read
-        return found
-    return found | {name: int(total[name]) for name in _ONCE if name in (total.dtype.names or ())}
+        processes, _ = rows((each.pid for each in members), _SHARES)
+        if processes:
+            found = {name: sum(sizes[name] for _, sizes in processes) for name in _SHARES}
+        if processes and _may_open(len(members)):
+            with Group._of(*open_again(members)) as group:
+                group._skipped = _ALL_PIDS
+                total = group.total()
+            found |= {name: int(total[name]) for name in _ONCE if name in (total.dtype.names or ())}
+    except (OSError, MemoryError):  # all have ended, one may not be read, no file can be opened
+        pass
+    return found
+
+
+def _may_open(count: int) -> bool:
+    """Return whether a group of so many processes leaves enough files for the rest of this one."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return count * _FILES_A_PROCESS <= soft * _MAX_SHARE_OF_FILES
