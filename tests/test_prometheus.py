@@ -1,5 +1,6 @@
 """A real Prometheus server asks the exporter, and answers queries."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -8,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+import database
 import fastpagemap as fpm
 import prometheus
 from namesakes import NAME, namesakes
 from needs import need
 from victim import Victim
 
-pytest.importorskip("prometheus_client")
+prometheus_client = pytest.importorskip("prometheus_client")
+
+from fastpagemap.metrics import Collector  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent.parent / "docs/metrics.md"
 MEMORY = "namedprocess_namegroup_memory_bytes"
@@ -70,3 +74,28 @@ def test_promtool_finds_nothing_wrong():
     done = subprocess.run(["promtool", "check", "metrics"], input=b"".join(own), check=False,
                           capture_output=True)  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.root
+def test_the_swap_of_postgresql_counts_once(any_swap):
+    """Each session maps the shared buffers, of which each counts what is in swap."""
+    how = ("--username=postgres", "--tuples-only", "--no-align")
+    with database.running() as postgres, contextlib.ExitStack() as stack:
+        database.fill(postgres)
+        for query in ("SELECT sum(abalance) FROM pgbench_accounts;", "SELECT 1;"):
+            session = stack.enter_context(postgres.session("psql", *how))
+            postgres.ask(session, query)  # the first one maps what is to be swapped
+        database.page_out(postgres.processes())
+        registry = prometheus_client.CollectorRegistry()
+        registry.register(Collector(postgres.processes, budget=1))
+        exporter, _ = prometheus_client.start_http_server(0, "127.0.0.1", registry)
+        stack.callback(exporter.server_close)
+        stack.callback(exporter.shutdown)
+        with prometheus.server(f"127.0.0.1:{exporter.server_port}") as server:
+            its = f'{MEMORY}{{groupname="postgres",memtype='
+            ((_, once),) = server.answer(f'{its}"swapped_union"}}')
+            ((_, sums),) = server.answer(f'{its}"swapped"}}')
+        with fpm.Group(postgres.processes()) as group:
+            total = group.total()
+    assert once == pytest.approx(total["swapped_union"], rel=0.1)
+    assert sums > 2 * once > 64 << 20
