@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastpagemap as fpm
+from fastpagemap import profiles
 from needs import Missing, refusal
 
 CALLABLE = [name for name in fpm.__all__ if callable(getattr(fpm, name))]
@@ -60,6 +61,11 @@ def test_examples(name):
     assert found or issubclass(getattr(fpm, name), Exception)
     for test in found:
         run(test)
+
+
+def test_examples_of_profiles():
+    (found,) = doctest.DocTestFinder().find(profiles.write, "write", profiles)
+    run(found)
 
 
 def test_dir_shows_the_public_names_alone():

@@ -27,6 +27,7 @@ of pages
 of mappings, of allocations
     ``PageMap.mappings``, ``usage``, ``residency``, in bytes. ``to_pandas``, ``to_polars`` and
     ``to_arrow`` turn such rows into tables, ``fields`` with a ``path`` and a ``kind``.
+    ``fastpagemap.profiles`` writes such sums by call stack, for pprof and flame graphs.
 of physical memory
     ``PageMap.mapcounts``, ``nodes``, ``folios``, and ``Frames``; mostly for root.
 of several processes

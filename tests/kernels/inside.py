@@ -35,6 +35,7 @@ LEFT_OUT = {
     "test_span.py": "of buffers, not of pages",
     "test_core*.py": "the same loops, in a module that has to be compiled",
     "test_memray*.py": "another program's files",
+    "test_profiles.py": "how files are written",
     "test_postgres.py": "a server of a gigabyte: its memory is of kinds that others test",
     "test_usage.py::test_every_kind_in_swap[swapfile": "after zram the same; each starts a Python",
     "test_properties.py::test_this_process_as_nobody": "slow; others are nobody, too",
