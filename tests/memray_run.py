@@ -1,9 +1,11 @@
-"""`fastpagemap run`, run to its end."""
+"""`fastpagemap run`, run to its end; and programs that memray records by itself."""
 
+import contextlib
 import importlib.util
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from commandline import COMMAND
@@ -38,6 +40,24 @@ def run(*arguments, **options):
     )
     done.stderr = MEMRAYS_OWN.sub("", done.stderr)
     return done
+
+
+@contextlib.contextmanager
+def recorded(capture, program, *options):
+    """Have memray record a program; from the line that it prints to the end of the block."""
+    need(importlib.util.find_spec("memray"), "memray")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "memray", "run", "-q", *options, "-o", capture, program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+    )
+    with process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def row_of(done, source):

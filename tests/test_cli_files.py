@@ -261,7 +261,7 @@ def test_docs_are_up_to_date():
 @pytest.mark.parametrize(
     "command",
     ["", "report", "files", "map", "watch", "top", "dump", "diff", "writes", "forks", "run",
-     "doctor", "completion"],
+     "memray", "doctor", "completion"],
 )  # fmt: skip
 def test_help_has_examples(command):
     said = run(*command.split(), "--help")

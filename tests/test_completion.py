@@ -281,6 +281,7 @@ def test_what_was_typed_is_no_answer(shell, word, beginning):
 @pytest.mark.parametrize(
     "words",
     ["report", "map", "watch", "top", "dump", "diff", "writes", "doctor", "files", "files a", "run",
+     "memray", "memray x --pprof", "memray x --flamegraph",
      "run -o", "dump 1 -o", "map 1 --output", "report --parquet", "report x --raw --maps"],
 )  # fmt: skip
 def test_what_takes_a_file_completes_it(words):

@@ -58,6 +58,11 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 data = bytes(1 << 20)
 signal.pause()
 """,
+    "service.py": """import signal
+data = bytes(1 << 20)
+print("ready", flush=True)
+signal.pause()
+""",
     "bin/gunicorn": f"""#!{sys.executable}
 import os, signal
 if os.fork() == 0:
@@ -178,6 +183,12 @@ def try_all():
         workers = subprocess.Popen(["gunicorn"], stdout=subprocess.PIPE, start_new_session=True)
         stack.callback(os.killpg, workers.pid, signal.SIGKILL)
         assert workers.stdout.readline() == b"forked\n"
+        service = subprocess.Popen(
+            [sys.executable, "-m", "memray", "run", "-q", "-o", "capture.bin", "service.py"],
+            stdout=subprocess.PIPE,
+        )
+        stack.callback(service.kill)
+        assert service.stdout.readline() == b"ready\n"
         for line in examples():
             how = look_at if LIVE.match(line) else count if COUNTING.match(line) else run
             try:

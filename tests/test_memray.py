@@ -19,8 +19,8 @@ pytest.importorskip("click")
 pytest.importorskip("memray")
 
 from fastpagemap.cli import program as programs
-from fastpagemap.cli.commands.run import _look
-from fastpagemap.engine.memray_capture import alive, read
+from fastpagemap.cli.allocated import look
+from fastpagemap.engine.memray_capture import alive, call_site, read
 
 LARGE, SMALL = {"python_allocators": False}, {"python_allocators": True}
 
@@ -63,7 +63,7 @@ def expected(told):
 def compare(tmp_path, options, program, *arguments):
     """See that the example says of each function what the function did; returns its answer."""
     with standing_still(tmp_path, options, program, *arguments) as (pid, capture):
-        report = _look(pid, capture)
+        report = look(pid, capture, starter=programs.START).by_site()
     answer = {}
     for site, *sizes in zip(report.sites, *report.sizes.values(), strict=True):
         if site.file in ("", str(program)):
@@ -108,9 +108,9 @@ def test_arenas_without(tmp_path, write_program):
     """Without --python-allocators there are arenas, at the line that needed them."""
     program = write_program(PREAMBLE + OBJECTS)
     with standing_still(tmp_path, LARGE, program, 20_000) as (_, capture):
-        events, sites = read(capture, programs.START)
+        events, stacks = read(capture, programs.START)
     live = alive(events)
-    at = [site.function == "objects" for site in map(sites.get, live["stack"].tolist())]
+    at = [call_site(stacks[each]).function == "objects" for each in live["stack"].tolist()]
     arenas = np.isin(live["size"][at], [256 << 10, 1 << 20])  # before and since Python 3.10
     assert 1 <= arenas.sum() <= 20_000 // 1000
     assert live["size"][at][arenas].sum() >= MIB

@@ -57,3 +57,19 @@ def test_what_is_alive(replay, seed):
     for stack, size in zip(live["stack"].tolist(), live["size"].tolist(), strict=True):
         sums[stack] = sums.get(stack, 0) + size
     assert sums == slow_alive(replay, events)
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        "/venv/lib/python3.12/site-packages/numpy/numeric.py",
+        "/usr/lib/python3/dist-packages/numpy/numeric.py",
+        "/opt/python/lib/python3.13t/json/decoder.py",
+        "/usr/lib64/python3.9/json/decoder.py",
+    ],
+)
+def test_libraries_of_other_environments(replay, library):
+    """The line of the program is the call site, whichever Python runs the program."""
+    inner, caller = replay.Site("f", library, 1), replay.Site("g", "/home/lib/python/program.py", 2)
+    assert replay.call_site((inner, caller)) == caller
+    assert replay.call_site((inner,)) == inner

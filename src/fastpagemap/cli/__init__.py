@@ -30,6 +30,7 @@ EXTRAS = {
     "pyarrow": "arrow",
     "memray": "memray",
     "prometheus_client": "metrics",
+    "protobuf": "profiles",
 }
 
 

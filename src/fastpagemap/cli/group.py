@@ -21,6 +21,7 @@ COMMANDS = (
     "writes",
     "forks",
     "run",
+    "memray",
     "doctor",
     "completion",
 )

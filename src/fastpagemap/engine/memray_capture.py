@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import logging
 import os
+import re
 import site
 import sysconfig
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from memray import AllocatorType as Allocator
 
 from ..model.entry import PAGE_SIZE, page_count
 
-__all__ = ["EVENT", "FREES", "Allocator", "Site", "alive", "read"]
+__all__ = ["EVENT", "FREES", "Allocator", "Site", "Stack", "alive", "call_site", "read"]
 
 Array = npt.NDArray[Any]
 EVENT = np.dtype([("address", "u8"), ("size", "u8"), ("allocator", "u1"), ("stack", "u8")])
@@ -32,6 +33,8 @@ LIBRARIES = tuple(
     os.path.join(directory, "")
     for directory in (sysconfig.get_path("stdlib"), *site.getsitepackages())
 )
+# The same of other environments: the program need not run in this one.
+ELSEWHERE = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3(\.\d+)?t?/")
 
 
 class Site(NamedTuple):
@@ -42,14 +45,18 @@ class Site(NamedTuple):
     line: int
 
 
+Stack = tuple[Site, ...]
+"""The innermost frame first."""
+
 NATIVE = Site("(a thread without Python frames)", "", 0)
+MEMRAY_RUN = "/memray/commands/run.py"
 
 
-def read(capture: str, starter: str) -> tuple[Array, dict[int, Site]]:
-    """Return all events of a capture file in order (EVENT), and the call site of each stack.
+def read(capture: str, starter: str | None = None) -> tuple[Array, dict[int, Stack]]:
+    """Return all events of a capture file in order (EVENT), and the frames of each stack.
 
     Of memray's answers this is the only one with addresses: the others are sums already.
-    `starter` is the file that ran the program: its lines are no call sites.
+    `starter` is the file that ran the program, if it was not memray: its frames are left out.
     """
     first: dict[int, Any] = {}
     # a program that was stopped may have been in the midst of its last record: that one is left out
@@ -65,19 +72,25 @@ def read(capture: str, starter: str) -> tuple[Array, dict[int, Site]]:
 
     answer = np.fromiter(events(), EVENT)
     return answer, {
-        stack: call_site(record.stack_trace(), starter) for stack, record in first.items()
+        stack: program_frames(record.stack_trace(), starter) for stack, record in first.items()
     }
 
 
-def call_site(frames: list[tuple[str, str, int]], starter: str) -> Site:
-    """Return the innermost line that is not in an installed library: there it can be changed."""
+def program_frames(frames: list[tuple[str, str, int]], starter: str | None) -> Stack:
+    """Return the frames of the program, without those of what ran it."""
     sites = [Site(*frame) for frame in frames if not frame[1].startswith("<frozen ")]
-    if sites and sites[-1].file == starter:
-        sites = [each for each in sites if each.file != starter] or sites[:1]
-    for each in sites:
-        if not each.file.startswith(LIBRARIES):
-            return each
-    return sites[0] if sites else NATIVE
+    own = [each for each in sites if each.file != starter and not each.file.endswith(MEMRAY_RUN)]
+    return tuple(own or sites[:1] or [NATIVE])
+
+
+def call_site(stack: Stack) -> Site:
+    """Return the innermost line that is not in an installed library: there it can be changed."""
+    return next((each for each in stack if not is_library(each.file)), stack[0])
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file is installed, in this environment or in another one."""
+    return file.startswith(LIBRARIES) or ELSEWHERE.search(file) is not None
 
 
 def alive(events: Array) -> Array:

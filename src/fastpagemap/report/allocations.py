@@ -7,16 +7,18 @@ import linecache
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap.engine.memray_capture import Site
+from fastpagemap.engine.memray_capture import Site, Stack, call_site
 from fastpagemap.report.aligned import aligned
 from fastpagemap.report.text import human, printable
 
-__all__ = ["COLUMNS", "Allocations", "by_site", "json_line", "table"]
+__all__ = ["COLUMNS", "Allocations", "by_site", "by_stack", "json_line", "table"]
+
+Key = TypeVar("Key")
 
 #: The columns of sizes, and the field of `PageMap.residency` that each is the sum of.
 COLUMNS = {"allocated": "", "present": "present", "swapped": "swapped", "shared": "shared"}
@@ -39,21 +41,38 @@ class Allocations(NamedTuple):
 
 def by_site(
     live: npt.NDArray[Any],
-    site_of: dict[int, Site],
+    stack_of: dict[int, Stack],
     residency: npt.NDArray[Any],
     process: dict[str, int],
 ) -> Allocations:
     """Sum what is known of each live allocation by call site."""
-    stacks, index = np.unique(live["stack"], return_inverse=True)
-    sites = sorted(set(site_of.values()))
-    number = {each: at for at, each in enumerate(sites)}
-    row = np.array([number[site_of[stack]] for stack in stacks.tolist()], np.intp)[index]
-    sizes = {name: np.zeros(len(sites), np.uint64) for name in COLUMNS}
-    for name, field in COLUMNS.items():
-        np.add.at(sizes[name], row, residency[field] if field else live["size"])
+    site_of = {number: call_site(stack) for number, stack in stack_of.items()}
+    sites, sizes = _summed(live, site_of, residency)
     order = [at for at in np.argsort(sizes["allocated"])[::-1] if sizes["allocated"][at]]
     sizes = {name: column[order] for name, column in sizes.items()}
     return Allocations([sites[at] for at in order], sizes, len(live), process)
+
+
+def by_stack(
+    live: npt.NDArray[Any], stack_of: dict[int, Stack], residency: npt.NDArray[Any]
+) -> tuple[list[Stack], dict[str, npt.NDArray[Any]]]:
+    """Sum the same by stack, the outermost frame first, for `fastpagemap.profiles`."""
+    stacks, sizes = _summed(live, stack_of, residency)
+    return [stack[::-1] for stack in stacks], {**sizes, "size": sizes["allocated"]}
+
+
+def _summed(
+    live: npt.NDArray[Any], key_of: dict[int, Key], residency: npt.NDArray[Any]
+) -> tuple[list[Key], dict[str, npt.NDArray[Any]]]:
+    """Return what stacks may be of, and for each the sums of `COLUMNS`."""
+    stacks, index = np.unique(live["stack"], return_inverse=True)
+    keys: list[Any] = sorted(set(key_of.values()))
+    number = {each: at for at, each in enumerate(keys)}
+    row = np.array([number[key_of[stack]] for stack in stacks.tolist()], np.intp)[index]
+    sizes = {name: np.zeros(len(keys), np.uint64) for name in COLUMNS}
+    for name, field in COLUMNS.items():
+        np.add.at(sizes[name], row, residency[field] if field else live["size"])
+    return keys, sizes
 
 
 def table(found: Allocations, limit: int, width: int | None) -> Iterator[str]:

@@ -150,6 +150,7 @@ def _output(options: dict[str, Any]) -> Iterator[Callable[[list[str]], list[str]
 
 def _looks(pid: int, capture: str, options: dict[str, Any]) -> Iterator[list[str]]:
     """Yield what is to be shown, each time the program stands still, until it ends."""
+    from fastpagemap.cli.allocated import look
     from fastpagemap.cli.drawing import terminal_width
     from fastpagemap.report import allocations
 
@@ -161,7 +162,7 @@ def _looks(pid: int, capture: str, options: dict[str, Any]) -> Iterator[list[str
         if event.si_status != signal.SIGSTOP:  # Ctrl-Z: the shell wakes both of us
             continue
         try:
-            found = _look(pid, capture)
+            found = look(pid, capture, starter=programs.START).by_site()
         except OSError as error:
             click.echo(f"fastpagemap: no table of process {pid}: {error}", err=True)
         else:
@@ -173,22 +174,3 @@ def _looks(pid: int, capture: str, options: dict[str, Any]) -> Iterator[list[str
             if sys.stdout is not None:
                 sys.stdout.flush()
         os.kill(pid, signal.SIGCONT)
-
-
-def _look(pid: int, capture: str) -> Any:
-    """Ask for each live allocation of a process that stands still."""
-    from fastpagemap.cli.progress import waiting
-    from fastpagemap.engine.memray_capture import alive, read
-    from fastpagemap.pagemap import PageMap
-    from fastpagemap.report.allocations import by_site
-
-    with PageMap(pid) as pagemap, waiting("looking at what is allocated"):
-        # memray maps its file as long as it records: not yet, or not any more, after an exec
-        if all(mapping.path != capture for mapping in pagemap.mappings()):
-            raise ProcessLookupError("memray does not record it at this moment")
-        events, site_of = read(capture, programs.START)
-        live = alive(events)
-        residency = pagemap.residency(live["address"], live["size"])
-        usage = pagemap.usage(fields=("present", "swapped"))
-    process = {name: int(usage[name].sum()) for name in ("present", "swapped")}
-    return by_site(live, site_of, residency, process)
