@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -159,6 +160,7 @@ def test_mistakes(program, tmp_path):
     for arguments, code, words in [
         ([tmp_path / "nothing", pid], 1, "nothing"),
         ([other, pid], 1, "memray does not record it at this moment into"),
+        ([os.path.realpath(f"/proc/{pid}/exe"), pid], 1, "does not look like"),
         ([capture, os.getpid()], 1, "memray does not record it at this moment into"),
         ([capture, 999_999_999], 1, "no such process"),
         ([capture, pid, "--pprof", "-", "--flamegraph", "-"], 2, "one of them"),
@@ -176,6 +178,24 @@ def test_aggregated(tmp_path, write_program):
         done = memray(tmp_path / "capture", process.pid)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
+
+
+FORKING = """import os, sys
+if os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_forked(tmp_path, write_program):
+    """A child maps its parent's file as well, and is not what is recorded in it."""
+    with recorded(tmp_path / "capture", write_program(FORKING)) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        said = [memray(tmp_path / "capture", pid) for pid in (process.pid, *children)]
+    assert [done.returncode for done in said] == [0, 1]
+    assert f"is of process {process.pid}, " in said[1].stderr
 
 
 @pytest.mark.parametrize("module", ["memray", "google.protobuf"])

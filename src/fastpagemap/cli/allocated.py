@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.progress import waiting
-from fastpagemap.engine.memray_capture import Stack, alive, read
+from fastpagemap.engine.memray_capture import Stack, alive, process_of, read
 from fastpagemap.pagemap import PageMap
+from fastpagemap.process.namespaces import own_number
 from fastpagemap.report import allocations
 
 __all__ = ["Found", "look"]
@@ -46,11 +47,23 @@ def look(
     """
     with waiting("looking at what is allocated"):
         asking.about(pid, functools.partial(_residency, capture=capture, live=None), timeout)
-        events, stacks = read(capture, starter)
+        events, stacks = _read(pid, capture, starter)
         live = alive(events)
         ask = functools.partial(_residency, capture=capture, live=live)
         residency, process = asking.about(pid, ask, timeout)
     return Found(live, stacks, residency, process)
+
+
+def _read(pid: int, capture: str, starter: str | None) -> tuple[Any, dict[int, Stack]]:
+    own = own_number(pid)
+    try:
+        recorded = process_of(capture)
+        if recorded == own:
+            return read(capture, starter)
+    except OSError as error:
+        raise OSError(f"{capture}: {error}") from error
+    # a forked child maps its parent's file, too
+    raise OSError(f"{capture} is of process {recorded}, which memray records into it")
 
 
 def _residency(pid: int, capture: str, live: npt.NDArray[Any] | None) -> Any:

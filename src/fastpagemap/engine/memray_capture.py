@@ -22,7 +22,17 @@ from memray import AllocatorType as Allocator
 
 from ..model.entry import PAGE_SIZE, page_count
 
-__all__ = ["EVENT", "FREES", "Allocator", "Site", "Stack", "alive", "call_site", "read"]
+__all__ = [
+    "EVENT",
+    "FREES",
+    "Allocator",
+    "Site",
+    "Stack",
+    "alive",
+    "call_site",
+    "process_of",
+    "read",
+]
 
 Array = npt.NDArray[Any]
 EVENT = np.dtype([("address", "u8"), ("size", "u8"), ("allocator", "u1"), ("stack", "u8")])
@@ -50,6 +60,13 @@ Stack = tuple[Site, ...]
 
 NATIVE = Site("(a thread without Python frames)", "", 0)
 MEMRAY_RUN = "/memray/commands/run.py"
+
+
+def process_of(capture: str) -> int:
+    """Return the pid that is recorded, as it is in the process's own namespace."""
+    with memray.FileReader(capture) as reader:
+        metadata = reader.metadata
+    return int(metadata.pid)
 
 
 def read(capture: str, starter: str | None = None) -> tuple[Array, dict[int, Stack]]:

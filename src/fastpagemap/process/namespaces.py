@@ -13,7 +13,8 @@ from .._kernel.failures import is_refusal
 from .._kernel.lines import read_all
 from ..model.errors import UnsupportedError
 
-__all__ = ["directory_of", "hides_others", "is_foreign", "open_directory", "pids", "shows_all"]
+__all__ = ["directory_of", "hides_others", "is_foreign", "open_directory", "own_number", "pids"]
+__all__ += ["shows_all"]
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
@@ -90,6 +91,12 @@ def open_directory(pid: int) -> Descriptor:
 def directory_of(pid: int) -> str:
     """Return the path of a process's directory in /proc; raise as `open_directory` does."""
     return f"/proc/{_number(_open_process(pid), pid) if is_foreign() else pid}"
+
+
+def own_number(pid: int) -> int:
+    """Return the pid that a process has in its own pid namespace: what os.getpid() is there."""
+    numbers = _numbers(os.path.basename(directory_of(pid)))
+    return numbers[-1] if numbers else pid
 
 
 def pids() -> list[int]:

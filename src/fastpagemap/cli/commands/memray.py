@@ -57,8 +57,9 @@ def memray(file: str, target: str, **options: Any) -> Iterable[str]:
     moment. A profile has what a call stack allocated, the table what the line of the program did;
     'go tool pprof -sample_index=swapped_space FILE' shows the swapped part.
 
-    Left out is what 'fastpagemap run --help' says. Files of 'memray run --aggregate' have no
-    addresses. Needs memray, and protobuf for --pprof.
+    Left out is what 'fastpagemap run --help' says. A forked child has a file of its own, with
+    'memray run --follow-fork'. Files of 'memray run --aggregate' have no addresses. Needs memray,
+    and protobuf for --pprof.
     """
     outputs = [path for path in (options["pprof"], options["flamegraph"]) if path]
     if outputs.count(STDOUT) > 1:
