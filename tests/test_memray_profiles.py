@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from commandline import COMMAND
+from locked import Locked
 from memray_run import ENVIRONMENT, MEMRAYS_OWN, MIB, recorded, row_of
 from needs import need
 
@@ -196,6 +197,15 @@ def test_forked(tmp_path, write_program):
         said = [memray(tmp_path / "capture", pid) for pid in (process.pid, *children)]
     assert [done.returncode for done in said] == [0, 1]
     assert f"is of process {process.pid}, " in said[1].stderr
+
+
+def test_locked(program):
+    """A process that keeps its memory locked is given up."""
+    with Locked() as process:
+        process.lock()
+        done = memray(program[0], process.pid, "--timeout", 0.5)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no answer within 0.5 s" in done.stderr
 
 
 @pytest.mark.parametrize("module", ["memray", "google.protobuf"])
