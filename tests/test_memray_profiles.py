@@ -181,6 +181,38 @@ def test_aggregated(tmp_path, write_program):
     assert done.stderr.count("\n") == 1
 
 
+PAGED_OUT = """import ctypes, mmap, sys
+import swap
+
+def load():
+    memory = mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory[:] = bytes([1]) * len(memory)
+    return memory
+
+kept = load()
+start = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+swap.pageout(start, start + (2 << 20))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("any_swap")
+def test_swapped(tmp_path, write_program):
+    path = tmp_path / "memory.json"
+    with recorded(tmp_path / "capture", write_program(PAGED_OUT)) as process:
+        done = memray(tmp_path / "capture", process.pid, "--flamegraph", path)
+    assert row_of(done, "memory = mmap")[:3] == ["8Mi", "6Mi", "2Mi"]
+    found = json.loads(path.read_text())
+    sizes = {each["name"]: dict(zip(map(tuple, each["samples"]), each["weights"], strict=True))
+             for each in found["profiles"]}  # fmt: skip
+    ((stack, size),) = ((key, size) for key, size in sizes["swapped"].items() if size)
+    assert size == 2 * MIB
+    assert [found["shared"]["frames"][at]["name"] for at in stack] == ["<module>", "load"]
+    assert (sizes["size"][stack], sizes["present"][stack]) == (8 * MIB, 6 * MIB)
+
+
 FORKING = """import os, sys
 if os.fork() == 0:
     sys.stdin.read()
