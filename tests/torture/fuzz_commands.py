@@ -31,7 +31,7 @@ _FILES = "kept.fpm broken.fpm entries maps out.json out.png out.csv deep/out.txt
 WORDS = [*_NUMBERS.split(), *_NAMES.split(), *_FILES.split(), "\udcff"]
 WORDS += ["", " ", "\n", "a\nb", "\x1b[31m", "é", "9" * 40, "a" * 5000]
 #: These end by themselves only with a terminal and a key, or by Ctrl-C.
-_ENDLESS = {"watch", "top", "writes", "forks", "run"}
+_ENDLESS = {"watch", "top", "writes", "forks", "run", "record"}
 #: Seconds that one command line may take.
 LONGEST = 20
 
