@@ -1,5 +1,7 @@
 """The comparison of usage() with smaps, for the mappings of any process that hold still."""
 
+import os
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ class Moment(NamedTuple):
     lines: list
     sums: dict
     words: dict
+    tasks: list
 
     @classmethod
     def of(cls, pid):
@@ -27,7 +30,20 @@ class Moment(NamedTuple):
         sums = oracle.smaps(pid)
         lines = [line for line in lines if line.end - line.start <= LARGEST]
         words = {line.start: oracle.many_words(line.start, line.end, pid) for line in lines}
-        return cls(lines, sums, words)
+        return cls(lines, sums, words, _tasks(pid))
+
+
+def _tasks(pid):
+    """Each thread, whether it runs, and how often it has stopped to run.
+
+    Who ran between two looks may have changed its memory and changed it back.
+    """
+    found = []
+    for task in sorted(os.listdir(f"/proc/{pid}/task")):
+        with open(f"/proc/{pid}/task/{task}/status") as file:
+            lines = [line for line in file if re.match("State|(non)?voluntary_ctxt_switches", line)]
+        found.append((task, lines))
+    return found
 
 
 def usage_rows(pid):
@@ -37,26 +53,32 @@ def usage_rows(pid):
     return {(int(row["start"]), int(row["end"])): row for row in table}
 
 
-def check_usage(pid, zero_frames):
+def check_usage(pid, zero_frames, *, alone=False):
     """Compare each mapping that held still with smaps; return how many did.
 
     `zero_frames`: the frames that smaps counts nowhere, the zero page's and the huge zero page's.
+    `alone`: whether nobody else maps what it maps; see victim.parted(). What others map is
+    exclusive or not as they come and go; and of a huge page that they map in part, each entry has
+    the count of one page, and smaps has each page's own.
     """
-    before, rows, after = Moment.of(pid), usage_rows(pid), Moment.of(pid)
+    before = Moment.of(pid)
+    in_files = {line: oracle_files.is_shared_memory(line, pid) for line in before.lines}
+    rows, after = usage_rows(pid), Moment.of(pid)
+    if before.tasks != after.tasks or "R (running)" in str(after.tasks):
+        return 0
     still = 0
     for line in before.lines:
         span = line.start, line.end
         same = line in after.lines and before.words[line.start] == after.words[line.start]
         if same and span in rows and before.sums.get(span) == after.sums.get(span):
             entries = np.frombuffer(before.words[line.start], np.uint64)
-            _check_row(rows[span], before.sums[span], entries, zero_frames)
-            shared_memory = oracle_files.is_shared_memory(line, pid)
-            _check_swap_of_row(rows[span], before.sums[span], shared_memory)
+            _check_row(rows[span], before.sums[span], entries, zero_frames, alone)
+            _check_swap_of_row(rows[span], before.sums[span], in_files[line])
             still += 1
     return still
 
 
-def _check_row(row, sums, entries, zero_frames):
+def _check_row(row, sums, entries, zero_frames, alone):
     """Rss less the zero page, Anonymous, and what is mapped by this process alone."""
     present = entries[entries >> 63 == 1]
     frames = present & np.uint64((1 << 55) - 1)
@@ -69,6 +91,7 @@ def _check_row(row, sums, entries, zero_frames):
     not_file = row["present"] - row["shared"] - len(zeros) * PAGE
     if not hugetlb:  # which smaps counts neither here nor there
         assert not_file == sums["Anonymous"]
+    if alone and not hugetlb:
         assert row["exclusive"] == sums["Private_Clean"] + sums["Private_Dirty"]
     if keeps_soft_dirty():
         assert row["soft_dirty"] == np.sum(entries >> 55 & 1) * PAGE

@@ -1,6 +1,5 @@
 """Processes counted as one, against sets of frames."""
 
-import contextlib
 import os
 import select
 
@@ -15,7 +14,7 @@ from features import need_page_counts
 from linux import PAGE
 from needs import need
 from oracle_group import Twin
-from victim import Victim
+from victim import Victim, parted
 
 pytestmark = pytest.mark.root
 
@@ -77,13 +76,6 @@ def same(row, wanted):
 def victim():
     """Another process, which maps nothing that anybody else maps."""
     with parted() as victim:
-        yield victim
-
-
-@contextlib.contextmanager
-def parted():
-    with Victim() as victim:
-        victim.ask("part")
         yield victim
 
 

@@ -19,7 +19,7 @@ import oracle
 import runas
 from fastpagemap.process.cgroups import cgroup_of
 from sharer import Sharer
-from victim import Victim
+from victim import Victim, parted
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
@@ -101,8 +101,7 @@ def test_the_memory_of_a_group_is_that_in_smaps():
 @pytest.mark.root
 def test_what_is_dear_is_counted_after_a_scrape():
     """Of a process and its child, which share all they have with nobody else."""
-    with Victim() as victim:
-        victim.ask("part")
+    with parted() as victim:
         victim.make("touched", PAGES)
         pids = [victim.pid, victim.fork()]
         collector = Collector(pids, budget=1)

@@ -24,7 +24,7 @@ from histories import PAGES as HISTORY_PAGES
 from histories import histories
 from linux import PAGE
 from needs import Absent, need
-from victim import Victim
+from victim import Victim, parted
 
 PAGES = 37
 MASKS = {
@@ -85,7 +85,7 @@ def test_the_masks_say_the_same_to_nobody(kind):
 @pytest.mark.root
 def test_sums_are_usage_and_smaps(any_swap):
     """Every kind in one process, all of it in swap that goes there; and every mapping it has."""
-    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+    with parted() as victim, fpm.PageMap(victim.pid) as pm:
         for kind in sorted(set(kinds.ALL) - {"merged"}):
             span = victim.make(kind, PAGES)
             if kind not in kinds.STAYING:

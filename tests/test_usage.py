@@ -16,7 +16,7 @@ from compare_usage import check_usage, usage_rows
 from features import keeps_soft_dirty
 from linux import PAGE
 from needs import Absent, Missing, need
-from victim import Victim
+from victim import parted
 
 PAGES = 37
 COLUMNS = ["start", "end", "size", "present", "swapped", "swapped_shared", "unknown", "shared"]
@@ -37,7 +37,7 @@ def zero_frames(zero_pfn):
 
 @pytest.mark.root
 def test_every_process_that_holds_still(any_swap, zero_frames):
-    with Victim() as victim:
+    with parted() as victim:
         for kind in sorted(kinds.ALL):
             if kind != "merged":  # its frames are not always what they were
                 victim.make(kind, PAGES)
@@ -45,9 +45,10 @@ def test_every_process_that_holds_still(any_swap, zero_frames):
         victim.pageout(half)
         half.do("read", 0, 50)
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-        still = {pid: check_or_gone(pid, zero_frames) for pid in pids if pid != os.getpid()}
-        assert still[victim.pid] > len(kinds.ALL)
-    assert sum(still.values()) > still[victim.pid]
+        others = {pid: check_or_gone(pid, zero_frames) for pid in pids if pid != os.getpid()}
+        assert others.pop(victim.pid) > len(kinds.ALL)
+        assert check_usage(victim.pid, zero_frames, alone=True) > len(kinds.ALL)
+    assert sum(others.values()) > 0
 
 
 def check_or_gone(pid, zero_frames):
@@ -60,10 +61,10 @@ def check_or_gone(pid, zero_frames):
 @pytest.mark.root
 @pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.STAYING))
 def test_every_kind_in_swap(kind, swap_area, zero_frames):
-    with Victim() as victim:
+    with parted() as victim:
         span = victim.make(kind, PAGES)
         victim.pageout(span)
-        assert check_usage(victim.pid, zero_frames)
+        assert check_usage(victim.pid, zero_frames, alone=True)
 
 
 @pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS - {"gap"}))
@@ -116,13 +117,12 @@ def test_columns_are_all_that_this_kernel_can_fill():
     ids=repr,
 )
 def test_fields_asked_for_come_in_their_order(fields):
-    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+    with parted() as victim, fpm.PageMap(victim.pid) as pm:
         victim.make("sparse", PAGES)
 
         def usage():
             return pm.usage().tolist()
 
-        # of files, what is exclusive changes as others come and go who map them
         rows, table = while_still(lambda: pm.usage(fields=iter(fields)), usage)
         whole = dict(zip(pm.usage().dtype.names, zip(*rows, strict=True), strict=True))
     assert list(table.dtype.names or ()) == list(fields)

@@ -15,11 +15,18 @@ import runas
 from compare import while_still
 from linux import PAGE
 from needs import Absent, need
-from victim import Victim
+from victim import Victim, parted
 
 PAGES = 37
 #: No process has such a pid.
 NOBODYS = 1 << 30
+
+
+@pytest.fixture
+def victim():
+    """Another process, which maps nothing that anybody else maps."""
+    with parted() as victim:
+        yield victim
 
 
 def rollup(pid):
@@ -83,7 +90,7 @@ def test_every_kind_in_swap(kind, swap_area, victim):
 @pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.STAYING - kinds.ROOTS))
 def test_every_kind_in_swap_as_nobody(kind, any_swap):
     def ask():
-        with Victim() as victim:
+        with parted() as victim:
             victim.pageout(victim.make(kind, PAGES))
             check_sums([victim.pid])
 

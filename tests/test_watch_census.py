@@ -15,6 +15,7 @@ from fastpagemap.cli.watch.census import LOOKS_SHARE, Census
 from fastpagemap.cli.worker import left_behind
 from fastpagemap.process import stat
 from locked import Locked
+from victim import parted
 
 PAGE = fpm.PAGE_SIZE
 
@@ -134,8 +135,8 @@ def test_who_has_changed_is_known_without_looking(victim):
         assert found.minor > 0
 
 
-def test_columns_chosen_later(victim):
-    with census([victim.pid]) as made:
+def test_columns_chosen_later():
+    with parted() as victim, census([victim.pid]) as made:
         until(made, all_seen)
         made.fields = ("exclusive",)
         found = until(made, lambda members: "exclusive" in members[victim.pid].seen.sizes)

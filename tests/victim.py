@@ -111,6 +111,18 @@ class Victim:
         self.kill()
 
 
+@contextlib.contextmanager
+def parted():
+    """A victim that maps nothing which anybody else maps.
+
+    Of others' files, what is `exclusive` changes as other processes come and go, and is soon again
+    what it was: that it was the same before and after a look tells nothing.
+    """
+    with Victim() as victim:
+        victim.ask("part")
+        yield victim
+
+
 # The child's half.
 
 
