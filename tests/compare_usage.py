@@ -1,4 +1,4 @@
-"""The comparison of usage() with smaps, for the mappings of any process that hold still."""
+"""The comparison of usage() with smaps, and of usage_of() with the sums of usage()."""
 
 import os
 import re
@@ -9,6 +9,7 @@ import numpy as np
 import fastpagemap as fpm
 import oracle
 import oracle_files
+from compare import while_still
 from features import keeps_soft_dirty
 from linux import PAGE
 
@@ -104,3 +105,29 @@ def _check_swap_of_row(row, sums, shared_memory):
         assert sums["Swap"] <= row["swapped"] + row["unknown"]
     else:
         assert (row["swapped"], row["swapped_shared"], row["unknown"]) == (sums["Swap"], 0, 0)
+
+
+# Sums of processes.
+
+
+def sums(pid, fields=None):
+    """The sums of usage(), column by column."""
+    with fpm.PageMap(pid) as pm:
+        table = pm.usage(fields=fields)
+    names = [name for name in table.dtype.names if name not in ("start", "end")]
+    return {name: int(table[name].sum()) for name in names}
+
+
+def as_dict(row):
+    """A row by the names of its columns."""
+    return dict(zip(row.dtype.names, row.tolist(), strict=True))
+
+
+def check_sums(pids, fields=None):
+    """Hold the rows against usage(), while nothing changes."""
+
+    def wanted():
+        return [{"pid": pid, **sums(pid, fields)} for pid in pids]
+
+    expected, table = while_still(lambda: fpm.usage_of(pids, fields=fields), wanted)
+    assert [as_dict(row) for row in table] == expected

@@ -34,6 +34,24 @@ def test_a_joined_multiprocessing_process_whose_pid_is_anothers(method):
     ended.close()
 
 
+@pytest.mark.root
+def test_a_pagemap_whose_pid_is_anothers():
+    """It holds its process open, and its pid means no other."""
+    with subprocess.Popen(PROGRAM, stdin=subprocess.PIPE) as ended, fpm.PageMap(ended.pid) as pm:
+        assert fpm.usage_of([pm])["pid"].tolist() == [ended.pid]
+        ended.communicate(b"\n")
+        with process_with(ended.pid) as other:
+            left_out = {}
+            assert len(fpm.usage_of([pm], left_out=left_out)) == 0
+            assert list(left_out) == [other.pid]
+            assert fpm.usage_of([pm, other, pm], left_out=left_out)["pid"].tolist() == [other.pid]
+            assert not left_out
+            for question in (fpm.PageMap, fpm.capabilities, fpm.usage_of):
+                with pytest.raises(ProcessLookupError):
+                    question(pm)
+            other.communicate(b"\n")
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_multiprocessing_process_that_lives(method):

@@ -1,7 +1,6 @@
 """usage_of(): one row a process, next to smaps_rollup, and to the sums of usage()."""
 
 import os
-import resource
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ import kinds
 import linux
 import runas
 from compare import while_still
+from compare_usage import as_dict, check_sums, sums
 from linux import PAGE
 from needs import Absent, need
 from victim import Victim, parted
@@ -34,28 +34,6 @@ def rollup(pid):
     with open(f"/proc/{pid}/smaps_rollup") as file:
         words = [line.split() for line in file if line.endswith(" kB\n")]
     return {name.removesuffix(":"): int(size) * 1024 for name, size, _ in words}
-
-
-def sums(pid, fields=None):
-    """The sums of usage(), column by column."""
-    with fpm.PageMap(pid) as pm:
-        table = pm.usage(fields=fields)
-    names = [name for name in table.dtype.names if name not in ("start", "end")]
-    return {name: int(table[name].sum()) for name in names}
-
-
-def as_dict(row):
-    return dict(zip(row.dtype.names, row.tolist(), strict=True))
-
-
-def check_sums(pids, fields=None):
-    """Hold the rows against usage(), while nothing changes."""
-
-    def wanted():
-        return [{"pid": pid, **sums(pid, fields)} for pid in pids]
-
-    expected, table = while_still(lambda: fpm.usage_of(pids, fields=fields), wanted)
-    assert [as_dict(row) for row in table] == expected
 
 
 @pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.ROOTS))
@@ -148,7 +126,9 @@ def test_rows_come_in_the_order_of_the_processes(victim):
 
 
 def test_one_process(victim):
-    assert fpm.usage_of(victim.pid)["pid"].tolist() == [victim.pid]
+    with fpm.PageMap(victim.pid) as pm:
+        for one in (victim.pid, np.int64(victim.pid), victim, pm):
+            assert fpm.usage_of(one)["pid"].tolist() == [victim.pid]
 
 
 def test_no_process():
@@ -210,18 +190,6 @@ def test_why_nobody_has_a_row(victim):
         runas.as_nobody(fpm.usage_of, [NOBODYS, victim.pid, NOBODYS + 1])
 
 
-def test_want_of_descriptors_is_nobodys_fault(victim):
-    def ask():
-        free = os.open("/", os.O_RDONLY)
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, free + 1))
-        fpm.usage_of([victim.pid], left_out={})
-
-    fpm.usage_of([victim.pid])  # what is found out once takes descriptors, too
-    with pytest.raises(OSError, match="Too many open files"):
-        runas.in_child(ask)
-
-
 def test_after_exec_it_is_another_process(victim):
     made = victim.make("touched", 5000)
     (before,) = fpm.usage_of([victim])
@@ -257,13 +225,6 @@ def test_a_column_that_this_kernel_cannot_fill():
     for name in {"soft_dirty", "zero", "huge"} - set(fpm.usage_of([]).dtype.names):
         with pytest.raises(fpm.UnsupportedError):
             fpm.usage_of([], fields=[name])
-
-
-def test_what_is_no_process():
-    with pytest.raises(TypeError):
-        fpm.usage_of(["sh"])
-    with pytest.raises(ValueError, match="-1"):
-        fpm.usage_of([-1], left_out={})
 
 
 def test_memory_counts_once_for_each_mapping(victim):

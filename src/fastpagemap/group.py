@@ -19,7 +19,7 @@ from .model.span import Start
 from .process.capabilities import sees_pfns
 from .process.family import members, memories, tree
 from .process.frames import MAPCOUNTS, open_frames
-from .process.identity import pid_of
+from .process.identity import each, pid_of
 from .process.process import Process, open_process
 
 __all__ = ["Group"]
@@ -307,10 +307,10 @@ def _all_ended() -> ProcessLookupError:
     return ProcessLookupError(errno.ESRCH, "all processes of the group have ended")
 
 
-def _opened(processes: Iterable[Any]) -> list[Process]:
+def _opened(processes: Any) -> list[Process]:
     """Open processes, each once."""
     held: dict[int, Process] = {}
-    for process in [processes] if isinstance(processes, int) else processes:
+    for process in each(processes):
         pid = pid_of(process)
         if pid not in held:
             held[pid] = open_process(process)

@@ -144,6 +144,10 @@ class PageMap(Closing[Process]):
         """The real user id of the process: the number of the user who started it."""
         return self._process().uid()
 
+    def _check_running(self) -> None:
+        """Raise ProcessLookupError if the pid may be another process's by now."""
+        self._process().check_alive()
+
     def _process(self) -> Process:
         """Return the process to read from now."""
         held = self._need_open()

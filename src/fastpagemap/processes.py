@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from ._kernel.failures import tells_of_file
 from .engine.process_sums import summed_columns, sums_of
-from .process.identity import pid_of
+from .process.identity import each, pid_of
 from .process.process import open_process
 
 __all__ = ["usage_of"]
 
 
 def usage_of(
-    processes: Iterable[Any],
+    processes: Any,
     *,
     fields: Iterable[str] | None = None,
     left_out: dict[int, Exception] | None = None,
@@ -26,7 +26,7 @@ def usage_of(
 
     Parameters
     ----------
-    processes : iterable of int or object
+    processes : iterable of int or object, or one of these
         Pids, or objects with a ``.pid``; see ``PageMap``. A process that is named twice has one
         row.
     fields : iterable of str, optional
@@ -78,16 +78,18 @@ def usage_of(
     columns = summed_columns(fields)
     failed = {} if left_out is None else left_out
     rows: dict[int, list[int]] = {}
-    for process in [processes] if isinstance(processes, int) else processes:
+    for process in each(processes):
         pid = getattr(process, "pid", process)
         try:
             pid = pid_of(process)
             if pid not in rows:
                 rows[pid] = sums_of(open_process(process), columns, counted=False).sizes
+                failed.pop(pid, None)  # an object of another process that had the pid before
         except (OSError, MemoryError) as error:
             if isinstance(error, OSError) and not tells_of_file(error):
                 raise
-            failed[pid] = error
+            if pid not in rows:
+                failed[pid] = error
     if left_out is None and failed and not rows:
         raise _telling(failed.values())
     table = np.empty(len(rows), [("pid", np.int64), *((name, np.uint64) for name in columns)])
@@ -101,4 +103,4 @@ def usage_of(
 def _telling(errors: Iterable[Exception]) -> Exception:
     """Return the first error of a process that is running, or of any if none is."""
     found = list(errors)
-    return next((each for each in found if not isinstance(each, ProcessLookupError)), found[0])
+    return next((it for it in found if not isinstance(it, ProcessLookupError)), found[0])

@@ -5,12 +5,13 @@ import operator
 import os
 import select
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from ..model.errors import UnsupportedError
 from .namespaces import is_foreign
 
-__all__ = ["check_running", "pid_of"]
+__all__ = ["check_running", "each", "pid_of"]
 
 
 def pid_of(process: Any) -> int:
@@ -43,12 +44,24 @@ def pid_of(process: Any) -> int:
     return pid
 
 
+def each(processes: Any) -> Iterable[Any]:
+    """Return some processes, or the one that was given alone."""
+    # pexpect's are lines of output, too.
+    alone = hasattr(processes, "pid") or not isinstance(processes, Iterable)
+    return [processes] if alone else processes
+
+
 def check_running(process: Any) -> None:
     """Raise ProcessLookupError if an object knows that its process has ended; an int never does.
 
     Asked before and after /proc/PID is opened: in between the pid may be given to another process.
     """
     if isinstance(process, int):
+        return
+    # A PageMap holds the process itself open.
+    check_own = getattr(process, "_check_running", None)
+    if check_own is not None:
+        check_own()
         return
     is_running = getattr(process, "is_running", None)
     if is_running is not None and is_foreign():
