@@ -1,5 +1,6 @@
 """usage_of() of what cannot be read, or is no process."""
 
+import gc
 import os
 import resource
 
@@ -19,6 +20,20 @@ def test_want_of_descriptors_is_nobodys_fault(victim):
     fpm.usage_of([victim.pid])  # what is found out once takes descriptors, too
     with pytest.raises(OSError, match="Too many open files"):
         runas.in_child(ask)
+
+
+@pytest.mark.root
+def test_those_left_out_keep_no_descriptor(victim):
+    pids, left_out = [victim.pid, *(victim.fork() for _ in range(20))], {}
+
+    def ask():
+        free = os.open("/", os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 10, free + 10))
+        gc.disable()
+        return len(fpm.usage_of([*pids, os.getpid()], left_out=left_out)), list(left_out)
+
+    assert runas.as_nobody(ask) == (1, pids)
 
 
 @pytest.mark.parametrize("what", ["sh", b"1", "1", 1.5, None, True, object(), [1]], ids=repr)

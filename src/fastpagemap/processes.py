@@ -88,6 +88,8 @@ def usage_of(
         except (OSError, MemoryError) as error:
             if isinstance(error, OSError) and not tells_of_file(error):
                 raise
+            # With what led to it, it would keep files of the process open.
+            error.__traceback__ = error.__context__ = None
             if pid not in rows:
                 failed[pid] = error
     if left_out is None and failed and not rows:
