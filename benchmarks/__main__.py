@@ -43,6 +43,7 @@ WITH_SWAP = (
     "growth",
     "sparse",
     "mappings",
+    "usage_of",
     "calls",
     "residency",
     "snapshot",

@@ -96,6 +96,8 @@ def questions(pm: fpm.PageMap, start: int, end: int) -> dict[str, Callable[[], o
         "masks": lambda: pm.masks(*next(spans)),
         "usage(present, swapped)": lambda: pm.usage(fields=("present", "swapped")),
         "regions()": pm.regions,
+        "usage_of(present, swapped)": lambda: fpm.usage_of(pm, fields=("present", "swapped")),
+        "usage_of()": lambda: fpm.usage_of(pm),
     }
 
 

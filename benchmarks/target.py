@@ -29,11 +29,11 @@ def call(name, *arguments):
     return got
 
 
-def sparse(size):
-    """Map a file of shared memory in which nothing is, privately, and return its address."""
+def sparse(size, sharing=mmap.MAP_PRIVATE):
+    """Map a file of shared memory in which nothing is, and return its address."""
     file = os.memfd_create("sparse")
     os.ftruncate(file, size)
-    flags = mmap.MAP_PRIVATE | MAP_NORESERVE
+    flags = sharing | MAP_NORESERVE
     return call("mmap", 0, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, file, 0)
 
 
@@ -97,6 +97,8 @@ def make(layout, size, resident):
         return small_mappings(size // PAGE)
     if layout == "shadow":
         start = sparse(size)
+    elif words[-1] == "shared":
+        start = sparse(size, mmap.MAP_SHARED)
     else:
         start = private(size, MADV_HUGEPAGE if layout == "huge" else MADV_NOHUGEPAGE)
     if layout in ("reserved", "shadow"):

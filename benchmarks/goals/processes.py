@@ -35,6 +35,8 @@ MANY_BOTH = 0.4
 SMALL = 1.5
 #: of smaps_rollup, of many processes
 MANY_PROCESSES, OF_ROLLUPS = 60, 2.0
+#: some with memory that takes a question to its file, of smaps_rollup
+SHARING, SHARED, OF_FILES = 20, MIB, 5.0
 #: as much as AddressSanitizer's shadow; ms; seconds after which it is given up
 SHADOW, SHADOW_TOUCHED, SHADOW_TIME, PATIENCE = 14 * TIB, 8 * MIB, 100, 3.0
 
@@ -90,7 +92,7 @@ def small(scale: Scale) -> Iterator[Goal]:
 
 
 def several(scale: Scale) -> Iterator[Goal]:
-    """Measure many processes at once: small ones, and all that this machine has."""
+    """Measure many processes at once: small ones, those that share, and all of this machine."""
     with contextlib.ExitStack() as stack:
         sleepers = []
         for _ in range(MANY_PROCESSES):
@@ -98,7 +100,14 @@ def several(scale: Scale) -> Iterator[Goal]:
             stack.callback(sleeper.kill)
             sleepers.append(sleeper.pid)
         everyone = [pid for pid in pids() if _is_readable(pid)]
-        for what, chosen in {"sleep": sleepers, "all of this machine": everyone}.items():
+        kinds = {"sleep": (sleepers, OF_ROLLUPS), "all of this machine": (everyone, OF_ROLLUPS)}
+        if swap_in_use():
+            what = f"{readable(SHARED)} of shared memory, half swapped"
+            made = [
+                stack.enter_context(target("swapped 16 shared", SHARED)) for _ in range(SHARING)
+            ]
+            kinds[what] = [each.pid for each in made], OF_FILES
+        for what, (chosen, limit) in kinds.items():
             cost = medians(
                 {
                     "rollup": lambda chosen=chosen: _rollups(chosen),
@@ -109,7 +118,7 @@ def several(scale: Scale) -> Iterator[Goal]:
             )
             memory = f"{len(chosen)} processes, {what}"
             floor = "C, smaps_rollup read", cost["rollup"]
-            yield ratio("usage_of(present, swapped)", memory, cost["both"], *floor, OF_ROLLUPS)
+            yield ratio("usage_of(present, swapped)", memory, cost["both"], *floor, limit)
             yield ratio("usage_of()", memory, cost["all"], *floor, None)
 
 
