@@ -204,4 +204,7 @@ def _allow(soft, hard):
 
 
 def _waiting():
-    return subprocess.Popen(["sleep", "60"], preexec_fn=linux.die_with_parent)
+    """A process that does nothing any more: one that is still being loaded gets more memory."""
+    process = subprocess.Popen(["sleep", "60"], preexec_fn=linux.die_with_parent)
+    linux.wait_until_asleep(process.pid)
+    return process
