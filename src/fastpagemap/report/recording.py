@@ -16,11 +16,12 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
+from fastpagemap._kernel.descriptor import Descriptor
 from fastpagemap.report.formats import where
 from fastpagemap.report.parquet import columns, schema, table
 from fastpagemap.report.report import About, Report
 from fastpagemap.snapshot.dataframes import texts
-from fastpagemap.snapshot.replace_file import replace_file
+from fastpagemap.snapshot.replace_file import open_directory, replace_file
 
 __all__ = ["COLUMNS", "Recording"]
 
@@ -68,15 +69,16 @@ class Recording:
 
     def __init__(self, directory: str, host: str, max_seconds: float, max_bytes: int) -> None:
         name = urllib.parse.quote(texts([host])[0], safe="") or _NULL
-        self.directory = os.path.join(directory, f"host={name}")
+        self._parent, self._name = directory, f"host={name}"
+        self.directory = os.path.join(directory, self._name)
         self.max_seconds, self.max_bytes = max_seconds, max_bytes
         self.since: float | None = None
         self.files = self.rows = self.lost = 0
         self._last = 0.0
         self._buffered: list[Any] = []
         self._unsaved: deque[tuple[str, Any, int]] = deque()
-        os.makedirs(self.directory, exist_ok=True)
-        if not os.access(self.directory, os.W_OK | os.X_OK):
+        held = self._opened()
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=held.fd):
             raise PermissionError(errno.EACCES, f"cannot write into {self.directory}")
 
     def begin(self, about: About) -> None:
@@ -139,17 +141,31 @@ class Recording:
             self.lost += 1
         while self._unsaved:
             path, content, count = self._unsaved[0]
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            day = self._opened(os.path.basename(os.path.dirname(path)))
             # Addresses help attacks, and the processes may be of several users.
-            with replace_file(path, None) as file:
+            with replace_file(path, None, day) as file:
                 file.write(content)
             self._unsaved.popleft()
             self.files, self.rows = self.files + 1, self.rows + count
 
-    def give_up(self) -> None:
-        """Count the files as lost that are still not written."""
-        self.lost += len(self._unsaved)
-        self._unsaved.clear()
+    def _opened(self, *below: str) -> Descriptor:
+        """Open the directory of the host, or one below it, made if it is not there.
+
+        Anew each time, as it may have been removed. Step by step, as where a stranger may write he
+        may have put a link in place of any of them.
+        """
+        at, held = self._parent, None
+        try:
+            held = open_directory(at)
+            for name in (self._name, *below):
+                at = os.path.join(at, name)
+                held = open_directory(name, held)
+        except OSError as error:
+            if error.errno is None:  # a signal handler's
+                raise
+            text = f"cannot write into {at}: {error.strerror or error}"
+            raise OSError(error.errno, text) from error
+        return held
 
     def _compress(self) -> None:
         import pyarrow as pa

@@ -14,10 +14,10 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from .._kernel.descriptor import Descriptor, duplicate, open_file
+from .._kernel.descriptor import CWD, Descriptor, duplicate, open_file
 from .._kernel.failures import IgnoringFileErrors, exists, tells_of_file
 
-__all__ = ["replace_file"]
+__all__ = ["open_directory", "replace_file"]
 
 # The kernel follows as many links in a row.
 _MAX_LINKS = 40
@@ -32,8 +32,40 @@ _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _UNNAMED_FLAGS = os.O_WRONLY | os.O_TMPFILE
 
 
+def open_directory(path: str, inside: Descriptor | None = None) -> Descriptor:
+    """Open a directory for `replace_file`; make it, and those above it, if it is not there.
+
+    Parameters
+    ----------
+    path : str
+        A symbolic link at its end is followed as `replace_file` does.
+    inside : Descriptor, optional
+        The directory that the path begins in.
+
+    Raises
+    ------
+    OSError
+        It is no directory, cannot be made, or is a link that another user may have put there.
+    """
+    path = path.rstrip("/") or "/."
+    start = inside.fd if inside else CWD
+    try:
+        above, name, found = _locate(path, start)
+    except FileNotFoundError:
+        if not os.path.dirname(path):  # the current directory is gone
+            raise
+        held = open_directory(os.path.dirname(path), inside)
+        above, name, found = _locate(os.path.basename(path), held.fd)
+    if found is None:
+        with contextlib.suppress(FileExistsError):  # made meanwhile, by whomever
+            os.mkdir(name, dir_fd=above.fd)
+    return open_file(name, _DIRECTORY_FLAGS | os.O_NOFOLLOW, above.fd)
+
+
 @contextlib.contextmanager
-def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
+def replace_file(
+    path: str, owner: int | None, inside: Descriptor | None = None
+) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of `path` once all of it is on the disk.
 
     If anything fails, the old file is still there. A pipe, a device and a descriptor of this
@@ -49,6 +81,9 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
         nobody else may read the file (mode 0600). Otherwise a file that belongs to this user keeps
         its mode, and a new one gets what the umask leaves, whatever access control list the
         directory has for new files; neither can be written by everybody.
+    inside : Descriptor, optional
+        The directory that `path` is in, opened already: only the last part of the path is looked
+        up. By default all of it is.
 
     Raises
     ------
@@ -56,7 +91,8 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
         It cannot be written; the message has the path.
     """
     try:
-        directory, name, found = _locate(path)
+        name = os.path.basename(path) if inside else path
+        directory, name, found = _locate(name, inside.fd if inside else CWD)
         about = None if found is None else os.fstat(found.fd)
         if _is_own_descriptor(directory.fd, name):
             # not opened anew: it has a position, and another user may have opened it for us
@@ -74,12 +110,14 @@ def replace_file(path: str, owner: int | None) -> Iterator[BinaryIO]:
         raise OSError(error.errno, f"cannot write {path or repr(path)}: {reason}") from error
 
 
-def _locate(path: str) -> tuple[Descriptor, str, Descriptor | None]:
+def _locate(path: str, start: int) -> tuple[Descriptor, str, Descriptor | None]:
     """Return a directory, a name in it, and what has that name, if anything has.
+
+    The path begins in the directory `start`.
 
     A link is looked at and read through one descriptor, so that both are of one and the same link.
     """
-    directory = open_file(os.path.dirname(path) or ".", _DIRECTORY_FLAGS)
+    directory = open_file(os.path.dirname(path) or ".", _DIRECTORY_FLAGS, start)
     for _ in range(_MAX_LINKS):
         name = os.path.basename(path)
         if not name:
