@@ -65,6 +65,7 @@ those of JSON it has, in front:
 | --- | --- | --- |
 | `host`, `boot_id` | string | the name of the host, and what its kernel makes anew at each boot; null of a snapshot |
 | `since`, `time` | timestamp, microseconds, UTC | when the first rows of the file were read, and when this one; a report has one time |
+| `uptime` | double | the same as `time`, in seconds since boot, by a clock that nobody sets; null of a snapshot |
 | `pid`, `start_time` | int64 | the process; and when it was started, in clock ticks since boot, as in /proc/PID/stat: (`boot_id`, `pid`, `start_time`) is never that of another process |
 | `cgroup` | string | the control group that its memory counts in; null of members, sharers and snapshots |
 | `name` | string | the process |

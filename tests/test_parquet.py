@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import time
 
 import pytest
 
@@ -43,6 +44,8 @@ def check_origin(rows, pid):
         ago = datetime.datetime.now(datetime.UTC) - row["time"]
         assert datetime.timedelta(0) <= ago < datetime.timedelta(minutes=5)
         assert (row["pid"], row["start_time"]) == (pid, int(stat_of(pid)[19]))
+        ago = time.clock_gettime(time.CLOCK_BOOTTIME) - row["uptime"]
+        assert 0 <= ago < 300
 
 
 def test_whose_mappings_they_are(victim, tmp_path):

@@ -2,13 +2,17 @@
 
 import functools
 import importlib
+import itertools
 import pathlib
 import re
 import time
 
 import pytest
 
+from fastpagemap.cli import recorder
+from fastpagemap.cli.collect import about_now
 from fastpagemap.report.recording import COLUMNS
+from linux import PAGE
 from needs import Missing
 from recordings import files_in, mapped, readings, record, rows_in
 from victim import Victim
@@ -86,7 +90,7 @@ def test_how_one_process_went(directory):
     """By the query of docs/fleet.md, and by hand."""
     duckdb = library("duckdb")
     rows = duckdb.sql(QUERIES[1]).fetchall()
-    found = {row[:3]: row[3] for row in rows}
+    found = {row[:3]: row[4] for row in rows}
     assert len(found) == len(rows)
     for path in files_in(directory):
         so_far = []
@@ -97,6 +101,40 @@ def test_how_one_process_went(directory):
             present = sum(row["present"] for row in mapped(so_far).values())
             assert found.pop((host, pid, reading[0]["time"])) == present
     assert found == {}
+
+
+def test_the_clock_is_set_back(victim, tmp_path, monkeypatch):
+    """While it records, and before it is started again: the newest is still told by the uptime."""
+    duckdb = library("duckdb")
+    monkeypatch.chdir(tmp_path)
+    span, offsets = victim.make("untouched", 100), iter([0, 0, -100, -100, -300])
+    monkeypatch.setattr(
+        recorder, "about_now", lambda *whose: shifted(about_now(*whose), next(offsets))
+    )
+    steps = [functools.partial(span.do, "write", 0, pages) for pages in (10, 30, 60)]
+    record("recorded", [victim.pid], *steps)
+    span.do("write", 60, 100)
+    record("recorded", [victim.pid])
+    assert len(files_in("recorded")) == 3
+    rows = duckdb.sql(QUERIES[1]).fetchall()
+    present = [row[4] for row in rows]
+    assert len(present) == 5
+    assert [more - less for less, more in itertools.pairwise(present)] == [
+        pages * PAGE for pages in (10, 20, 30, 40)
+    ]
+    assert last_state(duckdb, span.start, "uptime") == 100 * PAGE
+    assert last_state(duckdb, span.start, "since") < 100 * PAGE
+
+
+def shifted(about, seconds):
+    return about._replace(time=about.time + seconds)
+
+
+def last_state(duckdb, start, by):
+    """What a mapping has present in the end, if `by` tells what came last."""
+    rows = "read_parquet('recorded/**/*.parquet', hive_partitioning = true)"
+    query = f"SELECT max_by(present, {by}) FROM {rows} WHERE start = {start}"
+    return duckdb.sql(query).fetchall()[0][0]
 
 
 @pytest.mark.root

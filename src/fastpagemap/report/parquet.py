@@ -21,7 +21,7 @@ __all__ = ["ORIGIN", "columns", "schema", "table", "write_parquet"]
 
 #: The columns that say of which process rows are, and when they were read. `since` is when the
 #: first rows of the file were read: from then on it has all that was mapped.
-ORIGIN = ("host", "boot_id", "since", "time", "pid", "start_time", "cgroup", "name")
+ORIGIN = ("host", "boot_id", "since", "time", "uptime", "pid", "start_time", "cgroup", "name")
 _SIZES_OF = {"member": MEMBER_SIZES, "sharer": SHARER_SIZES}
 _TEXTS = ("host", "boot_id", "cgroup", "name", "permissions", "kind", "path", "user", "command")
 _TIMES = ("since", "time")
@@ -43,6 +43,8 @@ def schema(names: tuple[str, ...]) -> Any:
             return pa.string()
         if name in _TIMES:  # no engine lacks microseconds
             return pa.timestamp("us", tz="UTC")
+        if name == "uptime":
+            return pa.float64()
         return pa.uint64() if name in _UNSIGNED else pa.int64()
 
     return pa.schema([(name, kind(name)) for name in names])
@@ -90,7 +92,7 @@ def _of_all(report: Report, name: str) -> Any:
     about = report.about
     if name in _TIMES:
         return about.time
-    if name in ("host", "boot_id"):
+    if name in ("host", "boot_id", "uptime"):
         return getattr(about, name)
     # Where each row is of a process of its own, these are in the labels or not known.
     if name not in ORIGIN or "pid" in report.labels:

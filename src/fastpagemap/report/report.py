@@ -60,6 +60,8 @@ class About(NamedTuple):
     #: Where it was read, and since when that machine runs; None of a snapshot, which has neither.
     host: str | None = None
     boot_id: str | None = None
+    #: When it was read, in seconds since boot: a clock that nobody sets; None of a snapshot.
+    uptime: float | None = None
 
     @classmethod
     def now(
@@ -76,6 +78,7 @@ class About(NamedTuple):
         return cls(
             pid, name, time.time(), os.uname().release, PAGE_SIZE, uid=uid,
             start_time=start_time, cgroup=cgroup, host=host, boot_id=boot_id,
+            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
         )  # fmt: skip
 
     @classmethod
