@@ -1,6 +1,7 @@
 """The files of a recording: when a new one begins, and what is left when something goes wrong."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -81,6 +82,17 @@ def test_files_of_one_time_do_not_replace_each_other(tmp_path):
     where = os.path.relpath(os.path.dirname(found[0]), tmp_path)
     assert where == f"host=a%2Fb%20c%5Cxff/date={time.strftime('%Y-%m-%d', time.gmtime(DAY))}"
     assert os.stat(found[0]).st_mode & 0o777 == 0o600
+
+
+def test_a_process_in_no_cgroup(tmp_path):
+    """As on a kernel without any, or whose /proc shows none."""
+    files = recording(tmp_path)
+    whole = read_mappings(os.getpid(), True, None)
+    whole = dataclasses.replace(whole, about=whole.about._replace(cgroup=None))
+    begin(files, DAY)
+    files.add(joined([whole], whole.about))
+    files.save()
+    assert {row["cgroup"] for row in rows_in(*files_in(tmp_path))} == {None}
 
 
 @pytest.mark.root

@@ -62,7 +62,8 @@ def table(report: Report, names: tuple[str, ...]) -> Any:
     """
     import pyarrow as pa
 
-    check_size(sum(sum(map(len, report.labels.get(name, ()))) for name in _TEXTS), len(report))
+    values = (value for name in _TEXTS for value in report.labels.get(name, ()))
+    check_size(sum(len(value or "") for value in values), len(report))
     wanted = schema(names)
     arrays = [_array(report, field.name, field.type) for field in wanted]
     return pa.Table.from_arrays(arrays, schema=wanted)
