@@ -142,6 +142,7 @@ class Recorder:
         rows += self._changes.ended(read, refused | self._silent.keys())
         if sum(map(len, rows)):
             self.files.add(joined(rows, about))
+        self.files.note(about)
 
     def _outcomes(self, pids: Iterable[int]) -> Iterator[tuple[int, Report | Exception]]:
         """Yield what was read of each process; skip those that did not answer a while ago."""

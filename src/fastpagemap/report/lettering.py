@@ -61,7 +61,7 @@ def _names(block: Block, letters: int) -> str:
     """Return the names in a block, the largest span first, in at most so many letters."""
     spans = sorted(block.spans, key=lambda span: -span.size)
     if len(spans) == 1:
-        return _fitted(name_of(spans[0].path), f"  {_size(spans[0])}", letters)
+        return fitted(name_of(spans[0].path), f"  {_size(spans[0])}", letters)
     size = human(sum(span.size for span in spans))
     names = list(dict.fromkeys(name_of(span.path) for span in spans))
     said = ""
@@ -70,7 +70,7 @@ def _names(block: Block, letters: int) -> str:
         longer = f"{said}, {name}" if said else name
         if len(longer) + len(rest) + len(size) + 2 > letters:
             if not said:
-                return _fitted(name, f"{rest}  {size}", letters)
+                return fitted(name, f"{rest}  {size}", letters)
             return f"{said} +{len(names) - number}  {size}"
         said = longer
     return f"{said}  {size}"
@@ -81,7 +81,8 @@ def _size(span: Span) -> str:
     return human(span.size) + several
 
 
-def _fitted(name: str, rest: str, letters: int) -> str:
+def fitted(name: str, rest: str, letters: int) -> str:
+    """Return a name, cut so that it and the rest have so many letters."""
     space = max(letters - len(rest), 4)
     return (name if len(name) <= space else name[: space - 1] + "…") + rest
 

@@ -80,15 +80,15 @@ def draw(
     figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     box = (LEFT / width, BOTTOM / height, layout.columns * CELL[0] / width, inside / height)
-    axes = _axes(figure, box, layout.columns, inside / CELL[1])
-    _cells(axes, layout, tops, scheme)
+    axes = add_axes(figure, box, layout.columns, inside / CELL[1])
+    cells(axes, layout, tops, scheme)
     lettering.labels(axes, layout, tops, runs, scheme)
     lettering.title(figure, snapshot, chosen, layout, legend, height)
     lettering.legend(figure, legend, scheme, width, height)
     return figure
 
 
-def _axes(
+def add_axes(
     figure: Figure, box: tuple[float, float, float, float], columns: int, rows: float
 ) -> Axes:
     """Add axes whose coordinates are columns and rows of cells, the first row at the top."""
@@ -143,7 +143,7 @@ def _tops(layout: Layout) -> npt.NDArray[np.float64]:
 # ---- cells -------------------------------------------------------------------------------------
 
 
-def _cells(
+def cells(
     axes: Axes, layout: Layout, tops: npt.NDArray[np.float64], scheme: palette.Scheme
 ) -> None:
     """Draw every cell: its touched part in colour from the bottom up, the rest pale."""

@@ -87,7 +87,8 @@ class Recording:
         import pyarrow.parquet as pq
 
         self.since = self._last = about.time
-        self._count = 0
+        self._count = self._readings = 0
+        self._until = 0.0
         self._sink = pa.BufferOutputStream()
         kind = schema(COLUMNS).with_metadata({"fastpagemap": json.dumps(where(about))})
         self._writer = pq.ParquetWriter(self._sink, kind)
@@ -119,6 +120,11 @@ class Recording:
         ):
             self._compress()
 
+    def note(self, about: About) -> None:
+        """Note that everything was read then, whether or not there were rows to add."""
+        self._readings += 1
+        self._until = about.uptime or 0.0
+
     def save(self) -> None:
         """End the file, and write it, if it has rows, and those that could not be written before.
 
@@ -129,6 +135,9 @@ class Recording:
         """
         if self.since is not None and self._count:
             self._compress()
+            end = {"until": self._until, "readings": self._readings}
+            if hasattr(self._writer, "add_key_value_metadata"):  # pyarrow 16
+                self._writer.add_key_value_metadata({"fastpagemap_end": json.dumps(end)})
             self._writer.close()
             stamp = datetime.fromtimestamp(self.since, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             # Not the time alone: after the clock was set back it may come again.

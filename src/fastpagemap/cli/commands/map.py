@@ -35,6 +35,7 @@ Examples:
   sudo dd if=/proc/1234/pagemap of=entries bs=8 skip=$((0x7ffff0000)) count=65536
   fastpagemap map entries --raw --start 7ffff0000000 -o entries.png
   ssh host fastpagemap dump 1234 -o - | fastpagemap map - -o there.png
+  fastpagemap map recorded/ --over-time -o over-time.png --pid 1234
 """
 
 
@@ -85,6 +86,13 @@ def _format(path: str, chosen: str | None) -> str:
     help="Colour present pages by the NUMA node they lie on, by how often they are mapped, by "
     "whomever, or by the order of the folio they are part of. The last two need root.",
 )
+@click.option(
+    "--over-time", is_flag=True,
+    help="TARGET is a directory that 'fastpagemap record' wrote: draw what became of each mapping.",
+)  # fmt: skip
+@click.option(
+    "--pid", type=click.IntRange(1), help="With --over-time: the process, if several were recorded."
+)
 @raw_options
 @timeout_option
 def map(target: str, **options: Any) -> Iterable[str]:
@@ -96,18 +104,27 @@ def map(target: str, **options: Any) -> Iterable[str]:
     of it is in; what is swapped or unknown is shown from one part in eight on, and no state that
     there is is left out. What is not mapped is cut out, and so are long stretches that were never
     touched: '·· 6.2Gi ··' stands in their place. Needs matplotlib.
+
+    With --over-time, each mapping is a row, and time goes from left to right. What was swapped out,
+    came back from swap or was touched anew is marked where that shows from one reading to the next;
+    soft-dirty pages, too, on a kernel that has them. What was not recorded, or not mapped, is left
+    white. Needs pyarrow.
     """
     options["kind"] = _format(options["output"], options["kind"])
     options["addresses"] = [parsed(address)(None, None, text) for text in options["addresses"]]
     if options["by"] and (options["raw"] or options["soft_dirty"]):
         raise click.UsageError("--by asks a process: neither --raw nor --soft-dirty go with it")
+    if options["over_time"]:
+        if options["by"] or options["raw"] or options["soft_dirty"]:
+            raise click.UsageError("--over-time: --by, --raw and --soft-dirty do not go with it")
+        return _map_over_time(target, options)
+    if options["pid"]:
+        raise click.UsageError("--pid is for --over-time: without, TARGET is the process")
     return _map(target, options)
 
 
 def _map(target: str, options: dict[str, Any]) -> Iterator[str]:
     """Draw the picture; yield no lines."""
-    # What it says of its own directories is nothing that went wrong here.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with _another_directory():
         from fastpagemap.report import picture
 
@@ -115,16 +132,35 @@ def _map(target: str, options: dict[str, Any]) -> Iterator[str]:
         snapshot, coloured = _coloured(target, options["by"], options["timeout"])
     else:
         snapshot, coloured = targets.snapshot(target, options["raw"], options["timeout"]), None
-    path, addresses, soft_dirty = (options[name] for name in ("path", "addresses", "soft_dirty"))
-    mappings = _chosen(snapshot.mappings, path, addresses)
-    if not mappings:
-        raise OSError(f"there is nothing to draw: {_nothing(path, addresses)}")
+    mappings, soft_dirty = _chosen(snapshot.mappings, options), options["soft_dirty"]
     if soft_dirty and not snapshot.soft_dirty:
         raise UnsupportedError("--soft-dirty: that kernel keeps no soft-dirty bits")
     width = options["width"]
     figure = picture.draw(snapshot, mappings, width=width, soft_dirty=soft_dirty, coloured=coloured)
     with replace_file(options["output"], snapshot.uid) as file:
         picture.write(figure, file, options["kind"])
+    yield from ()
+
+
+def _map_over_time(directory: str, options: dict[str, Any]) -> Iterator[str]:
+    """Draw what was recorded; yield no lines."""
+    with _another_directory():
+        from fastpagemap.report import over_time, picture
+    from fastpagemap.report.replay import NotOneProcess, read_history
+    from fastpagemap.snapshot.dataframes import imported
+
+    imported("pyarrow.parquet")
+    try:
+        history, before = read_history(directory, options["pid"])
+    except NotOneProcess as error:
+        raise click.UsageError(str(error)) from None
+    figure = over_time.draw(history, _chosen(history.mappings, options), width=options["width"])
+    with replace_file(options["output"], None) as file:  # whose memory it was is not recorded
+        picture.write(figure, file, options["kind"])
+    if before:
+        pid = history.whose.pid
+        text = f"{before} more had the process id {pid} before; the last one is drawn"
+        click.echo(f"fastpagemap: {text}", err=True)
     yield from ()
 
 
@@ -142,6 +178,8 @@ def _coloured(target: str, by: str, timeout: float) -> tuple[Snapshot, Coloured]
 @contextlib.contextmanager
 def _another_directory() -> Iterator[None]:
     """Change to / for a while: matplotlib reads a matplotlibrc in the current directory."""
+    # What it says of its own directories is nothing that went wrong here.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir("/")
@@ -151,16 +189,18 @@ def _another_directory() -> Iterator[None]:
         os.close(here)
 
 
-def _chosen(mappings: list[Mapping], path: str | None, addresses: list[int]) -> list[Mapping]:
-    return [
+def _chosen(mappings: list[Mapping], options: dict[str, Any]) -> list[Mapping]:
+    """Return the mappings that are like what was asked for; there is one at least."""
+    path, addresses = options["path"], options["addresses"]
+    found = [
         mapping
         for mapping in mappings
         if path is None or matches(path, mapping.path)
         if not addresses or any(mapping.start <= at < mapping.end for at in addresses)
     ]
-
-
-def _nothing(path: str | None, addresses: list[int]) -> str:
-    if path is None and not addresses:
-        return "no page of it is anything"
-    return "no mapping is like that ('fastpagemap report' lists them)"
+    if not found:
+        why = "no mapping is like that ('fastpagemap report' lists them)"
+        if path is None and not addresses:
+            why = "no page of it is anything"
+        raise OSError(f"there is nothing to draw: {why}")
+    return found

@@ -1,0 +1,235 @@
+"""What ``record`` has written, read back: the rows of one process, of all files together."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastpagemap.model.mapping import Mapping
+from fastpagemap.report.text import printable
+from fastpagemap.snapshot.open_file import open_to_read
+
+__all__ = ["SIZES", "History", "NotOneProcess", "read_history"]
+
+Numbers = npt.NDArray[np.int64]
+Times = npt.NDArray[np.float64]
+
+#: The columns of sizes that are read; null counts as 0.
+SIZES = ("size", "present", "swapped", "swapped_shared", "unknown", "shared", "zero", "soft_dirty")
+_WHOSE = ("boot_id", "pid", "start_time")
+_MAPPING = ("start", "end", "permissions", "offset", "device", "inode", "path")
+_READ = (*_WHOSE, "name", "time", "uptime", *_MAPPING, *SIZES)
+#: Processes that a message names.
+_MAX_NAMED = 8
+
+
+class Whose(NamedTuple):
+    """A process of which there are rows."""
+
+    host: str
+    boot_id: str | None
+    pid: int
+    start_time: int | None
+
+
+class NotOneProcess(Exception):
+    """The recording is of other processes than the one that was asked for, or of several."""
+
+
+class Span(NamedTuple):
+    """What one file covers of a process, by the uptime; and how often it was read meanwhile."""
+
+    first: float
+    last: float
+    readings: int
+
+
+class History(NamedTuple):
+    """The rows of a process, from the first reading to the last.
+
+    Attributes
+    ----------
+    whose, name, kernel
+        The process, its last name, and the kernel.
+    set_clock : float
+        What is to be added to an uptime for the time of day, as it was at the last row.
+    spans : list of Span
+        One for each file, in order.
+    uptime : ndarray of float64
+        When each row was read, ascending.
+    mapping : ndarray of int64
+        Which of `mappings` each row is of.
+    mappings : list of Mapping
+        By their starts; as they were at last.
+    sizes : dict of str to ndarray of int64
+        The columns of `SIZES`, in bytes.
+    """
+
+    whose: Whose
+    name: str
+    kernel: str
+    set_clock: float
+    spans: list[Span]
+    uptime: Times
+    mapping: Numbers
+    mappings: list[Mapping]
+    sizes: dict[str, Numbers]
+
+
+def read_history(directory: str, pid: int | None) -> tuple[History, int]:
+    """Read what was recorded of a process.
+
+    Parameters
+    ----------
+    directory : str
+        That of a recording, or one below it: of a host, or of a day.
+    pid : int, optional
+        Only needed if several processes were recorded.
+
+    Returns
+    -------
+    History, int
+        And how many other processes had that pid before.
+
+    Raises
+    ------
+    OSError
+        There is no recording, or a file of it is damaged.
+    NotOneProcess
+        It is not clear which process is meant.
+    """
+    tables = {path: _table(path) for path in _paths(directory)}
+    names: dict[Whose, str] = {}
+    last: dict[Whose, float] = {}
+    for path, (_, found) in tables.items():
+        for *cells, name, when in zip(*(found[n] for n in (*_WHOSE, "name", "time")), strict=True):
+            whose = Whose(_host(path), *cells)
+            if when >= last.get(whose, when):
+                names[whose], last[whose] = name, when
+    chosen = [whose for whose in names if pid in (None, whose.pid)]
+    if len({(whose.host, whose.pid) for whose in chosen}) != 1:
+        raise NotOneProcess(_question(names, pid))
+    whose = max(chosen, key=last.__getitem__)
+    mine = [table for path, table in tables.items() if _host(path) == whose.host]
+    return _history(whose, names[whose], mine), len(chosen) - 1
+
+
+def _paths(directory: str) -> list[str]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = [
+        os.path.join(at, name)
+        for at, _, names in os.walk(directory, onerror=fail)
+        for name in names
+        if name.endswith(".parquet") and not name.startswith(".")
+    ]
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, f"{printable(directory)}: nothing is recorded there")
+    return sorted(found)
+
+
+def _host(path: str) -> str:
+    parts = [part for part in os.path.abspath(path).split(os.sep) if part.startswith("host=")]
+    return urllib.parse.unquote(parts[-1].removeprefix("host=")) if parts else ""
+
+
+def _table(path: str) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Return what a file says of itself, and its columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_to_read(path) as file:
+            content = pq.ParquetFile(file)
+            about = json.loads((content.metadata.metadata or {}).get(b"fastpagemap", b"{}"))
+            ending = json.loads((content.metadata.metadata or {}).get(b"fastpagemap_end", b"{}"))
+            columns = content.read(list(_READ))
+        found = {name: _values(name, columns[name]) for name in _READ}
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+        if isinstance(error, OSError) and type(error) is not OSError:
+            raise
+        why = str(error).partition("\n")[0] or type(error).__name__
+        text = f"{printable(path)}: damaged, or not written by 'fastpagemap record': {why}"
+        raise OSError(errno.EINVAL, text) from None
+    return {**about, **ending}, found
+
+
+def _values(name: str, column: Any) -> list[Any]:
+    if name == "time":
+        return [when.timestamp() for when in column.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _question(names: dict[Whose, str], pid: int | None) -> str:
+    known = sorted({(whose.pid, whose.host): name for whose, name in names.items()}.items())
+    hosts = {whose.host for whose in names}
+    listed = [
+        f"{number} ({printable(name)}{f' of {printable(host)}' if len(hosts) > 1 else ''})"
+        for (number, host), name in known[:_MAX_NAMED]
+    ]
+    more = f" and {len(known) - _MAX_NAMED} more" if len(known) > _MAX_NAMED else ""
+    if any(whose.pid == pid for whose in names):
+        return f"several hosts have a process {pid}: name the directory host=... of one of them"
+    what = f"no process {pid} was recorded" if pid else f"{len(known)} processes were recorded"
+    return f"{what}: say which by --pid: {', '.join(listed)}{more}"
+
+
+def _history(
+    whose: Whose, name: str, tables: list[tuple[dict[str, Any], dict[str, list[Any]]]]
+) -> History:
+    """Put the rows of a process together, in the order of the uptime."""
+    spans: list[Span] = []
+    cells: dict[str, list[Any]] = {column: [] for column in _READ}
+    kernel = ""
+    for about, found in tables:
+        rows = list(_rows_of(whose, found))
+        if not rows:
+            continue
+        times = [found["uptime"][row] for row in rows]
+        last = max(float(about.get("until", 0)), *times)
+        spans.append(Span(min(times), last, int(about.get("readings", 0))))
+        kernel = str(about.get("kernel", kernel))
+        for column in _READ:
+            cells[column] += [found[column][row] for row in rows]
+    if not any(value is not None for size in ("present", "swapped") for value in cells[size]):
+        raise OSError("there is nothing to draw: neither present nor swapped was recorded")
+    return _in_order(whose, name, kernel, sorted(spans), cells)
+
+
+def _in_order(
+    whose: Whose, name: str, kernel: str, spans: list[Span], cells: dict[str, list[Any]]
+) -> History:
+    order = np.argsort(np.array(cells["uptime"]), kind="stable")
+    newest = order[-1]
+    known: dict[tuple[int, str], Mapping] = {}
+    for row in order.tolist():
+        mapping = Mapping(*(cells[column][row] for column in _MAPPING))
+        known[mapping.start, mapping.path] = mapping
+    keys = {key: number for number, key in enumerate(sorted(known))}
+    of_row = [keys[key] for key in zip(cells["start"], cells["path"], strict=True)]
+    return History(
+        whose,
+        name,
+        kernel,
+        cells["time"][newest] - cells["uptime"][newest],
+        spans,
+        np.array(cells["uptime"], np.float64)[order],
+        np.array(of_row, np.int64)[order],
+        [known[key] for key in keys],
+        {size: np.array([v or 0 for v in cells[size]], np.int64)[order] for size in SIZES},
+    )
+
+
+def _rows_of(whose: Whose, found: dict[str, list[Any]]) -> Iterator[int]:
+    for row, cells in enumerate(zip(*(found[name] for name in _WHOSE), strict=True)):
+        if cells == whose[1:]:
+            yield row
