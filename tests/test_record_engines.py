@@ -1,10 +1,14 @@
-"""Recordings of two hosts, read by several engines, and the queries of docs/fleet.md."""
+"""Recordings of two hosts, read by several engines, and the queries of docs/fleet.md.
+
+hosts/ has what a virtual machine of another kernel recorded; kernels/record.py says how.
+"""
 
 import functools
 import importlib
 import itertools
 import pathlib
 import re
+import shutil
 import time
 
 import pytest
@@ -17,6 +21,9 @@ from needs import Missing
 from recordings import files_in, mapped, readings, record, rows_in
 from victim import Victim
 
+HOSTS = pathlib.Path(__file__).with_name("hosts")
+#: Pages that were in swap there, of private and of shared memory, and of that the shared.
+THERE = "linux-6.1", 2700, 700
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "fleet.md"
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
 KEYS = ("host", "boot_id", "pid", "start_time", "start", "time")
@@ -84,6 +91,38 @@ def test_every_engine_reads_the_same(directory, name):
     assert set(found[0]) == {"host", *COLUMNS}
     assert {row["host"] for row in found} == {"one", "two.example"}
     assert in_order(found) == expected(directory)
+
+
+@pytest.fixture
+def of_two_kernels(tmp_path, victim, monkeypatch):
+    """Ours, and what was recorded on Linux 6.1, in one directory."""
+    library("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(HOSTS, "recorded")
+    span = victim.make("untouched", 100)
+    record("recorded", [victim.pid], lambda: span.do("write", 0, 50), host="here")
+    return "recorded"
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_files_of_two_kernels_are_one_table(of_two_kernels, name):
+    found = ENGINES[name](of_two_kernels)
+    for row in found:
+        del row["date"]
+    assert in_order(found) == expected(of_two_kernels)
+    boots = {row["host"]: row["boot_id"] for row in found}
+    assert set(boots) == {"here", THERE[0]}
+    assert boots["here"] != boots[THERE[0]]
+    assert all(set(row) == {"host", *COLUMNS} for row in found)
+
+
+def test_who_swapped_most_on_two_kernels(of_two_kernels):
+    """What smaps said over there, when it was recorded."""
+    rows = library("duckdb").sql(QUERIES[0]).fetchall()
+    (host, pages, shared) = THERE
+    (found,) = [row for row in rows if row[0] == host]
+    assert found[3:] == (pages * 4096, shared * 4096)
+    assert {row[0] for row in rows} == {"here", host}
 
 
 def test_how_one_process_went(directory):
