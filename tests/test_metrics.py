@@ -1,11 +1,8 @@
 """Metrics of processes, collected as prometheus_client does, next to smaps and Group."""
 
 import concurrent.futures
-import contextlib
 import os
 import resource
-import shutil
-import subprocess
 import threading
 import time
 
@@ -23,59 +20,11 @@ from victim import Victim, parted
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
-from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
-
 from fastpagemap.metrics import Collector  # noqa: E402
+from scraping import AGE, MEMORY, PROCESSES, counted, finish, scrape, sleepers, values  # noqa: E402
 
-MEMORY = "namedprocess_namegroup_memory_bytes"
-AGE = "fastpagemap_memory_age_seconds"
-PROCESSES = "namedprocess_namegroup_num_procs"
 CHEAP = {"virtual", "resident", "swapped", "swapped_shared", "unknown"}
 PAGES = 1000
-
-
-def scrape(collector):
-    """Each value by its metric and labels, as they are in the text that a server gets."""
-    registry = prometheus_client.CollectorRegistry(auto_describe=True)
-    registry.register(collector)
-    text = prometheus_client.generate_latest(registry).decode()
-    samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
-    found = {(each.name, *each.labels.values()): each.value for each in samples}
-    assert len(found) == len(samples)  # a server refuses a scrape with the same labels twice
-    return found
-
-
-def counted(collector):
-    """Scrape, let the thread count what is dear, and scrape again."""
-    scrape(collector)
-    finish()
-    return scrape(collector)
-
-
-def finish():
-    for thread in threading.enumerate():
-        if thread.name == "fastpagemap-metrics":
-            thread.join()
-
-
-def values(found, metric, group):
-    return {key[2]: value for key, value in found.items() if key[:2] == (metric, group)}
-
-
-@contextlib.contextmanager
-def sleepers(directory, *names):
-    """A process of each name, which may be any bytes; their pids."""
-    with contextlib.ExitStack() as stack:
-        pids = []
-        for number, name in enumerate(names):
-            place = os.fsencode(directory / str(number))
-            os.mkdir(place)
-            program = os.path.join(place, name)
-            shutil.copy(shutil.which("sleep"), program)
-            process = stack.enter_context(subprocess.Popen(["sleep", "600"], executable=program))
-            stack.callback(process.kill)
-            pids.append(process.pid)
-        yield pids
 
 
 def test_the_memory_of_a_group_is_that_in_smaps():
@@ -273,7 +222,7 @@ def test_a_scrape_that_hangs_ends_the_next_one():
     with concurrent.futures.ThreadPoolExecutor() as pool:
         first = pool.submit(scrape, collector)
         begun.wait()
-        with pytest.raises(TimeoutError, match="another scrape still waits"):
+        with pytest.raises(TimeoutError, match="another scrape still goes on"):
             scrape(collector)
         go_on.set()
         assert first.result()

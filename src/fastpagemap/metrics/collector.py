@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from ..process.namespaces import pids
 from ..report.openmetrics import DEFAULT_TOP, bounded, families, grouped
 from ..snapshot.dataframes import imported
 from .counting import Counter
-from .reading import GROUPINGS, cheap_fields, rows
+from .reading import GROUPINGS, Reader, cheap_fields
 
 try:
     from prometheus_client.registry import Collector as _Collector
@@ -60,8 +62,8 @@ class Collector(_Collector):
     memory of several counts once, are there if ``Group.total`` has them: for CAP_SYS_ADMIN; and for
     groups of so many processes that half of the files that this process may open are enough.
 
-    A process that keeps its memory locked makes the scrape wait, and other scrapes fail, until it
-    lets go. ``fastpagemap report --all --openmetrics`` gives such a process up: a child reads it.
+    A process that keeps its memory locked makes a scrape wait for a second, and is unreadable until
+    it lets go. A thread waits for that; 32 of them at most, then scrapes fail.
 
     Examples
     --------
@@ -92,9 +94,13 @@ class Collector(_Collector):
         else:
             named = [processes] if isinstance(processes, int) else list(processes)
             self._listed = named.copy
-        self._name, self._top = GROUPINGS[by], top
+        self._name, self._top, self._budget = GROUPINGS[by], top, budget
+        self._begin()
+        _collectors.add(self)
+
+    def _begin(self) -> None:
         self._one_scrape = threading.Lock()
-        self._counter = Counter(budget)
+        self._counter, self._reader = Counter(self._budget), Reader()
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics without values; a registry asks for them, and nothing is read."""
@@ -106,12 +112,12 @@ class Collector(_Collector):
         Raises
         ------
         TimeoutError
-            Another scrape still waits for a process that keeps its memory locked.
+            Another scrape goes on for too long, or too many processes keep their memory locked.
         """
         if not self._one_scrape.acquire(timeout=_PATIENCE_S):
-            raise TimeoutError("another scrape still waits: a process may keep its memory locked")
+            raise TimeoutError("another scrape still goes on")
         try:
-            found, unreadable = rows(self._listed(), cheap_fields())
+            found, unreadable = self._reader.rows(self._listed(), cheap_fields())
             named = ((self._name(pid), pid, sizes) for pid, sizes in found)
             groups = bounded(grouped(named), self._top)
             self._counter.tell(groups)
@@ -119,3 +125,15 @@ class Collector(_Collector):
         finally:
             self._one_scrape.release()
         return families(groups, unreadable)
+
+
+_collectors: weakref.WeakSet[Collector] = weakref.WeakSet()
+
+
+def _begin_again() -> None:
+    """In a forked child: the threads are not there, and one of them may have held a lock."""
+    for each in _collectors:
+        each._begin()
+
+
+os.register_at_fork(after_in_child=_begin_again)

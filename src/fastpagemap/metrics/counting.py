@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import threading
 import time
@@ -12,7 +13,8 @@ from ..group import Group
 from ..process import stat
 from ..process.family import Known, open_again
 from ..report.openmetrics import Amounts
-from .reading import rows
+from .errand import MAX_LEFT_BEHIND, Errand
+from .reading import PATIENCE_S, rows
 
 __all__ = ["Counter"]
 
@@ -43,6 +45,7 @@ class Counter:
         self._thread: threading.Thread | None = None
         self._known: dict[str, list[Known]] = {}
         self._counted: dict[str, _Counted] = {}
+        self._left_behind: list[Errand[dict[str, int]]] = []
         # Seconds that may be spent; less than 0 after a group that took longer.
         self._left, self._since = budget * _FIRST_S, time.monotonic()
 
@@ -78,11 +81,15 @@ class Counter:
     def _run(self, scraped: float) -> None:
         """Count groups, each once, until the budget is spent."""
         while (label := self._oldest(scraped)) is not None:
-            began = time.thread_time()
-            sizes = _dear(self._known.get(label, ()))
-            spent = time.thread_time() - began
+            members = self._known.get(label, ())
+            errand = Errand(functools.partial(_dear, members))
+            if errand.ends(PATIENCE_S):
+                sizes = errand.answer()
+            else:  # one of them keeps its memory locked
+                sizes = {}
+                self._left_behind.append(errand)
             with self._lock:
-                self._left -= spent
+                self._left -= errand.spent
                 if label in self._known:  # else it has ended meanwhile
                     self._counted[label] = _Counted(sizes, time.monotonic())
 
@@ -91,8 +98,9 @@ class Counter:
         with self._lock:
             times = {label: self._time_of(label) for label in self._known}
             label = min(times, key=times.__getitem__, default=None)
-            due = label is not None and times[label] < scraped and self._left > 0
-            return label if due else None
+            self._left_behind = [each for each in self._left_behind if each.is_alive()]
+            may = self._left > 0 and len(self._left_behind) < MAX_LEFT_BEHIND
+            return label if may and label is not None and times[label] < scraped else None
 
     def _time_of(self, label: str) -> float:
         return self._counted[label].time if label in self._counted else 0.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 from .._kernel.descriptor import open_file
 from .._kernel.lines import read_all
@@ -13,9 +14,17 @@ from ..process.capabilities import categories
 from ..process.cgroups import cgroup_of, unit_of
 from ..process.namespaces import directory_of
 from ..processes import usage_of
+from .errand import MAX_LEFT_BEHIND, Errand
 
-__all__ = ["GROUPINGS", "cheap_fields", "rows"]
+__all__ = ["GROUPINGS", "PATIENCE_S", "Reader", "cheap_fields", "rows"]
 
+Rows: TypeAlias = tuple[list[tuple[int, dict[str, int]]], int]
+"""Pids with their bytes by column, and how many processes with memory could not be read."""
+
+#: Seconds that a process may keep its reader waiting; a part of it once others have done that in
+#: the same scrape. Prometheus gives up after 10 s.
+PATIENCE_S = 1.0
+_SHORT_S = 0.2
 _CHEAP = ("size", "present", "swapped", "swapped_shared", "unknown")
 
 
@@ -50,16 +59,62 @@ def cheap_fields() -> tuple[str, ...]:
     return (*_CHEAP, *(("huge",) if categories() else ()))
 
 
-def rows(
-    processes: Iterable[Any], fields: tuple[str, ...]
-) -> tuple[list[tuple[int, dict[str, int]]], int]:
-    """Return the pid of each process that can be read, and its bytes by column.
-
-    Also how many cannot be read, though they have memory.
-    """
+def rows(processes: Iterable[Any], fields: tuple[str, ...]) -> Rows:
+    """Read processes, one after the other."""
     left_out: dict[int, Exception] = {}
     found = usage_of(processes, fields=fields, left_out=left_out)
     columns = [found[name].tolist() for name in fields]
     sizes = [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
     unreadable = [each for each in left_out.values() if not isinstance(each, ProcessLookupError)]
     return list(zip(found["pid"].tolist(), sizes, strict=True)), len(unreadable)
+
+
+class Reader:
+    """Reads processes; those that keep their memory locked are left out until they let go."""
+
+    def __init__(self) -> None:
+        self._locked: dict[int, Errand[Rows]] = {}
+
+    def rows(self, processes: Iterable[Any], fields: tuple[str, ...]) -> Rows:
+        """Read processes, as ``rows`` does; one that is locked is one that cannot be read.
+
+        Raises
+        ------
+        TimeoutError
+            Too many threads of this object still wait for processes that have not let go.
+        """
+        wanted, patience = list(processes), PATIENCE_S
+        while True:
+            self._locked = {pid: each for pid, each in self._locked.items() if each.is_alive()}
+            if len(self._locked) >= MAX_LEFT_BEHIND:
+                raise TimeoutError(f"{len(self._locked)} processes keep their memory locked")
+            left = [each for each in wanted if _pid(each) not in self._locked]
+            turns = _Turns(left)
+            errand = Errand(functools.partial(rows, turns, fields))
+            if errand.ends(patience):
+                found, unreadable = errand.answer()
+                return found, unreadable + len(
+                    {_pid(each) for each in wanted} & self._locked.keys()
+                )
+            turns.given_up = True
+            self._locked[turns.current] = errand
+            patience = _SHORT_S
+
+
+class _Turns:
+    """Processes one after the other; it is known whose turn it is."""
+
+    def __init__(self, processes: list[Any]) -> None:
+        self._processes = processes
+        self.current, self.given_up = 0, False
+
+    def __iter__(self) -> Iterator[Any]:
+        for each in self._processes:
+            if self.given_up:
+                return
+            self.current = _pid(each)
+            yield each
+
+
+def _pid(process: Any) -> Any:
+    return getattr(process, "pid", process)

@@ -1,0 +1,72 @@
+"""A thread that can be left behind: a process may keep its memory locked, and whoever reads it.
+
+Threads, and no child as the command line has: the program that collects metrics may be large, have
+threads of its own, and wait for its children.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["MAX_LEFT_BEHIND", "Errand"]
+
+Answer = TypeVar("Answer")
+
+#: No more threads are started, where so many wait for processes that do not let go.
+MAX_LEFT_BEHIND = 32
+#: A wait is looked at so many times: whatever stops all threads for a while is seen once.
+_LOOKS = 4
+
+
+class Errand(threading.Thread, Generic[Answer]):
+    """Calls a function in a thread of its own.
+
+    Parameters
+    ----------
+    function : callable
+        Called once, at once.
+    """
+
+    def __init__(self, function: Callable[[], Answer]) -> None:
+        super().__init__(name="fastpagemap-reading", daemon=True)
+        self._function = function
+        self._answers: list[Answer] = []
+        self._error: Exception | None = None
+        #: Seconds of processor time that the function has used, once it has ended.
+        self.spent = 0.0
+        self.start()
+
+    def run(self) -> None:
+        """Call the function."""
+        began = time.thread_time()
+        try:
+            self._answers.append(self._function())
+        except Exception as error:
+            self._error = error
+        self.spent = time.thread_time() - began
+
+    def ends(self, seconds: float) -> bool:
+        """Wait for the end; return False if for so many seconds the thread has only waited."""
+        used, idle = -1.0, 0
+        while self.is_alive() and idle < _LOOKS:
+            before, used = used, self._processor_time()
+            # who waits for Python's own lock wakes up now and then; in the kernel nobody does
+            idle = idle + 1 if used == before else 0
+            self.join(seconds / _LOOKS)
+        return not self.is_alive()
+
+    def answer(self) -> Answer:
+        """Return what the function returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._answers[0]
+
+    def _processor_time(self) -> float:
+        try:
+            # clock_getcpuclockid(3), as for a thread: the bits of a clock's number
+            return time.clock_gettime((~(self.native_id or 0) << 3) | 6)
+        except OSError:  # it has just ended
+            return 0.0

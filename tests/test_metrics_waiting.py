@@ -1,0 +1,105 @@
+"""Metrics of processes that keep their memory locked, of several threads, and after a fork."""
+
+import concurrent.futures
+import contextlib
+import threading
+import time
+
+import pytest
+
+import runas
+from locked import Locked
+
+pytest.importorskip("prometheus_client")
+
+from fastpagemap.metrics import Collector
+from fastpagemap.metrics.counting import Counter
+from fastpagemap.report.openmetrics import Amounts
+from scraping import AGE, PROCESSES, UNREADABLE, counted, finish, scrape, sleepers
+
+NAME = "it-is-locked"
+#: Prometheus waits for so many seconds.
+TIMEOUT = 10
+
+
+def readers():
+    return [each for each in threading.enumerate() if each.name == "fastpagemap-reading"]
+
+
+def test_one_that_is_locked_is_unreadable(tmp_path):
+    """And what the others have is told, within the time that a server waits."""
+    with Locked(name=NAME) as locked, sleepers(tmp_path, b"one", b"two") as (one, two):
+        collector = Collector([one, locked.pid, two], budget=0)
+        before = scrape(collector)
+        locked.lock()
+        for _ in range(2):
+            began = time.monotonic()
+            found = scrape(collector)
+            assert time.monotonic() - began < TIMEOUT
+            assert {key[1] for key in found if key[0] == PROCESSES} == {"one", "two"}
+            assert (before[UNREADABLE], found[UNREADABLE]) == (0, 1)
+        assert len(readers()) == 1  # it is not waited for again
+        locked.unlock()
+        for reader in readers():
+            reader.join()
+        found = scrape(collector)
+        assert (found[PROCESSES, NAME], found[UNREADABLE]) == (1, 0)
+
+
+def test_many_that_are_locked(tmp_path):
+    """The threads that wait for them have a bound, and the scrape ends in time all the same."""
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(Locked(name=NAME)) for _ in range(4)]
+        (other,) = stack.enter_context(sleepers(tmp_path, b"other"))
+        for locked in many:
+            locked.lock()
+        collector = Collector([*(each.pid for each in many), other], budget=0)
+        began = time.monotonic()
+        found = scrape(collector)
+        assert time.monotonic() - began < TIMEOUT
+        assert (found[UNREADABLE], found[PROCESSES, "other"]) == (4, 1)
+
+
+def test_one_that_is_locked_after_it_was_read(tmp_path):
+    """What is dear of other groups is counted all the same."""
+    with Locked(name=NAME) as locked, sleepers(tmp_path, b"one") as (one,):
+        groups = {NAME: Amounts([locked.pid]), "one": Amounts([one])}
+        counter = Counter(1)
+        locked.lock()
+        counter.go_on({label: each.pids for label, each in groups.items()})
+        finish()
+        counter.tell(groups)
+        assert not groups[NAME].sizes
+        assert groups["one"].ages.keys() >= {"pss", "uss"}
+
+
+def test_scrapes_at_once(tmp_path):
+    """Each thread gets a whole answer."""
+    with sleepers(tmp_path, b"one", b"two") as pids:
+        collector = Collector(pids, budget=1)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for found in pool.map(scrape, [collector] * 32):
+                assert {key[1] for key in found if key[0] == PROCESSES} == {"one", "two"}
+
+
+def test_a_forked_child_scrapes(tmp_path):
+    """Also where its parent was in the midst of a scrape, and counted what is dear."""
+    with sleepers(tmp_path, b"one") as pids:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def named():
+            if threading.current_thread() is not threading.main_thread():
+                begun.set()
+                go_on.wait()
+            return pids
+
+        collector = Collector(named, budget=1)
+        counted(collector)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            first = pool.submit(scrape, collector)
+            begun.wait()
+            in_child = runas.in_child(counted, collector)
+            go_on.set()
+            assert first.result()[PROCESSES, "one"] == 1
+    assert in_child[PROCESSES, "one"] == 1
+    assert any(key[0] == AGE for key in in_child)
