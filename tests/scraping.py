@@ -12,6 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 MEMORY = "namedprocess_namegroup_memory_bytes"
 AGE = "fastpagemap_memory_age_seconds"
 PROCESSES = "namedprocess_namegroup_num_procs"
+#: Names of processes, and of their groups: what a terminal could act on is escaped.
+ODD_NAMES = {
+    b'a"b\\c\nd': r'a"b\c\nd',
+    b"\xff{e}=": r"\xff{e}=",
+    "é\u2028\r".encode(): r"é\u2028\r",
+    b"\x85\x0b\x1b[31m": r"\x85\x0b\x1b[31m",
+    b" ": " ",
+}
 UNREADABLE = ("fastpagemap_unreadable_processes",)
 
 

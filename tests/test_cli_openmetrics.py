@@ -21,8 +21,9 @@ pytest.importorskip("prometheus_client")
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from scraping import MEMORY, ODD_NAMES, PROCESSES, sleepers
+
 ALL = ("report", "--all", "--name", NAME)
-MEMORY = "namedprocess_namegroup_memory_bytes"
 MEMTYPES = {"size": "virtual", "present": "resident"}
 
 
@@ -55,7 +56,7 @@ def test_the_sums_of_a_report(started):
     sizes = {key[2]: value for key, value in found.items() if key[0] == MEMORY}
     wanted = {"size", "present", "swapped", "swapped_shared", "unknown", "huge"}
     assert sizes == {MEMTYPES.get(name, name): totals[name] for name in wanted & totals.keys()}
-    assert found["namedprocess_namegroup_num_procs", NAME] == len(started)
+    assert found[PROCESSES, NAME] == len(started)
     assert found["fastpagemap_unreadable_processes",] == 0
 
 
@@ -68,8 +69,8 @@ def test_columns_that_are_named():
 
 
 def test_rows_are_chosen_as_in_a_table():
-    assert ("namedprocess_namegroup_num_procs", NAME) not in metrics("--min", "1T")
-    assert metrics("--min", "present=1")["namedprocess_namegroup_num_procs", NAME] == 3
+    assert (PROCESSES, NAME) not in metrics("--min", "1T")
+    assert metrics("--min", "present=1")[PROCESSES, NAME] == 3
 
 
 def test_n_is_the_number_of_groups():
@@ -87,7 +88,7 @@ def test_by_unit_and_by_cgroup(started):
         by_unit = metrics("--by", "unit")
         groups = {key[1] for key in metrics("--by", "cgroup") if key[0] == MEMORY}
         linux.write_text(f"{os.path.dirname(path)}/cgroup.procs", started[0])
-    assert by_unit["namedprocess_namegroup_num_procs", unit] == 1
+    assert by_unit[PROCESSES, unit] == 1
     assert all(group.startswith("/") for group in groups)
 
 
@@ -108,9 +109,21 @@ def test_a_file_for_the_textfile_directory(tmp_path):
                if not line.startswith("#"))  # fmt: skip
 
 
-def test_promtool_finds_nothing_wrong():
+def test_names_of_any_bytes(tmp_path):
+    """No name ends a line; on standard output as in a file."""
+    path = tmp_path / "memory.prom"
+    with sleepers(tmp_path, *ODD_NAMES):
+        printed = run("report", "--all", "-n", "100000", "--openmetrics", "-").stdout
+        run("report", "--all", "-n", "100000", "--openmetrics", path)
+    for text in (printed, path.read_bytes()):
+        groups = {key[1] for key in samples(text) if key[0] == PROCESSES}
+        assert groups >= set(ODD_NAMES.values())
+
+
+def test_promtool_finds_nothing_wrong(tmp_path):
     need(shutil.which("promtool"), "promtool (Debian's package prometheus)")
-    text = run("report", "--all", "--openmetrics", "-").stdout
+    with sleepers(tmp_path, *ODD_NAMES):
+        text = run("report", "--all", "--openmetrics", "-").stdout
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -138,7 +151,7 @@ def test_one_that_is_locked_is_given_up():
         assert said.returncode == 0
         found = samples(said.stdout)
     assert found["fastpagemap_unreadable_processes",] >= 1
-    assert found["namedprocess_namegroup_num_procs", NAME] == 3
+    assert found[PROCESSES, NAME] == 3
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastpagemap.report.report import Report
-from fastpagemap.snapshot.dataframes import imported, texts
+from fastpagemap.report.text import printable
+from fastpagemap.snapshot.dataframes import imported
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
@@ -57,14 +58,15 @@ class Amounts:
 
 
 def grouped(rows: Iterable[tuple[str, int, dict[str, int]]]) -> dict[str, Amounts]:
-    """Sum rows of processes, each with the name of its group, its pid and its bytes by column.
+    r"""Sum rows of processes, each with the name of its group, its pid and its bytes by column.
 
-    Bytes of a name that are not UTF-8 are escaped: ``\\xff``. No format of metrics can hold them.
+    Escaped is what no format of metrics can hold, bytes that are not UTF-8, and what a terminal
+    could act on: ``\xff``, ``\n``.
     """
     found: dict[str, Amounts] = {}
     for name, pid, sizes in rows:
         # An empty label is the same to Prometheus as none: a query would miss it.
-        (label,) = texts([name or OTHER])
+        label = printable(name) or OTHER
         found.setdefault(label, Amounts()).add(Amounts([pid], sizes))
     return found
 
