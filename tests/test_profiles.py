@@ -223,11 +223,34 @@ def test_hostile_names():
         ({"format": "xml"}, "format 'xml'"),
         ({"format": None}, "format= is needed"),
         ({"column": "rss"}, "column 'rss'"),
+        ({"stacks": ["main", *STACKS[1:]]}, "and not 'main'"),
+        ({"stacks": [[("main", None, 3)], *STACKS[1:]]}, "frame ('main', None, 3)"),
+        ({"stacks": [[b"main"], *STACKS[1:]]}, "frame b'main'"),
     ],
 )
 def test_mistakes(change, word):
     with pytest.raises(ValueError, match=re.escape(word)):
         written(**{"format": "collapsed", **change})
+
+
+def test_sums_that_pprof_cannot_hold():
+    """Sums of 2**63 bytes, such as of two reservations; the other formats have no end."""
+    rows = {name: np.array([1 << 62, 1 << 62], np.uint64) for name in COLUMNS}
+    stacks = [["main"], ["main"]]
+    with pytest.raises(ValueError, match=r"no sums of 2\*\*63 bytes"):
+        written(stacks, rows, format="pprof")
+    assert written(stacks, rows, format="collapsed") == b"main %d\n" % (1 << 63)
+    assert json.loads(written(stacks, rows, format="speedscope"))["profiles"][0]["weights"] == [
+        1 << 63
+    ]
+    sums, *_ = parsed(written(stacks, {name: it - 1 for name, it in rows.items()}, format="pprof"))
+    assert set(map(tuple, sums.values())) == {((1 << 63) - 2,) * 3}
+
+
+def test_stacks_that_are_read_once():
+    """As a generator gives them, each frame is in."""
+    rows = {name: [5] for name in COLUMNS}
+    assert written([iter(["outer", "inner"])], rows, format="collapsed") == b"outer;inner 5\n"
 
 
 def test_without_protobuf():

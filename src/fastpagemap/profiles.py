@@ -6,9 +6,10 @@ others need nothing.
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Mapping, Sequence
-from typing import IO, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ Rows: TypeAlias = npt.NDArray[np.void] | Mapping[str, npt.ArrayLike]
 
 def write(
     file: Path | IO[bytes],
-    stacks: Sequence[Sequence[Frame]],
+    stacks: Sequence[Iterable[Frame]],
     rows: Rows,
     *,
     format: str | None = None,
@@ -61,8 +62,9 @@ def write(
     Raises
     ------
     ValueError
-        A column is missing, lengths differ, a size is negative, or the format is none of these or
-        cannot be told.
+        A column is missing, lengths differ, a size is negative, a frame is neither a name nor such
+        a tuple, or the format is none of these or cannot be told. In pprof's format: a sum is 2**63
+        or more, which it cannot hold.
     ModuleNotFoundError
         protobuf is not installed, and the format is pprof.
     OSError
@@ -113,7 +115,7 @@ def _format(name: str, format: str | None) -> str:
     return format
 
 
-def _samples(stacks: Sequence[Sequence[Frame]], rows: Rows) -> Samples:
+def _samples(stacks: Sequence[Iterable[Frame]], rows: Rows) -> Samples:
     """Return the sums of each stack that has any, in the order of `SAMPLE_TYPES`."""
     names = rows.dtype.names if isinstance(rows, np.ndarray) else rows
     missing = [name for name in SAMPLE_TYPES if name not in (names or ())]
@@ -128,6 +130,7 @@ def _samples(stacks: Sequence[Sequence[Frame]], rows: Rows) -> Samples:
         if values.dtype.kind == "i" and (values < 0).any():
             raise ValueError(f"{name!r} has negative sizes")
     found: Samples = {}
+    stacks = [_stack(each) for each in stacks]
     places = {frame: _place(frame) for frame in {frame for stack in stacks for frame in stack}}
     for stack, sizes in zip(stacks, zip(*(c.tolist() for c in columns), strict=True), strict=True):
         if any(sizes):
@@ -136,6 +139,16 @@ def _samples(stacks: Sequence[Sequence[Frame]], rows: Rows) -> Samples:
     return found
 
 
-def _place(frame: Frame) -> Place:
-    function, file, line = (frame, "", 0) if isinstance(frame, str) else frame
-    return Place(printable(function), printable(file), int(line))
+def _stack(stack: Iterable[Frame]) -> tuple[Frame, ...]:
+    if isinstance(stack, str):  # its letters would be frames
+        raise ValueError(f"a stack is a sequence of frames, and not {stack[:40]!r}")
+    return tuple(stack)
+
+
+def _place(frame: object) -> Place:
+    match frame:
+        case str():
+            return Place(printable(frame), "", 0)
+        case (str(function), str(file), SupportsIndex() as line):
+            return Place(printable(function), printable(file), operator.index(line))
+    raise ValueError(f"frame {frame!r}: it is a name, or (function, file, line)")

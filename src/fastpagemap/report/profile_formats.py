@@ -39,6 +39,7 @@ _MESSAGES = {
         "default_sample_type": (14, "int64"),
     },
 }
+_MAX_INT64 = (1 << 63) - 1
 
 
 class Place(NamedTuple):
@@ -92,6 +93,8 @@ def _speedscope(samples: Samples, column: str) -> bytes:
 
 def _pprof(samples: Samples, column: str) -> bytes:
     profile = profile_class()()
+    if max(map(max, samples.values()), default=0) > _MAX_INT64:
+        raise ValueError("pprof's format has no sums of 2**63 bytes or more")
     strings, functions, locations = {"": 0}, dict[Any, int](), dict[Place, int]()
 
     def text(word: str) -> int:
