@@ -181,6 +181,24 @@ def test_aggregated(tmp_path, write_program):
     assert done.stderr.count("\n") == 1
 
 
+def test_damaged(tmp_path, write_program):
+    """What memray cannot read is said in a line: a name that is no text, a file that was cut."""
+    path = tmp_path / "capture"
+    with recorded(path, write_program(PROGRAM)) as process:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        content = path.read_bytes()
+        with open(path, "r+b") as file:
+            file.write(content.replace(b"program.py", b"\xffrogram.py"))
+        said = [memray(path, process.pid)]
+        for size in (100, 0):
+            os.truncate(path, size)
+            said.append(memray(path, process.pid))
+    for done in said:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith(f"fastpagemap: {path}")
+
+
 PAGED_OUT = """import ctypes, mmap, sys
 import swap
 

@@ -62,6 +62,8 @@ def _read(pid: int, capture: str, starter: str | None) -> tuple[Any, dict[int, S
             return read(capture, starter)
     except OSError as error:
         raise OSError(f"{capture}: {error}") from error
+    except (ValueError, LookupError) as error:  # names that are no text, numbers of no stack
+        raise OSError(f"{capture} is damaged: memray cannot read it: {error}") from error
     # a forked child maps its parent's file, too
     raise OSError(f"{capture} is of process {recorded}, which memray records into it")
 
