@@ -244,3 +244,8 @@ def test_wrong_arguments(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         Collector([os.getpid()], **wrong)
+
+
+def test_no_part_of_a_group():
+    with pytest.raises(TypeError):
+        Collector([os.getpid()], top=1.5)

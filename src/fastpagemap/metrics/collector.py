@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import weakref
@@ -94,7 +95,7 @@ class Collector(_Collector):
         else:
             named = [processes] if isinstance(processes, int) else list(processes)
             self._listed = named.copy
-        self._name, self._top, self._budget = GROUPINGS[by], top, budget
+        self._name, self._top, self._budget = GROUPINGS[by], operator.index(top), budget
         self._begin()
         _collectors.add(self)
 
