@@ -31,6 +31,7 @@ pytestmark = pytest.mark.root
 
 PID = 1234
 ADDR_NO_RANDOMIZE = 0x0040000
+MS_BIND = 0x1000
 CGROUP = "/system.slice/postgresql.service"
 PROGRAMS = {
     "fastpagemap": f'exec {sys.executable} -m fastpagemap "$@"',
@@ -162,7 +163,23 @@ def count(line):
     assert "Traceback" not in said
 
 
-def try_all():
+@contextlib.contextmanager
+def examples_cgroup(name):
+    """The cgroup that the examples name, which is another one for each run of the tests.
+
+    The topmost one that this namespace of mounts shows is a cgroup named after the run.
+    """
+    with cgroups.named(f"/{name}{CGROUP}") as cgroup:
+        top = cgroup.removesuffix(CGROUP)
+        shown = os.path.dirname(top)
+        linux.call("mount", os.fsencode(top), os.fsencode(shown), None, MS_BIND, None)
+        try:
+            yield shown + CGROUP
+        finally:
+            linux.call("umount2", os.fsencode(shown), linux.MNT_DETACH)
+
+
+def try_all(name):
     """In the first process of a pid namespace: the lines that failed, and why."""
     linux.call("mount", b"proc", b"/proc", b"proc", 0, None)
     linux.call("mount", b"tmpfs", b"/dev/shm", b"tmpfs", 0, None)
@@ -174,7 +191,7 @@ def try_all():
         raise refusal(error, "to choose a pid") from error
     failed = []
     with contextlib.ExitStack() as stack:
-        cgroup = stack.enter_context(cgroups.named(CGROUP))
+        cgroup = stack.enter_context(examples_cgroup(name))
         server = stack.enter_context(database.running(PID))
         linux.write_text(f"{cgroup}/cgroup.procs", PID)
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastpagemap-"))
@@ -198,16 +215,20 @@ def try_all():
     return failed
 
 
+@pytest.mark.timeout(20 * LONGEST)  # all of them, on a machine that is busy
 def test_examples_run_as_printed():
     pytest.importorskip("matplotlib")
     pytest.importorskip("textual")
     pytest.importorskip("memray")
+    pytest.importorskip("prometheus_client")
     for program in ("bash", "jq"):
         need(shutil.which(program), program)
     need(os.path.isdir("/var/lib/postgresql"), "PostgreSQL (Debian's package postgresql)")
 
+    name = f"fastpagemap-examples-{os.getpid()}"
+
     def enter():
         namespaces.unshare(namespaces.CLONE_NEWPID)
-        return runas.in_child(try_all)
+        return runas.in_child(try_all, name)
 
     assert "\n".join(namespaces.in_own_mounts(enter)) == ""
