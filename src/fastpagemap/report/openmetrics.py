@@ -1,7 +1,7 @@
 """Memory of groups of processes as metrics, for Prometheus: docs/metrics.md has their names.
 
-Names and labels are those of process-exporter, so that its dashboards show these, too. What it does
-not have is a `memtype` more, or a metric that begins with `fastpagemap_`.
+Names and labels are those of process-exporter, so that its dashboards show these, too. What
+process-exporter lacks has a `memtype` of its own, or a metric that begins with `fastpagemap_`.
 """
 
 from __future__ import annotations
