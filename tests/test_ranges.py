@@ -24,9 +24,9 @@ def parsed(*lines):
     return found
 
 
-def segments(found, together):
+def segments(found, together, diskless=True):
     """Each segment's first page, last page and kind."""
-    starts, ends, kinds = found.segments(ANONYMOUS, together)
+    starts, ends, kinds = found.segments(ANONYMOUS, together, diskless)
     bounds = [(np.frombuffer(each, np.uint64) // PAGE).tolist() for each in (starts, ends)]
     return list(zip(*bounds, kinds, strict=True))
 
@@ -68,7 +68,20 @@ def test_neighbours_are_one_segment_with_the_gap():
 @pytest.mark.parametrize("device", ["00:00 0", DISK, TMPFS, "00:2b 9"])
 def test_files_that_are_on_no_disk(device):
     some = [line(0, 1), line(1, 2, device, "/a"), line(2, 3, DISK, "/b")]
-    assert parsed(*some).diskless == (device not in ("00:00 0", DISK))
+    found = parsed(*some)
+    on_none = device not in ("00:00 0", DISK)
+    assert found.diskless == ([(PAGE, 2 * PAGE)] if on_none else [])
+    whole = [(0, 3, CLIPPED)]
+    assert segments(found, True) == whole
+    apart = [(0, 1, CLIPPED), (2, 3, CLIPPED)]
+    assert segments(found, True, diskless=False) == (apart if on_none else whole)
+    apart = [(0, 1, 0), (2, 3, 0)]
+    assert (segments(found, False, diskless=False) == apart) == on_none
+
+
+def test_all_files_are_on_no_disk():
+    found = parsed(line(0, 600, TMPFS, "/a"), line(601, 602, TMPFS, "/b"))
+    assert segments(found, True, diskless=False) == []
 
 
 def test_the_kernels_half_is_counted_and_not_walked():
@@ -109,7 +122,7 @@ def looked_up(pid):
         done = found.query(fd)
     finally:
         os.close(fd)
-    assert done or (len(found), found.diskless) == (0, False)
+    assert done or (len(found), found.diskless) == (0, [])
     return found, done
 
 
@@ -130,11 +143,12 @@ def test_looked_up_they_are_the_same(victim):
 
 
 def test_where_the_text_has_to_be_read(victim):
-    need(looked_up(victim.pid)[1], "PROCMAP_QUERY (Linux 6.11)", Absent)
-    victim.make("memfd", 5)
+    before, done = looked_up(victim.pid)
+    need(done, "PROCMAP_QUERY (Linux 6.11)", Absent)
+    made = victim.make("memfd", 5)
     found, done = looked_up(victim.pid)
     assert done
-    assert found.diskless
+    assert set(found.diskless) - set(before.diskless) == {(made.start, made.end)}
     striped = victim.make("touched", 1000)
     victim.ask("stripe", striped.number)
     assert not looked_up(victim.pid)[1]

@@ -25,20 +25,14 @@ ctypedef struct range_t:
     uint64_t start
     uint64_t end
     bint anonymous
+    bint diskless
 
 
 cdef class Ranges:
-    """The mappings of a process as ranges of addresses.
-
-    Attributes
-    ----------
-    diskless : bool
-        Whether a mapping is of a file that is on no disk: shared memory, hugetlbfs, overlayfs.
-    """
+    """The mappings of a process as ranges of addresses."""
 
     cdef range_t *ranges
     cdef size_t count, capacity
-    cdef readonly bint diskless
 
     def __dealloc__(self):
         PyMem_Free(self.ranges)
@@ -54,6 +48,13 @@ cdef class Ranges:
         for i in range(self.count):
             total += self.ranges[i].end - self.ranges[i].start
         return total
+
+    @property
+    def diskless(self):
+        """Start and end of each whose file is on no disk: shared memory, hugetlbfs, overlayfs."""
+        cdef size_t i
+        return [(self.ranges[i].start, self.ranges[i].end)
+                for i in range(self.count) if self.ranges[i].diskless]
 
     def feed(self, bytes text):
         """Parse whole lines, each with its newline."""
@@ -106,7 +107,6 @@ cdef class Ranges:
                         query.dev_minor and not query.dev_major)
             at = query.vma_end
         self.count = 0
-        self.diskless = False
         return False
 
     cdef int append(self, uint64_t start, uint64_t end, bint anonymous,
@@ -129,11 +129,11 @@ cdef class Ranges:
         self.ranges[self.count].start = start
         self.ranges[self.count].end = end
         self.ranges[self.count].anonymous = anonymous
+        self.ranges[self.count].diskless = diskless
         self.count += 1
-        self.diskless = self.diskless or diskless
         return 0
 
-    def segments(self, uint8_t anonymous, bint together):
+    def segments(self, uint8_t anonymous, bint together, bint diskless=True):
         """Return the ranges as segments of a walk: starts, ends and kinds, as bytes.
 
         Parameters
@@ -143,8 +143,11 @@ cdef class Ranges:
         together : bool
             Whether neighbours of kind 0 may be one segment, with the gap between them: if all
             is scanned, and counted together.
+        diskless : bool
+            Whether those in `diskless` are among them.
         """
         cdef size_t i, count = 0
+        cdef bint beside = False  # whether no range was left out since the last segment
         cdef range_t *each
         cdef uint8_t kind
         starts = PyBytes_FromStringAndSize(NULL, self.count * sizeof(uint64_t))
@@ -157,16 +160,20 @@ cdef class Ranges:
             each = &self.ranges[i]
             if each.start >= KERNEL_HALF:
                 continue
+            if each.diskless and not diskless:
+                beside = False
+                continue
             kind = 0
             if each.anonymous and (each.end - each.start) >> PAGE_SHIFT >= SMALL_MAPPING_PAGES:
                 kind = anonymous
             elif together:
                 # Not small, whatever its size: it is to be scanned.
                 kind = CLIPPED
-            if (kind == CLIPPED and count and own[count - 1] == CLIPPED
+            if (kind == CLIPPED and beside and own[count - 1] == CLIPPED
                     and (each.start - end[count - 1]) >> PAGE_SHIFT <= MAX_SCANNED_GAP_PAGES):
                 end[count - 1] = each.end
                 continue
             start[count], end[count], own[count] = each.start, each.end, kind
             count += 1
+            beside = True
         return starts[:8 * count], ends[:8 * count], kinds[:count]

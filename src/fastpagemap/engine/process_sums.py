@@ -15,8 +15,8 @@ from .._kernel.failures import IgnoringFileErrors
 from .._kernel.ranges import Ranges
 from ..model.entry import PAGE_SIZE
 from ..process.capabilities import categories
-from ..process.mappings import ranges
-from ..process.probes import asks_again
+from ..process.mappings import ranges, within
+from ..process.probes import asks_again, version
 from ..process.process import Process
 from ..process.smaps import rollup
 from .cached import CACHE_COLUMNS
@@ -34,6 +34,10 @@ SUMMED = tuple(name for name in COLUMNS if name not in ("start", "end"))
 _ALL = frozenset(SUMMED)
 # What a scan tells of neighbours that are scanned together, with the gaps between them.
 _SCANNED = frozenset({"present", "swapped", "huge", "zero"})
+# Of so many mappings it costs less to ask each file than to have the kernel sum the process up.
+_MAX_APART = 4
+# To sum up more pages, the kernel would hold the process's lock for longer than 1 ms.
+_MAX_ROLLUP_PAGES = 1 << 13
 
 
 class Sums(NamedTuple):
@@ -78,11 +82,14 @@ def sums_of(process: Process, columns: tuple[str, ...], *, counted: bool = True)
 
 
 def _of_page_table(process: Process, columns: tuple[str, ...], counted: bool) -> Sums | None:
-    """Return what the page table tells; None if it matters what a file is, or has in swap."""
+    """Return what the page table tells, and few files; None if many files matter."""
     questions = frozenset(columns) - {"size"}
     resolving, hugetlb = files_matter(questions)
     found = ranges(process, listed=counted or "size" in columns)
-    if hugetlb and found.diskless:
+    files = found.diskless if resolving or hugetlb else []
+    # Before Linux 6.11 all of maps is read to look one mapping up.
+    apart = 0 < len(files) <= _MAX_APART and version() >= (6, 11)
+    if files and not apart and (hugetlb or not _is_small(process, files)):
         return None
     asked = questions - RESOLVED
     if resolving:
@@ -90,11 +97,35 @@ def _of_page_table(process: Process, columns: tuple[str, ...], counted: bool) ->
     sums = dict.fromkeys((*columns, "swapped"), 0)
     if "size" in columns:
         sums["size"] = found.size
-    _count(process, found, tuple(asked), sums)
+    _count(process, found, tuple(asked), sums, diskless=not apart)
+    if apart:
+        _add_files(process, files, questions, sums)
     # The kernel's sum has what files have in swap as well. If it is the same, they have nothing.
-    if resolving and found.diskless and _swap_of(process) != sums["swapped"]:
+    elif files and _swap_of(process) != sums["swapped"]:
         return None
     return Sums(len(found), [sums[name] for name in columns])
+
+
+def _add_files(
+    process: Process, spans: list[tuple[int, int]], questions: frozenset[str], sums: dict[str, int]
+) -> None:
+    """Add what the mappings of some spans have; whatever else they have grown to is not theirs."""
+    rows = [
+        found._replace(start=max(start, found.start), end=min(end, found.end))
+        for start, end in spans
+        for found in within(process, start, end)
+    ]
+    table = usage(process, rows, questions)
+    for name in questions:
+        sums[name] += int(table[name].sum())
+
+
+def _is_small(process: Process, spans: list[tuple[int, int]]) -> bool:
+    """Return whether the kernel sums a process up in little time, with what its files have."""
+    with IgnoringFileErrors():
+        resident = int(process.read("statm").split()[1])
+        return resident + sum(end - start for start, end in spans) // PAGE_SIZE < _MAX_ROLLUP_PAGES
+    return False
 
 
 def _swap_of(process: Process) -> int | None:
@@ -104,12 +135,19 @@ def _swap_of(process: Process) -> int | None:
     return None
 
 
-def _count(process: Process, found: Ranges, asked: tuple[str, ...], sums: dict[str, int]) -> None:
-    """Add up what the page table tells of ranges, in bytes."""
+def _count(
+    process: Process,
+    found: Ranges,
+    asked: tuple[str, ...],
+    sums: dict[str, int],
+    *,
+    diskless: bool,
+) -> None:
+    """Add up what the page table tells of ranges, in bytes; of `Ranges.diskless` if wanted."""
     together = bool(categories()) and _SCANNED.issuperset(asked)
     # Where all is read, or the answer is to depend on no mapping, their kind does not matter.
     kind = Backing.ANONYMOUS if together else Backing.UNKNOWN
-    starts, ends, kinds = found.segments(int(kind), together)
+    starts, ends, kinds = found.segments(int(kind), together, diskless)
     if not asked or not kinds:
         process.check_alive()
         return
