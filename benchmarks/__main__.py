@@ -50,7 +50,7 @@ WITH_SWAP = (
 )
 WRITES = ("writes",)
 POLITE = ("polite", "sampling")
-COMMANDS = ("cli", "lists", "metrics")
+COMMANDS = ("cli", "lists", "metrics", "record")
 #: page-types, which is downloaded and built, is no part of these
 ALONE = {"goals", "soft_dirty"}
 QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE, *COMMANDS)

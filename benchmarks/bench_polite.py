@@ -168,10 +168,15 @@ class Calls(NamedTuple):
 
 
 def longest(held: Victim) -> dict[str, dict[str, Calls]]:
-    """Have another interpreter ask with system calls timed; return them by question, in ns."""
+    """Ask our questions, and read a heap in C; return the system calls by question, in ns."""
+    return noted_by(__file__, held.pid, held.start, held.end)
+
+
+def noted_by(program: str, *arguments: int) -> dict[str, dict[str, Calls]]:
+    """Run a program that calls `note`, in another interpreter with its system calls timed."""
     preloaded = compiled("holds.so", "-shared", "-fPIC")
     done = subprocess.run(
-        [sys.executable, __file__, str(held.pid), str(held.start), str(held.end)],
+        [sys.executable, program, *map(str, arguments)],
         env=os.environ | {"LD_PRELOAD": str(preloaded)},
         check=True,
         capture_output=True,
@@ -198,23 +203,28 @@ def holds(name: str, held: Victim) -> list[Result]:
     return results
 
 
-def main() -> None:
+def note(asks: dict[str, Callable[[], object]]) -> None:
     """Ask each question a few times, and print the longest system calls in it as JSON."""
     import ctypes
 
-    pid, start, end = map(int, sys.argv[1:])
     noted = (ctypes.c_uint64 * 3 * 2).in_dll(ctypes.CDLL(None), "holds")
     found = {}
+    for what, ask in asks.items():
+        ctypes.memset(noted, 0, ctypes.sizeof(noted))
+        for _ in range(8):
+            ask()
+        found[what] = [list(row) for row in noted]
+    json.dump(found, sys.stdout)
+
+
+def main() -> None:
+    """Note what the questions here take."""
+    pid, start, end = map(int, sys.argv[1:])
     floor, spans = Floor(pid), windows(start, end)
     with fpm.PageMap(pid) as pm:
         asks = questions(pm, start, end)
         asks[PREADS] = lambda: floor.read(*next(spans), chunk=64 * KIB)
-        for what, ask in asks.items():
-            ctypes.memset(noted, 0, ctypes.sizeof(noted))
-            for _ in range(8):
-                ask()
-            found[what] = [list(row) for row in noted]
-    json.dump(found, sys.stdout)
+        note(asks)
 
 
 if __name__ == "__main__":
