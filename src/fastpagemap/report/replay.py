@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -105,20 +106,20 @@ def read_history(directory: str, pid: int | None) -> tuple[History, int]:
     NotOneProcess
         It is not clear which process is meant.
     """
-    tables = {path: _table(path) for path in _paths(directory)}
     names: dict[Whose, str] = {}
     last: dict[Whose, float] = {}
-    for path, (_, found) in tables.items():
-        for *cells, name, when in zip(*(found[n] for n in (*_WHOSE, "name", "time")), strict=True):
-            whose = Whose(_host(path), *cells)
+    paths: dict[Whose, list[str]] = {}
+    for path in _paths(directory):
+        for whose, name, when in _processes(path):
             if when >= last.get(whose, when):
                 names[whose], last[whose] = name, when
+            paths.setdefault(whose, []).append(path)
     chosen = [whose for whose in names if pid in (None, whose.pid)]
     if len({(whose.host, whose.pid) for whose in chosen}) != 1:
         raise NotOneProcess(_question(names, pid))
     whose = max(chosen, key=last.__getitem__)
-    mine = [table for path, table in tables.items() if _host(path) == whose.host]
-    return _history(whose, names[whose], mine), len(chosen) - 1
+    rows = [_rows(path, whose) for path in dict.fromkeys(paths[whose])]
+    return _history(whose, names[whose], rows), len(chosen) - 1
 
 
 def _paths(directory: str) -> list[str]:
@@ -141,32 +142,49 @@ def _host(path: str) -> str:
     return urllib.parse.unquote(parts[-1].removeprefix("host=")) if parts else ""
 
 
-def _table(path: str) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """Return what a file says of itself, and its columns."""
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open a file; what is wrong with it is an OSError that says so."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with open_to_read(path) as file:
+    with open_to_read(path) as file:
+        try:
             content = pq.ParquetFile(file)
-            about = json.loads((content.metadata.metadata or {}).get(b"fastpagemap", b"{}"))
-            ending = json.loads((content.metadata.metadata or {}).get(b"fastpagemap_end", b"{}"))
-            columns = content.read(list(_READ))
-        found = {name: _values(name, columns[name]) for name in _READ}
-    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
-        if isinstance(error, OSError) and type(error) is not OSError:
-            raise
-        why = str(error).partition("\n")[0] or type(error).__name__
-        text = f"{printable(path)}: damaged, or not written by 'fastpagemap record': {why}"
-        raise OSError(errno.EINVAL, text) from None
-    return {**about, **ending}, found
+            if missing := set(_READ).difference(content.schema_arrow.names):
+                raise ValueError(f"it has no column {min(missing)}")
+            yield content
+        except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+            why = str(error).partition("\n")[0] or type(error).__name__
+            text = f"{printable(path)}: damaged, or not written by 'fastpagemap record': {why}"
+            raise OSError(errno.EINVAL, text) from None
 
 
-def _values(name: str, column: Any) -> list[Any]:
-    if name == "time":
-        return [when.timestamp() for when in column.to_pylist()]
-    values: list[Any] = column.to_pylist()
-    return values
+def _processes(path: str) -> Iterator[tuple[Whose, str, float]]:
+    """Yield the processes in a file, each with a name, and when it last had that."""
+    keys, host = [*_WHOSE, "name"], _host(path)
+    with _opened(path) as content:
+        table = content.read([*keys, "time"]).group_by(keys).aggregate([("time", "max")])
+        found = table.to_pylist()
+    for row in found:
+        whose = Whose(host, *(row[name] for name in _WHOSE))
+        yield whose, row["name"] or "", row["time_max"].timestamp()
+
+
+def _rows(path: str, whose: Whose) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Return what a file says of itself, and its columns in the rows of a process."""
+    import pyarrow.compute as pc
+
+    with _opened(path) as content:
+        said = content.metadata.metadata or {}
+        about = json.loads(said.get(b"fastpagemap", b"{}"))
+        about |= json.loads(said.get(b"fastpagemap_end", b"{}"))
+        table = content.read(list(_READ))
+        table = table.filter(pc.equal(table["pid"], whose.pid))  # of many processes, few rows stay
+        rows = [row for row in table.to_pylist() if tuple(map(row.get, _WHOSE)) == whose[1:]]
+    for row in rows:
+        row["time"] = row["time"].timestamp()
+    return about, {name: [row[name] for row in rows] for name in _READ}
 
 
 def _question(names: dict[Whose, str], pid: int | None) -> str:
@@ -184,22 +202,19 @@ def _question(names: dict[Whose, str], pid: int | None) -> str:
 
 
 def _history(
-    whose: Whose, name: str, tables: list[tuple[dict[str, Any], dict[str, list[Any]]]]
+    whose: Whose, name: str, files: list[tuple[dict[str, Any], dict[str, list[Any]]]]
 ) -> History:
     """Put the rows of a process together, in the order of the uptime."""
     spans: list[Span] = []
     cells: dict[str, list[Any]] = {column: [] for column in _READ}
     kernel = ""
-    for about, found in tables:
-        rows = list(_rows_of(whose, found))
-        if not rows:
-            continue
-        times = [found["uptime"][row] for row in rows]
+    for about, found in files:
+        times = found["uptime"]
         last = max(float(about.get("until", 0)), *times)
         spans.append(Span(min(times), last, int(about.get("readings", 0))))
         kernel = str(about.get("kernel", kernel))
         for column in _READ:
-            cells[column] += [found[column][row] for row in rows]
+            cells[column] += found[column]
     if not any(value is not None for size in ("present", "swapped") for value in cells[size]):
         raise OSError("there is nothing to draw: neither present nor swapped was recorded")
     return _in_order(whose, name, kernel, sorted(spans), cells)
@@ -227,9 +242,3 @@ def _in_order(
         [known[key] for key in keys],
         {size: np.array([v or 0 for v in cells[size]], np.int64)[order] for size in SIZES},
     )
-
-
-def _rows_of(whose: Whose, found: dict[str, list[Any]]) -> Iterator[int]:
-    for row, cells in enumerate(zip(*(found[name] for name in _WHOSE), strict=True)):
-        if cells == whose[1:]:
-            yield row
