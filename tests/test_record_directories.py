@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import signal
 
 import pytest
 
+import cgroups
 import runas
 from commandline import run
 from recordings import files_in, mapped, record, rows_in
+from sharer import Sharer
 
 pytest.importorskip("pyarrow")
 
@@ -75,6 +78,25 @@ def test_a_directory_that_is_removed_meanwhile_is_made_again(victim, tmp_path):
     recorder = record(recorded, [victim.pid], *steps, max_bytes=1)
     assert recorder.files.files > len(files_in(recorded)) > 0
     assert recorder.files.lost == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("name", [b"\xff caf\xc3\xa9", b"a\r1:memory:b", b"\x1b[2J\t;$(x)"])
+def test_a_cgroup_of_any_name(tmp_path, version, name):
+    with cgroups.limited(version, 1 << 30) as parent, Sharer({"join": cgroups.join}) as it:
+        path = os.path.join(os.fsencode(parent), name)
+        os.mkdir(path)
+        try:
+            it.ask("join", os.fsdecode(path))
+            record(tmp_path, [it.pid])
+        finally:
+            os.kill(it.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, it.pid, os.WEXITED | os.WNOWAIT)
+            os.rmdir(path)
+    (found,) = {row["cgroup"] for row in rows_in(*files_in(tmp_path))}
+    shown = name.decode("utf-8", "backslashreplace")
+    assert found == f"/{os.path.basename(parent)}/{shown}"
 
 
 def test_two_recorders_in_one_directory(victim, tmp_path):

@@ -52,10 +52,9 @@ def left_in_cgroups() -> Iterator[tuple[int, str]]:
     """Yield how many bytes each limit leaves, of each cgroup that can be seen, and whose it is."""
     try:
         mounts = _MOUNT.findall(_content("/proc/self/mountinfo"))
-        lines = _content("/proc/self/cgroup").splitlines()
+        own = _own(_content("/proc/self/cgroup"))
     except _UNREADABLE:
         return
-    own = _own(lines)
     for root, point, kind, options in mounts:
         # In version 1 each controller has a mount of its own.
         if kind in own and (kind == b"cgroup2" or b"memory" in options.split(b",")):
@@ -64,7 +63,7 @@ def left_in_cgroups() -> Iterator[tuple[int, str]]:
 
 def cgroup_of(text: bytes) -> str | None:
     """Return the control group that a process's memory counts in, of its /proc/PID/cgroup."""
-    own = _own(text.splitlines())
+    own = _own(text)
     # Where version 1 has the controller of memory, version 2 has not.
     path = own.get(b"cgroup", own.get(b"cgroup2"))
     return None if path is None else os.fsdecode(path)
@@ -75,7 +74,7 @@ def unit_of(text: bytes) -> str | None:
 
     Of a user's session that is the unit of the system's systemd: ``user@1000.service``.
     """
-    own = _own(text.splitlines())
+    own = _own(text)
     path = own.get(_SYSTEMD, own.get(b"cgroup2"))
     return None if path is None else os.fsdecode(_unit(path))
 
@@ -93,10 +92,11 @@ def _unit(path: bytes) -> bytes:
     return found
 
 
-def _own(lines: list[bytes]) -> dict[bytes, bytes]:
+def _own(text: bytes) -> dict[bytes, bytes]:
     """Return a process's cgroup by the kind of mount that may count its memory, and systemd's."""
     own = {}
-    for line in lines:
+    # A name may hold any byte but a newline; splitlines would end a line at a carriage return.
+    for line in text.removesuffix(b"\n").split(b"\n") if text else ():
         number, controllers, path = line.split(b":", 2)
         if number == b"0" or b"memory" in controllers.split(b","):
             own[b"cgroup2" if number == b"0" else b"cgroup"] = path
