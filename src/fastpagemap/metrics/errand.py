@@ -36,7 +36,7 @@ class Errand(threading.Thread, Generic[Answer]):
         self._answers: list[Answer] = []
         self._error: Exception | None = None
         #: Seconds of processor time that the function has used, once it has ended.
-        self.spent = 0.0
+        self.spent: float = 0.0
         self.start()
 
     def run(self) -> None:
