@@ -4,7 +4,6 @@ import concurrent.futures
 import os
 import resource
 import threading
-import time
 
 import pytest
 
@@ -164,11 +163,11 @@ def test_a_group_that_comes_again_is_a_new_one(tmp_path):
 
 
 def test_a_group_is_counted_once_a_scrape(victim):
-    began = time.process_time()
+    """The thread ends before it has spent what there is."""
     collector = Collector([victim.pid], budget=1)
     for _ in range(3):
         counted(collector)
-    assert time.process_time() - began < 5  # of the 15 that there are at first
+        assert collector._counter._left > 0
 
 
 @pytest.mark.root
