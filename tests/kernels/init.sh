@@ -30,6 +30,7 @@ mkdir -p /new/dev/pts /new/dev/shm
 mount -t devpts -o ptmxmode=666 devpts /new/dev/pts
 mount -t tmpfs -o mode=1777 shm /new/dev/shm
 mount -t tmpfs -o mode=755 run /new/run
+mount -t cgroup2 cgroup /new/sys/fs/cgroup # the machine outside may have version 1
 ln -s /proc/self/fd /new/dev/fd
 ip link set lo up
 for name in test-log test-result; do # the ports to the outside, which come up by and by
