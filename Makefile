@@ -39,7 +39,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo docs postgres questions tracking test debug sanitize torture valgrind test-kernels lint bench dist clean
+.PHONY: help demo docs manual postgres questions tracking test debug sanitize torture valgrind test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -50,8 +50,14 @@ demo: $(VENV)/.core ## make every kind of memory in a child process, and show it
 postgres: $(VENV)/.test ## swap PostgreSQL's shared buffers out; count and draw it (root)
 	@PYTHONPATH=tests $(BIN)/python examples/postgres.py
 
-docs: $(VENV)/.core ## make docs/cli.md anew, from what --help says
-	$(BIN)/python docs/manual.py > docs/cli.md
+docs: $(VENV)/.docs ## build the site into build/docs/html; a warning fails it
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
+		-d build/docs/doctrees docs build/docs/html
+	@echo "build/docs/html/index.html"
+
+manual: $(VENV)/.core ## make docs/cli.md anew, from what --help says
+	$(BIN)/python docs/manual.py > docs/cli.md.part
+	mv docs/cli.md.part docs/cli.md
 
 test: $(VENV)/.test ## run the tests (ARGS="-k maps -x" goes to pytest)
 	$(ENVIRONMENT_$(BUILD)) $(BIN)/python -m pytest $(TESTS_$(BUILD)) $(ARGS)
@@ -129,7 +135,7 @@ $(VENV)/.core: $(VENV)/.pip $(CORE)
 	$(BIN)/python -m pip install --quiet $(if $(BUILD),,--editable) '.[cli]'
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.build: $(VENV)/.%: $(VENV)/.core
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.build $(VENV)/.docs: $(VENV)/.%: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@
 

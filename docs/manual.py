@@ -1,4 +1,4 @@
-"""Print docs/cli.md, from the same source as ``--help``: ``make docs`` writes it."""
+"""Print docs/cli.md, from the same source as ``--help``: ``make manual`` writes it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def manual() -> Iterator[str]:
     context = click.Context(cli, info_name="fastpagemap")
     yield "# The command line"
     yield ""
-    yield "Made by `make docs`, from what `--help` says. Do not edit it."
+    yield "Made by `make manual`, from what `--help` says. Do not edit it."
     yield ""
     yield from _text(cli)
     for name in cli.list_commands(context):
