@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastpagemap as fpm
+from documented import missing, run_doctest
 from fastpagemap import profiles
-from needs import Missing, refusal
 
 CALLABLE = [name for name in fpm.__all__ if callable(getattr(fpm, name))]
 
@@ -26,23 +26,12 @@ def docstrings(name):
             yield from finder.find(part, part.__qualname__, module)
 
 
-class Runner(doctest.DocTestRunner):
-    """Raises what an example raises: this machine may lack what it needs."""
-
-    def report_unexpected_exception(self, out, test, example, exc_info):
-        raise exc_info[1]
-
-
 def run(test):
     test.globs = {"fpm": fpm, "np": np, "mmap": mmap, "os": os}
-    said = []
     try:
-        Runner().run(test, out=said.append, clear_globs=True)
-    except (fpm.UnsupportedError, PermissionError) as error:
-        raise refusal(error, f"the example of {test.name}") from error
-    except ModuleNotFoundError as error:
-        raise Missing(error.name) from error
-    assert not said, "".join(said)
+        run_doctest(test)
+    except (OSError, ModuleNotFoundError) as error:
+        raise missing(error, f"the example of {test.name}") from error
 
 
 def test_the_page_of_orientation():
