@@ -39,7 +39,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo docs manual postgres questions tracking test debug sanitize torture valgrind test-kernels lint bench dist clean
+.PHONY: help demo docs linkcheck manual postgres questions tracking test debug sanitize torture valgrind test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -51,9 +51,15 @@ postgres: $(VENV)/.test ## swap PostgreSQL's shared buffers out; count and draw 
 	@PYTHONPATH=tests $(BIN)/python examples/postgres.py
 
 docs: $(VENV)/.docs ## build the site into build/docs/html; a warning fails it
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet \
 		-d build/docs/doctrees docs build/docs/html
+	$(BIN)/python docs/check_site.py build/docs/html
 	@echo "build/docs/html/index.html"
+
+linkcheck: $(VENV)/.docs ## ask for every link of the site that leads elsewhere (network)
+	$(BIN)/python -m sphinx -b linkcheck --keep-going --quiet \
+		-d build/docs/doctrees docs build/docs/linkcheck
 
 manual: $(VENV)/.core ## make docs/cli.md anew, from what --help says
 	$(BIN)/python docs/manual.py > docs/cli.md.part

@@ -5,6 +5,11 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+import fastpagemap
+
 project = "fastpagemap"
 copyright = "the fastpagemap developers, MIT licence"
 version = release = installed("fastpagemap")
@@ -22,8 +27,9 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autosummary_generate = False
 numpydoc_show_class_members = False
-# The examples of one docstring follow the two imports that `help(fastpagemap)` names.
-numpydoc_use_plots = False
+# Options begin with two hyphens, and commands are copied with their quotes.
+smartquotes = False
+highlight_language = "text"
 
 html_theme = "furo"
 html_title = f"fastpagemap {release}"
@@ -45,6 +51,37 @@ def is_written(entry: str) -> bool:
     return named is None or any(Path(__file__).parent.glob(f"{entry}.md"))
 
 
+def link_names(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Make a link of each public name that a docstring has between double backquotes."""
+    lines[:] = [re.sub(r"``([A-Za-z_][\w.]*)``", linked, line) for line in lines]
+
+
+def linked(quoted: re.Match[str]) -> str:
+    """Return a link to a class, a function or a method; anything else as it is."""
+    found: Any = fastpagemap
+    for part in quoted[1].split("."):
+        found = getattr(found, part, None)
+    public = quoted[1].partition(".")[0] in fastpagemap.__all__
+    if public and (callable(found) or isinstance(found, property)):
+        return f":py:obj:`{quoted[1]} <fastpagemap.{quoted[1]}>`"
+    return quoted[0]
+
+
+class Flags(SphinxDirective):
+    """A table of the names and numbers of an enumeration of flags."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        flags = getattr(fastpagemap, self.arguments[0])
+        rows = [f"``{flag.name}``, {flag.bit_length() - 1}, ``{int(flag):#x}``" for flag in flags]
+        table = [".. csv-table::", "   :header: name, bit, number", ""]
+        return self.parse_text_to_nodes("\n".join([*table, *(f"   {row}" for row in rows)]))
+
+
 def setup(app: Any) -> None:
     """Have Sphinx call what is above."""
     app.connect("source-read", only_written)
+    app.connect("autodoc-process-docstring", link_names)
+    app.add_directive("flags", Flags)
