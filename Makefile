@@ -61,9 +61,10 @@ linkcheck: $(VENV)/.docs ## ask for every link of the site that leads elsewhere 
 	$(BIN)/python -m sphinx -b linkcheck --keep-going --quiet \
 		-d build/docs/doctrees docs build/docs/linkcheck
 
-manual: $(VENV)/.core ## make docs/cli.md anew, from what --help says
-	$(BIN)/python docs/manual.py > docs/cli.md.part
-	mv docs/cli.md.part docs/cli.md
+manual: $(VENV)/.core ## make docs/cli.md and docs/fastpagemap.1 anew, from what --help says
+	$(BIN)/python docs/manual.py > $(VENV)/cli.md
+	$(BIN)/python docs/man_page.py > $(VENV)/fastpagemap.1
+	mv $(VENV)/cli.md $(VENV)/fastpagemap.1 docs
 
 test: $(VENV)/.test ## run the tests (ARGS="-k maps -x" goes to pytest)
 	$(ENVIRONMENT_$(BUILD)) $(BIN)/python -m pytest $(TESTS_$(BUILD)) $(ARGS)

@@ -112,27 +112,32 @@ noted like one that does not answer.
 
 def manual() -> Iterator[str]:
     """Yield the lines of the page."""
-    context = click.Context(cli, info_name="fastpagemap")
     yield "# The command line"
     yield ""
     yield "Made by `make manual`, from what `--help` says. Do not edit it."
     yield ""
     yield from _text(cli)
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        if command is None:
-            continue
-        arguments = [_argument(one) for one in command.params if isinstance(one, click.Argument)]
-        yield f"## {' '.join(['fastpagemap', name, *arguments])}"
+    for title, command in commands():
+        yield f"## {title}"
         yield ""
         yield from _text(command)
-        options = [one for one in command.params if isinstance(one, click.Option)]
+        options = options_of(command)
         if options:
             yield "| option | |"
             yield "| --- | --- |"
-            yield from map(_option, options)
+            yield from (_row(*option) for option in options)
             yield ""
     yield from FORMATS.strip().splitlines()
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Yield each command, and before it how it is called, without its options."""
+    context = click.Context(cli, info_name="fastpagemap")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if command is not None:
+            arguments = [_argument(a) for a in command.params if isinstance(a, click.Argument)]
+            yield " ".join(["fastpagemap", name, *arguments]), command
 
 
 def _argument(argument: click.Argument) -> str:
@@ -142,32 +147,41 @@ def _argument(argument: click.Argument) -> str:
     return name if argument.required else f"[{name}]"
 
 
-def _option(option: click.Option) -> str:
+def options_of(command: click.Command) -> list[tuple[list[str], str]]:
+    """Return the options of a command: their names, each with its value, and what they do."""
+    return [_option(each) for each in command.params if isinstance(each, click.Option)]
+
+
+def _option(option: click.Option) -> tuple[list[str], str]:
     value = ""
     if not option.is_flag:
         metavar = "|".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
         value = " " + (option.metavar or metavar or "N")
-    names = ", ".join(f"`{name}{value}`" for name in option.opts)
     default = f" Default: {option.default}." if option.show_default else ""
-    cell = f"{option.help}{default}".replace("|", "\\|")
-    return f"| {names.replace('|', chr(92) + '|')} | {cell} |"
+    return [f"{name}{value}" for name in option.opts], f"{option.help}{default}"
+
+
+def paragraphs(command: click.Command) -> Iterator[tuple[bool, list[str]]]:
+    """Yield the paragraphs of a command's help and examples, each with whether it is code."""
+    text = inspect.cleandoc(command.help or "").split("\n\n")
+    text += (command.epilog or "").strip("\n").split("\n\n")
+    for paragraph in filter(None, text):
+        lines = paragraph.removeprefix("\b\n").splitlines()
+        if lines[0] == "Examples:":
+            lines = [line.removeprefix("  ") for line in lines[1:]]
+        yield paragraph.startswith("\b\n"), lines
+
+
+def _row(names: list[str], text: str) -> str:
+    first = ", ".join(f"`{name}`" for name in names)
+    return " | ".join(["", *(cell.replace("|", "\\|") for cell in (first, text)), ""]).strip()
 
 
 def _text(command: click.Command) -> Iterator[str]:
     """Yield a command's help, and its examples; what click is to leave as it is, as code."""
-    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
-    paragraphs += (command.epilog or "").strip("\n").split("\n\n")
-    for paragraph in paragraphs:
-        if paragraph.startswith("\b\n"):
-            lines = paragraph.removeprefix("\b\n").splitlines()
-            if lines[0] == "Examples:":
-                lines = [line.removeprefix("  ") for line in lines[1:]]
-            yield "```"
-            yield from lines
-            yield "```"
-        else:
-            yield from paragraph.splitlines()
-        yield ""
+    for is_code, lines in paragraphs(command):
+        fence = ["```"] if is_code else []
+        yield from (*fence, *lines, *fence, "")
 
 
 if __name__ == "__main__":

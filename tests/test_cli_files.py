@@ -251,13 +251,6 @@ def test_closed_stdout(victim, tmp_path):
         assert b"standard output is closed" in said.stderr
 
 
-def test_docs_are_up_to_date():
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    with open(os.path.join(here, "docs", "cli.md")) as file:
-        made = subprocess.run([sys.executable, f"{here}/docs/manual.py"], stdout=subprocess.PIPE)
-        assert file.read() == made.stdout.decode()
-
-
 @pytest.mark.parametrize(
     "command",
     ["", "report", "files", "map", "watch", "top", "dump", "diff", "writes", "forks", "run",
