@@ -1,6 +1,8 @@
 """How Sphinx makes the site: ``make docs``. A warning fails it, and it needs no network."""
 
+import os
 import re
+import tempfile
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,21 @@ project = "fastpagemap"
 copyright = "the fastpagemap developers, MIT licence"
 version = release = installed("fastpagemap")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_nb"]
 exclude_patterns = ["**/_*"]
 nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 # Links to a heading, such as page.md#a-heading, down to this level of headings.
 myst_heading_anchors = 3
+
+# A notebook runs anew for each site, and reads and writes nothing of the user's home.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+HOME = tempfile.TemporaryDirectory(prefix="fastpagemap-docs-")
+for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+    os.environ[name] = HOME.name
 
 # The pages list what they document. numpydoc lays out the docstrings, which give the types.
 autodoc_typehints = "none"
@@ -48,7 +58,8 @@ def only_written(app: Any, page: str, source: list[str]) -> None:
 def is_written(entry: str) -> bool:
     """Return whether there is a page of this name; all that is no name is there."""
     named = re.fullmatch(r"[a-z_/-]+\*?", entry)
-    return named is None or any(Path(__file__).parent.glob(f"{entry}.md"))
+    ends = (".md", ".ipynb")
+    return named is None or any(any(Path(__file__).parent.glob(f"{entry}{end}")) for end in ends)
 
 
 def link_names(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
