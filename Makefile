@@ -79,6 +79,10 @@ questions: $(VENV)/.test ## docs/questions.md anew (root; postgresql, redis-serv
 	@PYTHONPATH=tests $(BIN)/python docs/questions.py > $(VENV)/questions.md
 	@mv $(VENV)/questions.md docs/questions.md
 
+.PHONY: comparison
+comparison: $(VENV)/.test ## docs/comparison.md anew (root; procps, smem)
+	@PYTHONPATH=tests:benchmarks $(BIN)/python docs/comparison.py
+
 tracking: $(VENV)/.test ## docs/tracking.md anew, with what this kernel does (root)
 	$(BIN)/python docs/tracking.py > docs/tracking.md.part
 	mv docs/tracking.md.part docs/tracking.md

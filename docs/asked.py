@@ -64,8 +64,8 @@ def questions(redis: int, postgres: int) -> list[Question]:
         Question(
             "What is swapped, in which process, in which mapping?",
             "fastpagemap redis-server --filter swapped",
-            "Of all processes it is `fastpagemap report --all --sort swapped`. smem and pmap leave "
-            "out what of shared memory is in swap.",
+            "Of all processes it is `fastpagemap report --all --sort swapped`. smem has sums "
+            "of processes, and pmap of mappings.",
             smem="smem -P redis-server -c 'pid swap'",
             pmap=f"pmap -X {redis}",
         ),
@@ -100,7 +100,7 @@ def questions(redis: int, postgres: int) -> list[Question]:
             "What does this service use?",
             f"fastpagemap report --tree {postgres}",
             "`union` has each page once; `unique` is what ends with the service. smem has neither, "
-            "and no swap of shared memory.",
+            "and counts swapped shared memory once for each process.",
             smem="smem -tP postgres",
         ),
         Question(
