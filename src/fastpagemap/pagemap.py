@@ -158,6 +158,10 @@ class PageMap(Closing[Process]):
     def mappings(self) -> list[Mapping]:
         """Return the mappings of the process, in address order, from /proc/PID/maps.
 
+        Returns
+        -------
+        list of Mapping
+
         Raises
         ------
         MemoryError
@@ -220,6 +224,18 @@ class PageMap(Closing[Process]):
         """Return which pages are mapped in RAM (bit 63).
 
         PROT_NONE and MADV_FREE'd pages are present until the kernel has reclaimed them.
+
+        Parameters
+        ----------
+        start, end : int, or one object with memory
+            The span.
+        out : ndarray of bool, optional
+            Filled and returned, in place of a new array; one element a page.
+
+        Returns
+        -------
+        ndarray of bool
+            One element a page, in address order. All other masks take and return the same.
         """
         return self._mask("present", start, end, out)
 
@@ -509,6 +525,10 @@ class PageMap(Closing[Process]):
         comes, goes or moves while it is looked at may be missed. Pages of what is mapped meanwhile
         are left out: each run lies in one of the mappings. If the process exits or calls exec,
         ``ProcessLookupError`` is raised.
+
+        Returns
+        -------
+        Snapshot
         """
         from .snapshot.snapshot import take
 

@@ -64,7 +64,17 @@ def to_pandas(rows: npt.NDArray[np.void]) -> Any:
 
 
 def to_polars(rows: npt.NDArray[np.void]) -> Any:
-    """Return rows as a ``polars.DataFrame``; see `to_pandas`.
+    """Return rows as a ``polars.DataFrame``.
+
+    Parameters
+    ----------
+    rows : ndarray
+        As `to_pandas` takes them; it raises the same.
+
+    Returns
+    -------
+    polars.DataFrame
+        The same columns.
 
     Examples
     --------
@@ -77,7 +87,17 @@ def to_polars(rows: npt.NDArray[np.void]) -> Any:
 
 
 def to_arrow(rows: npt.NDArray[np.void]) -> Any:
-    """Return rows as a ``pyarrow.Table``; see `to_pandas`.
+    """Return rows as a ``pyarrow.Table``.
+
+    Parameters
+    ----------
+    rows : ndarray
+        As `to_pandas` takes them; it raises the same.
+
+    Returns
+    -------
+    pyarrow.Table
+        The same columns.
 
     Examples
     --------

@@ -151,6 +151,16 @@ class Snapshot(SnapshotData):
     def diff(self, other: "Snapshot") -> "Diff[Snapshot]":
         """Return what changed from this snapshot to a later one.
 
+        Parameters
+        ----------
+        other : Snapshot
+            The later one.
+
+        Returns
+        -------
+        Diff
+            Masks, mappings and sums of what changed.
+
         Raises
         ------
         ValueError
@@ -166,6 +176,10 @@ class Snapshot(SnapshotData):
         A path has either the whole snapshot or its old content: a new file is written beside it and
         then renamed. Addresses help attacks, so no one else may read the file unless this user
         started the process. A symbolic link is followed if no other user can have put it there.
+
+        Parameters
+        ----------
+        file : path, or file open for writing bytes
 
         Raises
         ------
@@ -189,6 +203,14 @@ class Snapshot(SnapshotData):
 
         Files from strangers are safe to load: no code in them is run, all data is checked, and what
         is in them may not take much more memory than the file is large.
+
+        Parameters
+        ----------
+        file : path, or file open for reading bytes
+
+        Returns
+        -------
+        Snapshot
 
         Raises
         ------
