@@ -2,11 +2,13 @@
 
 A page's blocks of ```python and ```pycon run in their order and share their names, as if a reader
 typed them. They may suppose `pid`, another process that has a child, and `path`, a file on a disk.
-A block that cannot run has a line before it: <!-- not run: REASON -->.
+A block that cannot run has a line before it, <!-- not run: REASON -->; one that only root can run
+has <!-- needs root -->.
 """
 
 import doctest
 import itertools
+import os
 import re
 import shlex
 import tempfile
@@ -20,11 +22,13 @@ import fastpagemap as fpm
 from documented import missing, run_doctest
 from fastpagemap import profiles
 from fastpagemap.cli.group import cli
+from needs import Missing, need
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<kind>python|pycon)\n(?P<code>.*?)^```$",
+    r"^(?:<!-- (?:(?P<root>needs root)|not run: (?P<reason>.+?)) -->\n+)?"
+    r"```(?P<kind>python|pycon)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -39,11 +43,12 @@ MORE = {"...", "…"}
 
 
 def blocks(page):
-    """Yield the examples of a page that run: their kind, their code and the line they begin in."""
+    """Yield the examples of a page that run: who can, their kind, their code and their line."""
     text = page.read_text()
     for block in BLOCK.finditer(text):
         if block["reason"] is None:
-            yield block["kind"], block["code"], text.count("\n", 0, block.start("code"))
+            line = text.count("\n", 0, block.start("code"))
+            yield block["root"] is not None, block["kind"], block["code"], line
 
 
 def commands(page):
@@ -88,9 +93,13 @@ def test_examples(page, victim, tmp_path, monkeypatch):
         file.write(bytes(1 << 20))
         file.flush()
         names = {"__name__": "__main__", "pid": victim.pid, "path": file.name}
-        for kind, code, line in blocks(page):
+        for needs_root, kind, code, line in blocks(page):
             try:
+                if needs_root:
+                    need(os.geteuid() == 0, "root")
                 run(kind, code, page, line, names)
+            except Missing as error:
+                lacking = lacking or error
             except Exception as error:
                 # What an example that could not run would have named is missed by later ones.
                 if not (lacking and isinstance(error, NameError)):
