@@ -114,7 +114,9 @@ def manual() -> Iterator[str]:
     """Yield the lines of the page."""
     yield "# The command line"
     yield ""
-    yield "Made by `make manual`, from what `--help` says. Do not edit it."
+    yield "<!-- Made by `make manual`, from what --help says. Do not edit it. -->"
+    yield ""
+    yield "`fastpagemap COMMAND --help` and `man fastpagemap` show the same."
     yield ""
     yield from _text(cli)
     for title, command in commands():
