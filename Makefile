@@ -39,7 +39,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo docs linkcheck manual postgres questions tracking test debug sanitize torture valgrind test-kernels lint bench dist clean
+.PHONY: help demo docs linkcheck manual postgres questions tracking privileges test debug sanitize torture valgrind test-kernels lint bench dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -86,6 +86,9 @@ comparison: $(VENV)/.test ## docs/comparison.md anew (root; procps, smem)
 tracking: $(VENV)/.test ## docs/tracking.md anew, with what this kernel does (root)
 	$(BIN)/python docs/tracking.py > docs/tracking.md.part
 	mv docs/tracking.md.part docs/tracking.md
+
+privileges: $(VENV)/.test ## the table of docs/howto/privileges.md anew (root)
+	$(BIN)/python docs/privileges.py
 
 torture: $(VENV)/.test ## attack it for SECONDS=600, from SEED=... or anew (ARGS="differential faults": those alone)
 	$(ENVIRONMENT_$(BUILD)) $(BIN)/python tests/torture --seconds $(SECONDS) \

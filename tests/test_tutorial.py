@@ -1,0 +1,67 @@
+"""docs/tutorial.md, done as it says: its program, its commands in their order."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastpagemap as fpm
+from needs import Absent, need
+
+TUTORIAL = Path(__file__).resolve().parent.parent / "docs/tutorial.md"
+COMMAND = f'fastpagemap() {{ "{sys.executable}" -m fastpagemap "$@"; }}\n'
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """The program of the tutorial, when it is ready."""
+    (script,) = [block for block in blocks("sh") if "cat >" in block]
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "shelf.py"], cwd=tmp_path, **pipes) as process:
+        assert process.stdout.read(6) == b"ready:"
+        yield process
+        process.kill()
+
+
+def press_enter(process):
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    while b"changed:" not in process.stdout.read1():
+        pass
+
+
+def test_commands(shelf, tmp_path):
+    pytest.importorskip("matplotlib")
+    commands = re.findall(r"^\$ (.+)$", "".join(blocks("console")), re.MULTILINE)
+    said = {}
+    for command in commands:
+        if "diff" in command:
+            press_enter(shelf)
+        # by pid, as others may run a program of that name
+        line = COMMAND + command.replace("shelf.py", str(shelf.pid))
+        done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), command
+        said[command.split()[1]] = done.stdout
+    assert len(commands) > 7
+    (row,) = [line.split() for line in said["diff"].splitlines() if "[anon]" in line]
+    assert "32Mi" in row
+    assert (tmp_path / "tutorial.png").stat().st_size > 10_000
+
+
+def test_python(tmp_path, monkeypatch, capsys):
+    need(fpm.capabilities().scan, "PAGEMAP_SCAN (Linux 6.7)", Absent)
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python"):
+        exec(block, {})
+    said, *_ = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"3\d MiB of 256 MiB are in RAM", said)
+    assert os.listdir() == ["myself.png"]
