@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import fastpagemap as fpm
+from fastpagemap.cli import main
 from needs import Absent, need
 
 TUTORIAL = Path(__file__).resolve().parent.parent / "docs/tutorial.md"
-COMMAND = f'fastpagemap() {{ "{sys.executable}" -m fastpagemap "$@"; }}\n'
 
 
 def blocks(language):
@@ -38,21 +38,23 @@ def press_enter(process):
         pass
 
 
-def test_commands(shelf, tmp_path):
+def test_commands(shelf, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    commands = re.findall(r"^\$ (.+)$", "".join(blocks("console")), re.MULTILINE)
-    said = {}
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^\$ fastpagemap (.+)$", "".join(blocks("console")), re.MULTILINE)
+    assert len(commands) > 7
     for command in commands:
-        if "diff" in command:
+        if command.startswith("diff"):
             press_enter(shelf)
         # by pid, as others may run a program of that name
-        line = COMMAND + command.replace("shelf.py", str(shelf.pid))
-        done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, ""), command
-        said[command.split()[1]] = done.stdout
-    assert len(commands) > 7
-    (row,) = [line.split() for line in said["diff"].splitlines() if "[anon]" in line]
-    assert "32Mi" in row
+        words = command.replace("shelf.py", str(shelf.pid)).split()
+        capsys.readouterr()
+        assert main(words) == 0, command
+        said = capsys.readouterr()
+        assert said.err == "", command
+        if command.startswith("diff"):
+            (row,) = [line.split() for line in said.out.splitlines() if "[anon]" in line]
+            assert "32Mi" in row
     assert (tmp_path / "tutorial.png").stat().st_size > 10_000
 
 
