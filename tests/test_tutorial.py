@@ -1,6 +1,5 @@
 """docs/tutorial.md, done as it says: its program, its commands in their order."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import fastpagemap as fpm
 from fastpagemap.cli import main
-from needs import Absent, need
 
 TUTORIAL = Path(__file__).resolve().parent.parent / "docs/tutorial.md"
 
@@ -56,14 +53,3 @@ def test_commands(shelf, tmp_path, monkeypatch, capsys):
             (row,) = [line.split() for line in said.out.splitlines() if "[anon]" in line]
             assert "32Mi" in row
     assert (tmp_path / "tutorial.png").stat().st_size > 10_000
-
-
-def test_python(tmp_path, monkeypatch, capsys):
-    need(fpm.capabilities().scan, "PAGEMAP_SCAN (Linux 6.7)", Absent)
-    pytest.importorskip("matplotlib")
-    monkeypatch.chdir(tmp_path)
-    for block in blocks("python"):
-        exec(block, {})
-    said, *_ = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"3\d MiB of 256 MiB are in RAM", said)
-    assert os.listdir() == ["myself.png"]
