@@ -164,7 +164,7 @@ def told(call: Asked, pid: int, spans: Spans) -> Any:
 def cell(answer: Any, roots: Any) -> str:
     """Say how an answer compares with root's."""
     if isinstance(answer, OSError):
-        return f"`{type(answer).__name__}`"
+        return "no" if isinstance(answer, PermissionError) else f"`{type(answer).__name__}`"
     if isinstance(answer, np.ndarray):
         if not answer.dtype.names:
             same = np.array_equal(answer, roots)
@@ -218,7 +218,7 @@ def main() -> None:
         measured = lines(table())
     kernel = ".".join(os.uname().release.split(".")[:2])
     new = "\n".join(
-        [BEGIN, f"Measured on Linux {kernel} by `make privileges`.", "", *measured, END]
+        [BEGIN, f"Measured on Linux {kernel} by docs/privileges.py.", "", *measured, END]
     )
     print(new)
     if PAGE.exists():
