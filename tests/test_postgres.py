@@ -77,7 +77,7 @@ def by_twins(pids):
 
 
 def test_a_server_and_its_sessions_counted_once(server, any_swap):
-    """The group line of the README's table."""
+    """The group line of the table in docs/howto/group.md."""
     fill(server)
     how = ("psql", "--username=postgres", "--tuples-only", "--no-align")
     with server.session(*how) as one, server.session(*how) as two:
