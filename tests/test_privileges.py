@@ -1,4 +1,4 @@
-"""docs/howto/privileges.md says which user gets which answers: each is asked again here."""
+"""docs/howto/privileges.md and containers.md say who gets which answers: each is asked again."""
 
 import importlib.util
 from pathlib import Path
@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 import fastpagemap as fpm
+import runas
 from needs import Absent, need
+from victim import Victim
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+#: What Docker leaves to root in a container, by the numbers of capabilities(7).
+DOCKER = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
+CAP_SYS_PTRACE = 19
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +37,27 @@ def test_table_is_what_the_kernel_grants(script):
     assert sum(map(bool, found.values())) >= len(found) - 2  # soft-dirty bits, AccessTracker
     for line in script.lines(found):
         assert line in on_page.splitlines()
+
+
+def present(pid, span):
+    with fpm.PageMap(pid) as pm:
+        return int(pm.present(span.start, span.end).sum())
+
+
+def columns(pid):
+    with fpm.Group([pid]) as group:
+        return group.total().dtype.names
+
+
+@pytest.mark.root
+def test_root_of_a_container():
+    """Another user's process takes one capability more than Docker gives; union takes another."""
+    with Victim(runas.NOBODY) as victim:
+        span = victim.make("touched", 100)
+        with pytest.raises(PermissionError, match="CAP_SYS_PTRACE"):
+            runas.run_as(present, victim.pid, span, uid=0, capabilities=DOCKER)
+        more = (*DOCKER, CAP_SYS_PTRACE)
+        assert runas.run_as(present, victim.pid, span, uid=0, capabilities=more) == 100
+        names = runas.run_as(columns, victim.pid, uid=0, capabilities=more)
+        assert "rss" in names
+        assert "union" not in names
