@@ -103,7 +103,7 @@ test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS
 	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \
 		$(if $(SELECT),--select $(SELECT)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
 
-lint: $(VENV)/.lint ## check style, types, layers, and that the stubs tell the truth
+lint: $(VENV)/.lint ## check style, types, layers, stubs, and the forms of the project's own files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -112,6 +112,10 @@ lint: $(VENV)/.lint ## check style, types, layers, and that the stubs tell the t
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/stubtest $(MODULES)
 	PATH=$(BIN):$$PATH cython-lint src/fastpagemap
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
+		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 
 bench: $(VENV)/.bench ## measure against C loops and other tools, draw the chart (QUICK=1: in seconds)
 	$(BIN)/python benchmarks $(if $(QUICK),--quick) $(ARGS)
