@@ -274,14 +274,3 @@ sys.exit(_fastpagemap_main.main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
     assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 130)
-
-
-def test_doctor():
-    """The table of what can be asked, of this process's kind or of another."""
-    said = run("doctor", os.getpid())
-    assert said.returncode == 0
-    assert said.stdout.decode().splitlines() == str(fpm.capabilities()).splitlines()
-    assert run("doctor").stdout.startswith(b"page_size")
-    gone = run("doctor", 999_999_999)
-    assert (gone.returncode, gone.stdout) == (1, b"")
-    assert b"no such process" in gone.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -10,6 +10,8 @@ from fastpagemap.cli import asking, targets
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.options import timeout_option
 from fastpagemap.process.capabilities import capabilities
+from fastpagemap.process.environment import environment
+from fastpagemap.report.text import printable
 
 
 @click.command(
@@ -17,25 +19,39 @@ from fastpagemap.process.capabilities import capabilities
     epilog="""
 \b
 Examples:
-  fastpagemap doctor                 of one's own processes
-  sudo fastpagemap doctor 1234       of that process, by root
-  fastpagemap doctor before.fpm      of what, when and where it was made, too
+  fastpagemap doctor                 your own processes
+  sudo fastpagemap doctor 1234       process 1234, as root
+  fastpagemap doctor before.fpm      a file: also of which process it is, when and where it was made
 """,
 )
 @click.argument("target", shell_complete=complete_target, required=False)
 @timeout_option
 def doctor(target: str | None, timeout: float) -> Iterable[str]:
-    """Show what this kernel, and this user, can be asked of TARGET, or of any process of one's own.
+    """Show versions and privileges, and what this kernel and this user can be asked of TARGET.
 
-    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote. What is
-    missing is named with what it would need. Of a file, also of which process it is, when it was
-    made and on which kernel.
+    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote. Without
+    one, the answer is about your own processes. For what is missing, it says what would provide it.
+    Please add the output when you report a fault. It has no addresses and no paths, unless TARGET
+    is a file.
     """
     whose = None if target is None else targets.resolve(target)
     if whose is None:
-        return str(capabilities()).splitlines()
+        return _own()
     if isinstance(whose, int):
-        return str(asking.about(whose, capabilities, timeout)).splitlines()
+        asked = asking.about(whose, capabilities, timeout)
+        return [*_environment(), "", *str(asked).splitlines()]
     from fastpagemap.report import origin
 
     return [*origin.lines(whose), "", *str(whose.capabilities).splitlines()]
+
+
+def _own() -> Iterator[str]:
+    """Yield what is known of the machine first: where nothing can be asked, that is wanted most."""
+    yield from _environment()
+    yield ""
+    yield from str(capabilities()).splitlines()
+
+
+def _environment() -> Iterator[str]:
+    for name, text in environment().items():
+        yield f"{name:<21} {printable(text)}"
