@@ -1,7 +1,9 @@
 """What a notebook shows: of a PageMap, snapshots, differences, masks and capabilities."""
 
 import dataclasses
+import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import fastpagemap as fpm
 from linux import PAGE
 
 pytest.importorskip("click")
+
+NOTEBOOK = Path(__file__).resolve().parent.parent / "docs" / "notebook.ipynb"
 
 
 class Table(HTMLParser):
@@ -133,3 +137,25 @@ def test_what_is_plotted_are_mappings(wrong):
     for given in (wrong, snapshot.mappings[0]):
         with pytest.raises(TypeError, match=r"a list of mappings is needed, as from PageMap"):
             snapshot.plot(given)
+
+
+# Of the libraries that run it: they are new, and warn of what comes.
+@pytest.mark.filterwarnings("default")
+def test_the_notebook_of_the_docs(tmp_path, monkeypatch):
+    """It runs from top to bottom, and shows tables and a picture; what is kept has no outputs."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("ipykernel")
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))  # nothing is written to, or read from, a home
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    shown = [output["data"] for cell in cells for output in cell.outputs if "data" in output]
+    assert any(re.fullmatch(r"'\d+ of 64 MiB are in RAM'", data["text/plain"]) for data in shown)
+    captions = [Table(data["text/html"]).caption for data in shown if "text/html" in data]
+    for said in ("pages, ", "process ", "Newly mapped: 32Mi", "what this kernel and this user"):
+        assert any(said in caption for caption in captions)
+    assert sum("image/png" in data for data in shown) == 1
