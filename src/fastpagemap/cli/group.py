@@ -31,18 +31,18 @@ EXAMPLES = """
 \b
 Examples:
   fastpagemap 1234                          one row for each mapping of process 1234
-  fastpagemap checkpointer                  the same, of a program or a word of a command line
-  fastpagemap report --all --sort swapped   who is in swap, the most first
+  fastpagemap checkpointer                  of a program, or of a word of a command line
+  fastpagemap report --all --sort swapped   all processes, those with most in swap first
   fastpagemap files model.bin               what of a file is in the page cache, and who maps it
   fastpagemap map 1234 -o memory.png        the address space as a picture
   fastpagemap watch 1234                    the same, live
   fastpagemap top                           all processes, live
-  fastpagemap dump 1234 -o before.fpm       keep all of it in a file
-  fastpagemap record postgres -o files      keep what changes, as Parquet
-  fastpagemap report --help                 more of each command, with examples
+  fastpagemap dump 1234 -o before.fpm       keep the state of all pages in a file
+  fastpagemap record postgres -o files      keep what changes, as Parquet files
+  fastpagemap report --help                 help for a command, with examples
 
-'fastpagemap TARGET' is short for 'fastpagemap report TARGET'. A command's name wins: of a process
-that is called 'watch', say 'fastpagemap report watch'.
+'fastpagemap TARGET' is short for 'fastpagemap report TARGET'. Names of commands come first: for a
+process called 'watch', write 'fastpagemap report watch'.
 """
 
 
@@ -110,6 +110,6 @@ def cli() -> None:
     """Show what Linux knows of a process's memory, page by page.
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote; '-' is
-    such a file on standard input. The name is that of its program, or else a word of its command
-    line, as 'ml.py' of 'python3 ml.py'.
+    such a file on standard input. The name of a process is that of its program, or a word of its
+    command line, such as 'ml.py' in 'python3 ml.py'.
     """

@@ -23,8 +23,8 @@ def openmetrics_options(function: Function) -> Function:
     by = click.option(
         "--by",
         type=click.Choice(["name", "cgroup", "unit"]),
-        help="With --openmetrics: what is counted together: processes of one name (the default), "
-        "of one cgroup, or of one systemd unit.",
+        help="With --openmetrics: which processes to add up: those of one name (the default), of "
+        "one cgroup, or of one systemd unit.",
     )
     path = click.option(
         "--openmetrics",
@@ -32,7 +32,7 @@ def openmetrics_options(function: Function) -> Function:
         shell_complete=complete_file,
         help="With --all: write metrics for Prometheus, for node_exporter's textfile directory "
         "(needs prometheus_client); '-' is standard output. -n says how many groups of processes "
-        "have metrics of their own (100); the others are in 'other'.",
+        "have metrics of their own (default: 100); the rest is in 'other'.",
     )
     return path(by(function))
 

@@ -69,7 +69,8 @@ def raw_options(function: Function) -> Function:
         "--maps",
         metavar="FILE",
         shell_complete=complete_file,
-        help="With --raw: the process's maps or smaps, saved at the same time; for the names.",
+        help="With --raw: a copy of the process's maps or smaps, made at the same time. The names "
+        "come from it.",
     )
     start = click.option(
         "--start",
@@ -81,7 +82,7 @@ def raw_options(function: Function) -> Function:
     raw = click.option(
         "--raw",
         is_flag=True,
-        help="The file holds entries, saved with dd from /proc/PID/pagemap, or is that.",
+        help="The file is /proc/PID/pagemap, or holds entries that dd has copied from one.",
     )
     return cast(Function, raw(start(mappings(with_raw))))
 
@@ -151,5 +152,5 @@ def timeout_option(function: Function) -> Function:
         metavar="SECONDS",
         default=asking.TIMEOUT,
         show_default=True,
-        help="Give a process up that keeps its reader waiting so long: it has locked its memory.",
+        help="Give up a process that does not answer for so long, because its memory is locked.",
     )(function)

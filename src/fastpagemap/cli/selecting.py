@@ -29,14 +29,14 @@ _OPTIONS = (
         metavar="COLUMN",
         callback=parsed(conditions.parse_column),
         shell_complete=_columns_like,
-        help="Sizes and counts with the largest first; by address or pid, if not given.",
+        help="Sort by this column, the largest first. By default, sort by address or pid.",
     ),
     click.option(
         "-n",
         "limit",
         metavar="COUNT",
         type=click.IntRange(min=1),
-        help="Only the first rows; the last line is about all of them.",
+        help="Show only the first rows. The last line is still about all of them.",
     ),
     click.option(
         "--columns",
@@ -44,19 +44,19 @@ _OPTIONS = (
         default="",
         callback=parsed(lambda text: conditions.parse_columns(text) if text else ()),
         shell_complete=_columns_like,
-        help="Only these columns of sizes, in this order; pss, uss, cached, cache_dirty and "
-        "cache_writeback of mappings are there only where they are named.",
+        help="Show only these columns of sizes, in this order. For mappings, this is the only way "
+        "to get pss, uss, cached, cache_dirty and cache_writeback.",
     ),
     click.option(
         "--path",
         metavar="PATTERN",
-        help="Only mappings whose path has this text in it, or matches this shell pattern.",
+        help="Only mappings whose path contains this text or matches this shell pattern.",
     ),
     click.option(
         "--name",
         metavar="PATTERN",
-        help="With --all: only processes whose name or command line has this text in it, or a word "
-        "that matches this shell pattern; of several TARGETs: only their rows.",
+        help="With --all: only processes whose name or command line contains this text, or a word "
+        "that matches this shell pattern. With several TARGETs: only their rows.",
     ),
     click.option(
         "--user",
@@ -70,8 +70,8 @@ _OPTIONS = (
         multiple=True,
         callback=parsed(conditions.parse_filter),
         shell_complete=_columns_like,
-        help="Only rows where a column is not 0 ('swapped') or as said ('size>=64M', 'threads>8', "
-        "'user=www*'); all of them, if there are several.",
+        help="Only rows where a column is not 0 ('swapped') or meets a condition ('size>=64M', "
+        "'threads>8', 'user=www*'). If given several times, rows must meet all of them.",
     ),
     click.option(
         "--min",
@@ -80,9 +80,9 @@ _OPTIONS = (
         multiple=True,
         callback=parsed(conditions.parse_least),
         shell_complete=_columns_like,
-        help="Only rows of at least this size in COLUMN. Without it: in the column of sizes that "
-        "they are sorted by; if there is none, in size (mappings), present (--all), rss (several "
-        "TARGETs), overlap (--who).",
+        help="Only rows of at least this size in COLUMN. By default, COLUMN is the column of sizes "
+        "that --sort names, or else size (mappings), present (--all), rss (several TARGETs) or "
+        "overlap (--who).",
     ),
     click.option(
         "--group",

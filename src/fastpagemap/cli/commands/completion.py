@@ -22,8 +22,8 @@ Examples:
 def completion(ctx: click.Context, shell: str) -> Iterable[str]:
     """Print a script that completes commands and options in SHELL.
 
-    Save it where SHELL looks for completions, as below, and start a new one. Names of processes
-    are completed if they are letters, digits and '_', '.', '+', '-' alone.
+    Save it where SHELL looks for completions, as in the examples, and start a new shell. The name
+    of a process is completed only if it has nothing but letters, digits and '_', '.', '+', '-'.
     """
     from click.shell_completion import get_completion_class
 

@@ -24,8 +24,12 @@ Examples:
 )
 @click.argument("before", shell_complete=complete_target)
 @click.argument("after", shell_complete=complete_target)
-@click.option("--path", metavar="PATTERN", help="Only mappings of paths like that.")
-@click.option("--group", type=click.Choice(["path", "kind"]), help="Add up mappings.")
+@click.option(
+    "--path", metavar="PATTERN", help="Only mappings whose path contains or matches this."
+)
+@click.option(
+    "--group", type=click.Choice(["path", "kind"]), help="Add up the mappings of each path or kind."
+)
 @form_options
 @raw_options
 @timeout_option
@@ -38,18 +42,21 @@ def diff(
     raw: Raw,
     timeout: float,
 ) -> Iterable[str]:
-    """Show what has changed from BEFORE to AFTER: one row for each mapping in which anything has.
+    """Show what has changed from BEFORE to AFTER: one row for each mapping that has changed.
 
-    Both are files that 'fastpagemap dump' wrote, or AFTER is a process id or the name of a process,
-    as it is now.
+    BEFORE is a file that 'fastpagemap dump' wrote. AFTER is another one, or a process id or the
+    name of a process, as it is now.
 
     \b
-    swapped_out   was present, and is in swap      dropped    was there, and is not any more
-    faulted_in    is present, and was not          written    soft-dirty, and was not (where known)
-    swapped_in    of that: was in swap             unshared   became this process's own: a copy
+    swapped_out   was present, is in swap now
+    faulted_in    was not present, is present now
+    swapped_in    the part of faulted_in that was in swap
+    dropped       was present or in swap, is neither now
+    written       was not soft-dirty, is soft-dirty now (if the kernel keeps such bits)
+    unshared      was mapped by others or a file's page, is this process's own now
 
-    Pages of mappings that are new, or show another file than before, are faulted in if they are
-    present; those of mappings that are gone are dropped.
+    If a mapping is new or shows another file than before, its present pages count as faulted in. If
+    a mapping is gone, its pages count as dropped.
     """
     return _diff((before, after), path, group, form, raw, timeout)
 

@@ -15,7 +15,7 @@ from fastpagemap.report.text import printable
 
 
 @click.command(
-    short_help="What this kernel and this user can be asked.",
+    short_help="What this kernel and this user can be asked; versions.",
     epilog="""
 \b
 Examples:

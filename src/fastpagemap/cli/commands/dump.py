@@ -13,7 +13,7 @@ from fastpagemap.cli.options import Raw, output_path, raw_options, timeout_optio
 
 
 @click.command(
-    short_help="Save all of it to a file that every command takes.",
+    short_help="Save the state of all pages to a file that every command takes.",
     epilog="""
 \b
 Examples:
@@ -37,9 +37,10 @@ def dump(target: str, output: str, raw: Raw, timeout: float) -> Iterable[str]:
 
     TARGET is a process id, or the name of a process.
 
-    In it are the mappings and the state of every page, when, on which kernel, and what that could
-    tell; none of the memory's content. It is small, as runs of pages of the same state are one
-    entry: kilobytes for most. It is safe to open one from a stranger.
+    The file has the mappings, the state of every page, when it was made, on which kernel, and what
+    that kernel could answer. It has no content of memory. It is small, a few kilobytes for most
+    processes, because pages with the same state are stored as runs. A file from a stranger is safe
+    to open.
     """
     return _dump(target, output, raw, timeout)
 

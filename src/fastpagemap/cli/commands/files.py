@@ -33,7 +33,7 @@ HIDDEN = "/proc hides the processes of other users (hidepid): who of them maps a
 
 
 @click.command(
-    short_help="What of files is in the page cache, and which processes map them.", epilog=EXAMPLES
+    short_help="Which parts of files are in the page cache, and who maps them.", epilog=EXAMPLES
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, shell_complete=complete_file)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, in bytes.")
@@ -45,17 +45,17 @@ def files(paths: tuple[str, ...], as_json: bool, timeout: float) -> Iterable[str
     size        of the file
     allocated   on its file system: less than the size, if it has holes
     cached      in the page cache, mapped or not
-    dirty       of that: written, and not on the disk yet
-    writeback   of that: on its way to the disk
-    swapped     in swap: of a tmpfs, a memfd, shared memory
-    processes   that map it; below the table, how much of it is mapped and present in each
+    dirty       the part of cached that is not written to the disk yet
+    writeback   the part of cached that is being written to the disk now
+    swapped     in swap: only of a tmpfs, a memfd or other shared memory
+    processes   how many map it; a second table shows how much each maps and has present
 
-    Files are opened, and neither read nor changed: access times stay, leases stay. Only regular
-    files are asked: directories are not walked. A file that a process holds a lease on is left out,
-    and so is another user's that this user may not write. '-' is what the kernel does not tell:
-    dirty and writeback before Linux 6.5 and on overlayfs. What a private mapping has copied is not
-    present of the file. Files and processes that could not be asked are named on stderr. The exit
-    code is 1 if no file could.
+    Files are opened, but neither read nor changed; access times and leases stay as they are. Only
+    regular files are asked, and directories are not walked. A file is left out if a process holds a
+    lease on it, or if it is another user's and this user may not write it. '-' means that the
+    kernel does not tell: dirty and writeback before Linux 6.5 and on overlayfs. Pages that a
+    private mapping has copied are not the file's, and do not count as present. Files and processes
+    that could not be asked are named on stderr. The exit code is 1 if no file could be asked.
     """
     return _files(list(dict.fromkeys(paths)), as_json, timeout)
 

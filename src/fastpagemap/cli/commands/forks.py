@@ -28,54 +28,61 @@ _SOON = 0.02
 
 @click.command(
     cls=programs.Starting,
-    short_help="What the children of a process still share with it, what they copied.",
+    short_help="What the children of a process share with it, and have copied.",
     epilog="""
 \b
 Examples:
   fastpagemap forks 1234                       once
-  fastpagemap forks gunicorn --interval 5      again and again, with what has changed since
+  fastpagemap forks gunicorn --interval 5      every five seconds, with what has changed
   fastpagemap forks program.py ARGUMENTS       run it; also by object
 """,
 )
 @click.argument("target", shell_complete=complete_target)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @interval_option(
-    "Look again and again, until Ctrl-C or the end; of a program each second, if absent."
+    "Look again at this interval, until Ctrl-C or the end. By default, look at a process once "
+    "and at a program every second."
 )
 @click.option(
     "--count", type=click.IntRange(1), metavar="N",
-    help="Stop after N looks; a program that is run is ended.",
+    help="Stop after N looks, and end a program that was run.",
 )  # fmt: skip
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Rows shown.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a look, in bytes, all rows.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object for each look, in bytes, with all rows.",
+)
 @timeout_option
 def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Show what the children of process TARGET still share with it, and what each has copied.
 
     TARGET is a process id, the name of a process, or a Python program NAME.py, which is run with
-    ARGUMENTS, and shown from its first fork to its end. All that follows it is the program's:
-    options of this command stand before it.
+    ARGUMENTS and shown from its first fork to its end. Options of this command stand before TARGET;
+    all that follows it is the program's.
 
-    fork() copies no memory: parent and child map the same pages until one of them writes to a page,
-    and gets a copy. But CPython writes where a program only reads: the reference count is part of
-    the object, and so is what the garbage collector notes.
+    fork() copies no memory. Parent and child map the same pages until one of them writes to a page;
+    then the writer gets a copy. CPython also writes where a program only reads: it keeps reference
+    counts, and notes of the garbage collector, in the objects themselves.
 
     \b
-    rss, pss, uss  of a process, as 'fastpagemap report --tree' has them; also union and unique
-    by_others      of the parent: present, and mapped by others, too
-    exclusive      of the parent: present, and mapped nowhere else
-    in_workers     exclusive in the workers, all together: copied, or touched first since
-    in_one         that of the worker that has most
-    change         of in_workers, or of uss, since the first look: what changed most comes first
+    rss, pss, uss  of a process, as in 'fastpagemap report --tree'; also union and unique
+    by_others      the parent's present memory that others map, too
+    exclusive      the parent's present memory that is mapped nowhere else
+    in_workers     exclusive memory of all workers: copied, or first touched after the fork
+    in_one         the in_workers of the worker that has most
+    change         of in_workers, or of uss, since the first look; the largest change comes first
 
-    By object: of a program that is run, for each global, and each local of the functions that were
-    called when it first forked, all objects that it leads to, each counted at the first name. How
-    often an object is used it does not tell; the children themselves are left alone.
+    For a program that is run, there is also a table by object. It has each global variable, and
+    each local variable of the functions that were running at the first fork, with all objects that
+    it leads to. An object counts at the first name that leads to it. The table does not show how
+    often an object is used. The children themselves are not stopped or changed.
 
-    A page is mapped by others as long as anyone maps it, too. Of a huge page that is mapped whole,
-    its first page tells for all. Private mappings that may be written are shown. A child that has
-    called exec ('other') shares no heap. The processes go on while they are looked at. Before Linux
-    6.7 the zero page, memory that was only ever read, counts as mapped by others.
+    A page is mapped by others if any other process maps it. For a huge page that is mapped whole,
+    its first page decides. Only private, writable mappings are shown. A child that has called exec
+    ('other') shares no heap. The processes go on while they are looked at. Before Linux 6.7 the
+    zero page (memory that was read, but never written) counts as mapped by others.
     """
     if programs.is_script(target):
         return _of_program(target, arguments, options)

@@ -16,7 +16,7 @@ STDOUT = "/dev/stdout"
 
 
 @click.command(
-    short_help="The same of a program that memray records already; as a profile, too.",
+    short_help="The same for a program that memray records already.",
     epilog="""
 \b
 Examples:
@@ -28,38 +28,38 @@ Examples:
 @click.argument("file", shell_complete=complete_file)
 @click.argument("target", shell_complete=complete_target)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Lines shown.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, in bytes, all lines.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, in bytes, with all lines.")
 @click.option(
     "--pprof", metavar="FILE", callback=output_path, shell_complete=complete_file,
-    help="Write it by call stack, as pprof reads it: 'go tool pprof FILE'.",
+    help="Write a profile by call stack for pprof: 'go tool pprof FILE'.",
 )  # fmt: skip
 @click.option(
     "--flamegraph", metavar="FILE", callback=output_path, shell_complete=complete_file,
-    help="Write it by call stack, as speedscope.app reads it; as collapsed stacks, where FILE ends "
-    "with .collapsed or .folded.",
+    help="Write a profile by call stack for speedscope.app; or collapsed stacks, if FILE ends with "
+    ".collapsed or .folded.",
 )  # fmt: skip
 @timeout_option
 def memray(file: str, target: str, **options: Any) -> Iterable[str]:
-    """Show what each line of a running program allocated, and how much of that is there.
+    """Show what each line of a running program allocated, and how much of that is in RAM.
 
-    FILE is the capture file that memray records the process TARGET into, by 'memray run -o FILE' or
-    memray.Tracker(FILE). TARGET is a process id, or the name of a process. For a program that is to
-    be started, there is 'fastpagemap run'.
+    FILE is the capture file of a process that memray records, with 'memray run -o FILE' or
+    memray.Tracker(FILE). TARGET is that process: its id or its name. To start a program under
+    memray, use 'fastpagemap run'.
 
     \b
     allocated   what was asked for: pprof's space, speedscope's size
     present     the part of it that is in RAM: pprof's resident_space
-    swapped     the part that is swapped out: pprof's swapped_space
-    shared      the present part that is of shared memory
+    swapped     the part of it that is swapped out: pprof's swapped_space
+    shared      the part of present that is a file's page or shared memory's
 
-    The process goes on meanwhile: what it frees after the file was read counts as not there, and
-    what it allocates is left out. 'kill -STOP PID' before, and 'kill -CONT PID' after, make it one
-    moment. A profile has what a call stack allocated, the table what the line of the program did;
-    'go tool pprof -sample_index=swapped_space FILE' shows the swapped part.
+    The process goes on meanwhile. What it frees after FILE was read counts as not present, and what
+    it allocates then is left out. To look at one moment, run 'kill -STOP PID' before and 'kill
+    -CONT PID' after. The table has a row for each line of the program; a profile has a sample for
+    each call stack. 'go tool pprof -sample_index=swapped_space FILE' shows the swapped part.
 
-    Left out is what 'fastpagemap run --help' says. A forked child has a file of its own, with
-    'memray run --follow-fork'. Files of 'memray run --aggregate' have no addresses. Needs memray,
-    and protobuf for --pprof.
+    'fastpagemap run --help' says what is left out. A forked child has a capture file of its own, if
+    memray runs with --follow-fork. Files of 'memray run --aggregate' do not work: they have no
+    addresses. Needs memray, and protobuf for --pprof.
     """
     outputs = [path for path in (options["pprof"], options["flamegraph"]) if path]
     if outputs.count(STDOUT) > 1:

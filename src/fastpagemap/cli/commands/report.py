@@ -51,27 +51,27 @@ HIDDEN_CHILDREN = (
 @click.option(
     "--tree",
     is_flag=True,
-    help="Count TARGET and all its descendants together; "
-    "of several called so, the one that has started the others.",
+    help="Count TARGET and all its descendants together. If several processes have that name, "
+    "TARGET is the one that started the others.",
 )
 @click.option(
     "--cgroup",
     metavar="PATH",
-    help="Count the processes in a cgroup, and in those below it, together: its directory, or its "
-    "name as in /proc/PID/cgroup.",
+    help="Count the processes of a cgroup and of those below it together. PATH is its directory, "
+    "or its name as in /proc/PID/cgroup.",
 )
 @click.option(
     "--who",
     is_flag=True,
-    help="Which other processes map memory that TARGET maps, and how much; with --tree or "
-    "--cgroup, which of these.",
+    help="Show which other processes map memory that TARGET maps, and how much. With --tree or "
+    "--cgroup, look only at these.",
 )
 @click.option("--all", "everyone", is_flag=True, help="One row for each process that has memory.")
 @click.option(
     "--swap",
     is_flag=True,
-    help="Where the machine's swap is: in which processes, and in shared memory that none maps; "
-    "and how much is unexplained. Needs root.",
+    help="Show where the machine's swap is: in which processes, in shared memory that no process "
+    "maps, and how much is unexplained. Needs root.",
 )
 @selection_options
 @form_options
@@ -85,60 +85,62 @@ HIDDEN_CHILDREN = (
 def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Show what is in memory: one row for each mapping of TARGET, and the totals.
 
-    TARGET is a process id, the name of a process (of its program, or else a word of its command
-    line), or a file that 'fastpagemap dump' wrote. Of several processes, or with --tree or
-    --cgroup, there is one row for each of them, and they are counted together: what several of them
-    map counts once in union, unique and swapped_union.
+    TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote. The name
+    is that of its program, or a word of its command line. With several processes, --tree or
+    --cgroup, there is one row for each process, and the last line counts them together. Memory that
+    several of them map then counts once in union, unique and swapped_union.
 
     \b
     size            of the mapping
     present         in RAM
     swapped         in swap
-    swapped_shared  of that: in shared memory, of which the page table knows nothing
-    unknown         in swap or never touched: it could not be learnt
-    shared          present, of a file or of shared memory
-    exclusive       present, and mapped nowhere else
-    soft_dirty      written since someone cleared the bits
+    swapped_shared  the part of swapped in shared memory, which page tables do not show
+    unknown         either in swap or never touched; this user cannot find out which
+    shared          the part of present that is a file's page or shared memory's
+    exclusive       the part of present that is mapped nowhere else
+    soft_dirty      written since someone cleared the soft-dirty bits
     huge            mapped as huge pages
-    zero            present, and the zero page: never written
-    pss, uss        present: by its share, and what no other process maps (see --columns)
+    zero            the part of present that is the zero page: read, never written
+    pss             present, each page divided by how often it is mapped (see --columns)
+    uss             the part of present that no other process maps (see --columns)
     cached          pages of its file that are in the page cache (see --columns)
 
     \b
     Of several processes:
-    rss             mapped, as in /proc/PID/status, but with hugetlb pages
-    union           distinct memory that any of them maps
-    unique          of that: what no process outside maps, freed if all of them end
-    swapped_pss, swapped_uss        of what is swapped: by its share, and what is its alone
-    swapped_union, swapped_unique   of what is swapped: each page once, and what is theirs alone
+    rss             present, as in /proc/PID/status, but with hugetlb pages
+    union           what any of them maps, each page once
+    unique          the part of union that no other process maps: freed if all of them end
+    swapped_pss     swapped, each page divided by how many processes have it
+    swapped_uss     the part of swapped that only this process has
+    swapped_union   what any of them has in swap, each page once
+    swapped_unique  the part of swapped_union that no other process has
 
-    --swap has other columns: for each process its private memory in swap, the shared memory in swap
-    that it maps, pss, where each place counts by its share, and uss, what no other process has. The
-    last line has each place once. Shared memory that nobody maps is named below, as far as it is on
-    a tmpfs that is mounted here, held open by a process, or a SysV segment. What that does not
-    explain of the swap in use may be the swap cache, or a tmpfs mounted elsewhere.
+    --swap has columns of its own. For each process it shows its private memory in swap, the shared
+    memory in swap that it maps, and the pss and uss of both. The last line counts each place in
+    swap once. Shared memory that no process maps is listed below the table, if it is on a tmpfs
+    mounted here, held open by a process, or a SysV segment. The rest of the swap in use is
+    unexplained: it may be the swap cache, or a tmpfs mounted elsewhere.
 
-    Columns the kernel cannot fill are left out. A terminal gets a table that fits it; a pipe or a
-    file gets plain columns with whole paths, and before them a line that begins with '#': whose
-    memory it is, when it was read, on which kernel. A mapping without a path is shown as [anon];
-    JSON, CSV and Parquet leave its path empty. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes.
+    Columns that the kernel cannot fill are left out. On a terminal, the table fits the width. In a
+    pipe or a file, paths are whole, and the first line begins with '#': it says whose memory it is,
+    when it was read, and on which kernel. A mapping without a path is shown as [anon]; its path is
+    empty in JSON, CSV and Parquet. Ki, Mi, Gi are 1024, 1024**2, 1024**3 bytes.
 
-    A process is shown by its command line, or by its name alone where the terminal is narrow; --all
-    also tells user, parent and threads. Memory that several processes map is in the row of each,
-    and in the last line, 'sum', as often; --tree and --cgroup count it once. The line of a group is
-    about all of its processes, whichever rows are shown; union, unique and swapped_union need
-    CAP_SYS_ADMIN.
-    This command is in no tree or cgroup. Processes that could not be read are counted on stderr,
-    and named there, but for those that this user may not read. The exit code is 1 if none could be
-    read.
+    A process is shown by its command line, or by its name where the terminal is narrow. --all also
+    shows user, parent and threads. With --all, memory that several processes map counts in the row
+    of each, and so several times in the last line, 'sum'; --tree and --cgroup count it once. The
+    last line of a group is about all of its processes, also if only some rows are shown. union,
+    unique and swapped_union need CAP_SYS_ADMIN. This command itself is in no tree or cgroup.
+    Processes that could not be read are counted on stderr, and named unless this user may not read
+    them. The exit code is 1 if no process could be read.
 
-    JSON, CSV and Parquet are in bytes, in the columns of PageMap.usage and Group.usage. In JSON,
-    'totals' are of the rows shown, 'together' of all where these are no sums or -n leaves some out
-    ('of' says how many there are), and 'only' are the conditions.
+    JSON, CSV and Parquet have bytes, in the columns of PageMap.usage and Group.usage. In JSON,
+    'totals' is about the rows shown. 'together' is about all rows, where it differs from their sum
+    or where -n leaves rows out; 'of' is the number of all rows. 'only' has the conditions.
 
-    --openmetrics has present, swapped, swapped_shared, unknown, huge and the size of groups of
-    processes, or the columns that --columns names, as sums of their processes. Unlike other files
-    of many users' memory, everybody may read it, as the umask allows.
+    --openmetrics writes sums over groups of processes: present, swapped, swapped_shared, unknown,
+    huge and size, or the columns that --columns names. Everybody may read this file, as far as the
+    umask allows. Other files with the memory of many users are for their owner alone.
     """
     if options["swap"]:
         return _swap(targets, options)

@@ -38,7 +38,7 @@ def _file(context: Any, parameter: Any, path: str | None) -> str | None:
 
 
 @click.command(
-    short_help="What a Python program allocated, and what of that is there, by line.",
+    short_help="What each line of a Python program allocated, and has in RAM.",
     context_settings={"allow_interspersed_args": False},
     epilog="""
 \b
@@ -54,46 +54,51 @@ Examples:
     show_default=True,
     metavar="exit|SECONDS|SIGUSR1",
     callback=parsed(_moment),
-    help="When to look: at the program's end, so many seconds after its start, or whenever this "
-    "command gets SIGUSR1.",
+    help="When to look: at the program's end, this many seconds after its start, or each time "
+    "this command gets SIGUSR1.",
 )
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Lines shown.")
-@click.option("--python-allocators", is_flag=True, help="Record each small object of Python's.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a look, in bytes, all lines.")
+@click.option("--python-allocators", is_flag=True, help="Record each small Python object.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object for each look, in bytes, with all lines.",
+)
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
     callback=_file,
     shell_complete=complete_file,
-    help="Write there, as standard output, '-', is the program's, too.",
+    help="Write to this file. By default, '-': standard output, where the program also writes.",
 )
 @click.option("-m", "module", is_flag=True, help="PROGRAM is the name of a module.")
 @click.argument("program", shell_complete=complete_file)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(program: str, arguments: tuple[str, ...], **options: Any) -> Iterable[str]:
-    """Run a Python PROGRAM; show what each line allocated, and how much of that is there.
+    """Run a Python PROGRAM; show what each line allocated, and how much of that is in RAM.
 
-    A profiler of allocations counts what was asked for. Memory that was never touched costs
-    nothing, and what was paged out is not in RAM. This runs PROGRAM under memray, and asks about
-    each allocation that is alive at a moment.
+    A profiler of allocations counts what was asked for. But memory that was never touched takes no
+    RAM, and neither does memory that was swapped out. This command runs PROGRAM under memray and
+    looks at the pages of each allocation that is alive at one moment.
 
     \b
     allocated   what was asked for
     present     the part of it that is in RAM
-    swapped     the part that is swapped out
-    shared      the present part that is of shared memory
+    swapped     the part of it that is swapped out
+    shared      the part of present that is a file's page or shared memory's
 
-    For the look the program stands still, some seconds for each million allocations and
-    deallocations since its start; both sides are of that one moment. A program can choose it to the
-    instruction, by os.kill(os.getpid(), signal.SIGSTOP): it goes on as soon as the table is made.
+    The program is stopped during the look, for some seconds for each million allocations and
+    deallocations since its start, so all figures are of the same moment. A program can choose the
+    moment itself, by os.kill(os.getpid(), signal.SIGSTOP). It goes on as soon as the table is made.
     The exit code is the program's.
 
-    Left out are: memory allocated before memray began; what the program's own forks do, and its
-    threads once the program itself has come to its last line; what the C
-    library keeps after free(); mremap(), of which memray does not know. Python's small objects
-    appear as the arenas they live in, at the line that needed another arena, unless
-    --python-allocators has each of them recorded. Needs memray.
+    Not in the table are: memory allocated before memray began; memory of forked children; memory
+    that threads allocate after the main program has ended; memory that the C library keeps after
+    free(); and mremap(), which memray does not record. Python keeps small objects in arenas. They
+    appear as arenas, at the line that needed a new one, unless --python-allocators records each
+    object. Needs memray.
     """
     if not options["module"] and not os.path.isfile(program):
         raise click.BadParameter(f"there is no file {program}", param_hint="PROGRAM")

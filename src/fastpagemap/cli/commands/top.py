@@ -16,37 +16,37 @@ from fastpagemap.cli.targets import processes_of
     epilog="""
 \b
 Examples:
-  fastpagemap top                all processes, who has most in RAM first
-  fastpagemap top postgres       those of that name, and their children
+  fastpagemap top                all processes, those with most in RAM first
+  fastpagemap top postgres       the processes of that name, and their children
   fastpagemap top 1234           a process and its children, side by side
   fastpagemap top --user postgres --name 'postgres:*'
-  sudo fastpagemap top           other users' processes, too
+  sudo fastpagemap top           also other users' processes
 """,
 )
 @click.argument("targets", metavar="[TARGET]...", nargs=-1, shell_complete=complete_target)
 @interval_option(
-    "Between refreshes. Pages are looked at less often where that would cost too much; the "
-    "column 'age' says how long ago that was.",
+    "Time between refreshes. Pages are read less often if that would cost too much; the "
+    "column 'age' shows how long ago that was.",
     default=1.0,
     least=0.1,
 )
 @click.option(
     "--name",
     metavar="PATTERN",
-    help="Only processes whose name or command line has this text in it, or a word that matches "
+    help="Only processes whose name or command line contains this text, or a word that matches "
     "this shell pattern.",
 )
 @click.option("--user", metavar="NAME", help="Only the processes of a user, by name or number.")
 def top(targets: tuple[str, ...], interval: float, name: str | None, user: str | None) -> int:
-    """Show all processes on the whole screen, and what happens to their memory.
+    """Show all processes on the whole screen, and how their memory changes.
 
-    With TARGET, only these processes and their descendants, as the children of a server. TARGET is
-    a process id, or a name: all processes that have it are shown.
+    With TARGET, show only these processes and their descendants, such as a server and its workers.
+    TARGET is a process id, or a name: then all processes of that name are shown.
 
-    Sort by any column, choose columns, search names and command lines: '?' shows the keys, and how
-    old what is shown can be. Enter watches a process, page by page, as 'fastpagemap watch' does. A
-    process that cannot be read has a row that says why, and one that does not answer holds up no
-    other. 'fastpagemap report --all' prints the same once.
+    Sort by any column, choose columns, search names and command lines. '?' shows the keys, and how
+    old the figures can be. Enter watches a process page by page, as 'fastpagemap watch' does. If a
+    process cannot be read, its row says why; if it does not answer, the others are still shown.
+    'fastpagemap report --all' prints the same once.
     """
     need_terminal("top", "; 'fastpagemap report --all' prints the same once")
     from fastpagemap.cli.watch.census import Census

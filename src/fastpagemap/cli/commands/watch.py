@@ -13,43 +13,42 @@ from fastpagemap.cli.options import interval_option, raw_options, timeout_option
 
 
 @click.command(
-    short_help="The same on the whole screen, live.",
+    short_help="One process on the whole screen, live.",
     epilog="""
 \b
 Examples:
   fastpagemap watch 1234               a process, by its id
   fastpagemap watch checkpointer       by its name, or a word of its command line
   fastpagemap watch 1234 --interval 5  every five seconds
-  sudo fastpagemap watch 1234 --dirty  with what is written, too
-  fastpagemap watch before.fpm         what 'fastpagemap dump' kept
+  sudo fastpagemap watch 1234 --dirty  also what is written
+  fastpagemap watch before.fpm         a file that 'fastpagemap dump' wrote
 """,
 )
 @click.argument("target", shell_complete=complete_target)
 @interval_option(
-    "Between refreshes. Pages are looked at less often where that would cost too much; the "
-    "screen says how old they are.",
+    "Time between refreshes. Pages are read less often if that would cost too much; the "
+    "screen shows how old they are.",
     default=1.0,
     least=0.1,
 )
 @click.option(
     "--dirty",
     is_flag=True,
-    help="Tell what is written, by clearing the soft-dirty bits of TARGET at each look. That "
-    "changes it: whoever else tracks its writes by them (CRIU) loses track.",
+    help="Show what is written. This clears the soft-dirty bits of TARGET at each look, so others "
+    "who track its writes by them (CRIU) lose track.",
 )
 @raw_options
 @timeout_option
 def watch(target: str, **options: Any) -> int:
-    """Show the memory of TARGET on the whole screen, page by page, and what happens to it.
+    """Show the memory of TARGET on the whole screen, page by page, and how it changes.
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
 
-    One cell is one page or a group of them, coloured by state. Move through the mappings, search
-    them, choose their columns, zoom, go to an address: '?' shows the keys, and how old what is
-    shown can be. What comes in, is swapped out and is written a
-    second is counted from one look at the pages to the next: what happened and was undone in
-    between is not in it. Written needs --dirty, and a kernel that keeps soft-dirty bits. Where
-    TARGET locks its memory later on, the screen says so, and shows what was seen before.
+    A cell is one page or several pages, coloured by their state. Move through the mappings, search
+    them, choose columns, zoom, or go to an address. '?' shows the keys, and how old the picture can
+    be. The rates count what differs between two looks at the pages; a page that changed and changed
+    back in between is not counted. The rate of writes needs --dirty and a kernel with soft-dirty
+    bits. If TARGET locks its memory, the screen says so and keeps showing what was seen before.
     """
     need_terminal("watch")
     from fastpagemap.cli.watch.sampling import Live, SnapshotSource

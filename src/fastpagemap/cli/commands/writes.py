@@ -46,13 +46,13 @@ Examples:
 )
 @click.argument("target", shell_complete=complete_target)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@interval_option("How long each line is about.", default=1.0)
+@interval_option("The time that each line covers.", default=1.0)
 @click.option(
     "--count", type=click.IntRange(1), metavar="N",
-    help="Stop after N lines; a program that is run is ended.",
+    help="Stop after N lines, and end a program that was run.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before the bits are cleared.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line, in bytes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each line, in bytes.")
 @timeout_option
 def writes(
     target: str,
@@ -63,27 +63,26 @@ def writes(
     as_json: bool,
     timeout: float,
 ) -> Iterable[str]:
-    """Show how much memory process TARGET writes, and where; or run a Python program, and show it.
+    """Show how much memory process TARGET writes, and where; or run a Python program and show it.
 
-    TARGET is a process id, the name of a process, or a file NAME.py, which is run with ARGUMENTS:
-    all that follows it is the program's. Options of this command stand before it.
+    TARGET is a process id, the name of a process, or a program NAME.py, which is run with
+    ARGUMENTS. Options of this command stand before TARGET; all that follows it is the program's.
 
-    Of a process it is told by the kernel's soft-dirty bits, and CHANGES the process: to know what
-    is written from now on, the bits are cleared (4 is written to /proc/PID/clear_refs), for
-    everyone who tracks the process by them, such as CRIU. So it asks first, or needs --yes. The
-    process itself notices only that each page faults once when it is written next. What is written
-    in the moment between reading and clearing is missed. Needs a kernel with CONFIG_MEM_SOFT_DIRTY
-    ('fastpagemap doctor' shows it).
+    For a process, this command uses the kernel's soft-dirty bits, and so CHANGES the process. It
+    clears the bits (it writes 4 to /proc/PID/clear_refs), also for others who track the process by
+    them, such as CRIU. So it asks first, unless --yes is given. The process itself only pays one
+    page fault for each page at its next write. Writes between reading and clearing the bits are
+    missed. The kernel needs CONFIG_MEM_SOFT_DIRTY; 'fastpagemap doctor' shows whether it has that.
 
-    A program that is run tells it itself, by WriteTracker, in a thread of its own, whose few writes
-    count, too. That needs Linux 6.7 and no privilege. Memory of files is not looked at, but for
-    shared memory (/dev/shm, memfd) and hugetlb; shared memory that another process changed may
-    count as a whole. Memory that is mapped anew counts with what is there of it; what is mapped,
-    written and unmapped between two lines is missed. What the program forks is not looked at. The
-    lines stand between what the program prints; the exit code is the program's.
+    A program that is run tracks its own writes, with WriteTracker, in a thread whose few writes
+    count, too. That needs Linux 6.7 and no privilege. Memory of files is left out, except shared
+    memory (/dev/shm, memfd) and hugetlb. If another process changes shared memory, all of it may
+    count. New mappings count with all that is present in them. Memory that is mapped, written and
+    unmapped between two lines is missed. Forked children are not tracked. The lines stand between
+    what the program prints. The exit code is the program's.
 
-    A page written many times within an interval counts once; one write to a huge page counts for
-    all of it, of a program that is run only as far as it remains huge.
+    A page counts once for each line, however often it was written. A write to a huge page counts
+    for the whole huge page; in a program that is run, only as long as the page stays huge.
     """
     if programs.is_script(target):
         return _of_program(target, arguments, interval, count, as_json)
