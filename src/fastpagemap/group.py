@@ -28,12 +28,12 @@ Answer = TypeVar("Answer")
 
 
 class Group(Closing[list[Process]]):
-    """Several processes, of whose memory each page counts once.
+    """Several processes, with memory that they share counted once.
 
     Parameters
     ----------
     processes : iterable of int or object
-        Pids, or objects with a ``.pid``; see ``PageMap``. A process that is named twice is in the
+        Pids, or objects with a ``.pid``; see ``PageMap``. A process that is given twice is in the
         group once.
 
     Attributes
@@ -47,7 +47,7 @@ class Group(Closing[list[Process]]):
     Raises
     ------
     ValueError
-        No process is named, or the group is closed.
+        No process is given, or the group is closed.
     ProcessLookupError
         There is no such process, or it has no memory. Or all processes of the group have ended.
     PermissionError, UnsupportedError
@@ -57,23 +57,23 @@ class Group(Closing[list[Process]]):
 
     Notes
     -----
-    What frames a process maps is shown to CAP_SYS_ADMIN alone, and how often each is mapped to root
-    or with CAP_DAC_READ_SEARCH. Without these, `usage` and `total` have those columns alone that
-    smaps tells, and `sharers` and `overlap` raise PermissionError.
+    Privileges: to count pages once, frame numbers are needed (CAP_SYS_ADMIN), and how often each
+    frame is mapped (root or CAP_DAC_READ_SEARCH). Without them, `usage` and `total` only have the
+    columns that smaps can fill, and `sharers` and `overlap` raise PermissionError.
 
-    Memory counts whatever its kind: hugetlb, too, which the kernel's RSS and PSS leave out; but if
-    smaps has to do, hugetlb pages that others map are in no pss. The zero page is no memory. A page
-    that one process maps several times counts several times in its rss, as in the kernel's, and
-    once in everything else.
+    What counts: all kinds of memory, including hugetlb, which the kernel's RSS and PSS leave out.
+    If the figures come from smaps, pss lacks hugetlb pages that others map. The zero page does not
+    count. If one process maps a page several times, its rss counts the page as often, like the
+    kernel's RSS. All other columns count it once.
 
-    Processes that share all of their memory (clone with CLONE_VM; vfork, until exec) have all of it
-    in each of their rows, and count as one process in `total`. kcmp(2) tells them; without
-    CONFIG_KCMP, where it is forbidden, or with the /proc of another pid namespace, they count twice
-    in `total`, and `overlap` may lack what both map.
+    Processes with one memory: processes may share all of it (clone with CLONE_VM; vfork, until
+    exec). Each of them then has all of it in its row, and `total` counts them as one process. They
+    are found by kcmp(2). If that is missing (CONFIG_KCMP) or forbidden, or if /proc is that of
+    another pid namespace, `total` counts them twice, and `overlap` may lack what both map.
 
-    The processes go on while they are looked at, one after the other. A page that one of them gives
-    back meanwhile and another one takes counts twice. With CONFIG_NO_PAGE_MAPCOUNT (Linux 6.15) the
-    kernel only estimates how often a page of a large folio is mapped.
+    Time: the processes are looked at one after the other and go on meanwhile. If one gives a page
+    back and another one takes it, the page counts twice. With CONFIG_NO_PAGE_MAPCOUNT (Linux 6.15)
+    the kernel only estimates how often a page of a large folio is mapped.
 
     Source: Documentation/admin-guide/mm/pagemap.rst, Documentation/filesystems/proc.rst.
 
@@ -104,8 +104,8 @@ class Group(Closing[list[Process]]):
     def tree(cls, process: Any) -> Self:
         """Return the group of a process and all its descendants, as they are now.
 
-        Where /proc hides the processes of other users from this one (hidepid), it does not show
-        whose children they are: they and their descendants are not in the group.
+        If /proc hides the processes of other users (hidepid), it does not show whose children they
+        are. Then they and their descendants are not in the group.
 
         Parameters
         ----------
@@ -121,8 +121,8 @@ class Group(Closing[list[Process]]):
         Parameters
         ----------
         path : str
-            The directory of a cgroup of version 1 or 2, or its name as in /proc/PID/cgroup. The
-            kernel's threads, which have no memory, are left out of any.
+            The directory of a cgroup of version 1 or 2, or its name as in /proc/PID/cgroup. Kernel
+            threads are left out, as they have no memory.
 
         Raises
         ------
@@ -199,13 +199,20 @@ class Group(Closing[list[Process]]):
         Returns
         -------
         ndarray
-            Structured, one row for each process, ``pid`` int64, the others uint64, in bytes:
-            ``rss``, what it maps; ``pss``, where each page counts by its share, divided by how
-            often it is mapped; ``uss``, what no other process maps; ``swapped``; ``swapped_pss``,
-            ``swapped_uss``, the same of what is swapped; ``unknown``, what may be swapped or not.
-            Without frame numbers (see above), or if another process may have the same in swap and
-            cannot be read or seen, there are no ``swapped_pss`` and ``swapped_uss``. In a container
-            the processes outside of it cannot be seen.
+            Structured, one row for each process. ``pid`` is int64, the others uint64, in bytes:
+
+            - ``rss``: what it maps
+            - ``pss``: the same, each page divided by how often it is mapped
+            - ``uss``: what no other process maps
+            - ``swapped``: in swap
+            - ``swapped_pss``, ``swapped_uss``: the same as pss and uss, of swapped
+            - ``unknown``: in swap or never touched
+
+        Notes
+        -----
+        ``swapped_pss`` and ``swapped_uss`` are absent without frame numbers (see above). They are
+        also absent if another process may have the same memory in swap, and cannot be read or seen.
+        From a container, processes outside of it cannot be seen.
         """
         return group_sums.usage_of(self._ask, self._counts, self._skipped)
 
@@ -215,21 +222,27 @@ class Group(Closing[list[Process]]):
         Returns
         -------
         numpy.void
-            One row, all fields uint64, in bytes: ``rss`` and ``pss``, the sums of those of the
-            processes, of which only one counts if several share one memory (see above); ``union``,
-            the distinct memory that any of them maps; ``unique``, what no process outside of the
-            group maps, which is freed once all have ended, unless it is a file's; ``swapped``, the
-            sum; ``swapped_union`` and ``swapped_unique``, the same of what is swapped: private
-            memory by its place in the swap area, shared memory by file and page; ``unknown``;
-            ``changed``, memory that was unmapped while it was counted, as far as that shows.
-            Without frame numbers there are ``rss``, ``pss``, ``swapped``, ``unknown``; there is no
-            ``swapped_unique`` if ``usage`` has no ``swapped_uss``; and there is no ``changed``
-            where the kernel does not count single pages.
+            One row, all fields uint64, in bytes:
+
+            - ``rss``, ``pss``, ``swapped``, ``unknown``: the sums over the processes. If several
+              processes share one memory, only one of them counts (see above).
+            - ``union``: what any of them maps, each page once
+            - ``unique``: the part of union that no process outside of the group maps. It is freed
+              once all have ended, unless it is a file's.
+            - ``swapped_union``, ``swapped_unique``: the same of swapped. Private memory is told
+              apart by its place in the swap area, shared memory by file and page.
+            - ``changed``: memory that was unmapped while it was counted, as far as that shows
+
+        Notes
+        -----
+        Without frame numbers there are only ``rss``, ``pss``, ``swapped`` and ``unknown``.
+        ``swapped_unique`` is absent if ``usage`` has no ``swapped_uss``. ``changed`` is absent if
+        the kernel does not count single pages.
         """
         return group_sums.total_of(self._ask, self._counts, self._skipped)
 
     def sharers(self, process: Any, start: Start, end: int | None = None) -> npt.NDArray[np.uint16]:
-        """Return how many processes of the group map each page of a span of one of them.
+        """Return how many processes of the group map each page of a span in one of them.
 
         Parameters
         ----------
@@ -241,7 +254,7 @@ class Group(Closing[list[Process]]):
         Returns
         -------
         ndarray of uint16
-            One element a page: 1 where only `process` maps it; 0 where it is not present, and for
+            One element a page: 1 if only `process` maps it; 0 if it is not present there, or is
             the zero page.
 
         Raises
@@ -270,13 +283,13 @@ class Group(Closing[list[Process]]):
         return sharers(asked[0][0], start, end, mapped_sets(gathered, counts.fd), together)
 
     def overlap(self) -> npt.NDArray[np.uint64]:
-        """Return how much memory each two processes map both, in bytes.
+        """Return how much memory each pair of processes has in common, in bytes.
 
         Returns
         -------
         ndarray of uint64
-            Of shape (n, n), in the order of `pids`. On the diagonal is what each one maps, every
-            page once.
+            The shape is (n, n), in the order of `pids`. The diagonal has what each process maps,
+            every page once.
 
         Raises
         ------

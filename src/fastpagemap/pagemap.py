@@ -50,8 +50,8 @@ class PageMap(Closing[Process]):
     ------
     ProcessLookupError
         There is no such process, or it has no memory (a zombie, a kernel thread), or the object
-        knows that its process has ended. Every method raises it once the process has exited or
-        called exec; not yet when its main thread has ended and others go on.
+        knows that its process has ended. Every method raises this once the process has exited or
+        called exec. If only its main thread has ended, the process is still read.
     PermissionError
         This user may not read the process: it is another user's, and CAP_SYS_PTRACE or
         CAP_DAC_READ_SEARCH is missing. Or /proc does not show it (hidepid).
@@ -59,16 +59,16 @@ class PageMap(Closing[Process]):
         /proc is that of another pid namespace, and does not show which process is meant. Or it is
         not mounted, or has no pagemap files, as in gVisor.
     ValueError, TypeError
-        `process` is no pid and has none.
+        `process` is neither a pid nor an object that has one.
 
     Notes
     -----
-    All methods take page-aligned addresses in bytes, `start` inclusive and `end` exclusive. In
-    their place they take, of this process, one object with memory (an array, a buffer, whatever
-    ``span`` takes), for all pages that it lies on. Masks have one element a page, in address order;
-    pages outside every mapping are False. No method but `clear_soft_dirty` changes anything, and
-    none faults a page in. Many threads may use one object at once; the GIL is released while the
-    kernel works.
+    All methods take page-aligned addresses in bytes, `start` inclusive and `end` exclusive. For
+    this process, they also take one object with memory instead (an array, a buffer, whatever
+    ``span`` takes), and answer for all pages that it lies on. Masks have one element a page, in
+    address order. Pages outside every mapping are False. Only `clear_soft_dirty` changes anything,
+    and no method faults a page in. Many threads may use one ``PageMap`` at once. The GIL is
+    released while the kernel works.
 
     Source: /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.
 
@@ -172,7 +172,7 @@ class PageMap(Closing[Process]):
     def read(
         self, start: Start, end: int | None = None, *, out: npt.NDArray[np.void] | None = None
     ) -> Pages:
-        """Return the entries of a span as the kernel gives them; a page's bits are of one instant.
+        """Return the entries of a span as the kernel gives them, all bits of a page at one instant.
 
         Parameters
         ----------
@@ -288,8 +288,8 @@ class PageMap(Closing[Process]):
     def huge(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are mapped as part of a huge page, transparent or of hugetlb.
 
-        The huge zero page is none. A huge page of which only parts are mapped, page by page, is
-        not mapped as one.
+        The huge zero page does not count. A huge page that is mapped page by page, or in part, does
+        not count either.
 
         Raises
         ------
@@ -301,8 +301,9 @@ class PageMap(Closing[Process]):
     def zero(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are present and map the zero page, or the huge zero page.
 
-        It is one page for the whole machine: private memory that was only ever read, or that
-        userfaultfd has filled with zeros. A hole of a file is none, but on a DAX file system.
+        The whole machine shares one zero page. It stands for private memory that was read but never
+        written, or that userfaultfd has filled with zeros. Holes of files do not map it, except on
+        a DAX file system.
 
         Raises
         ------
@@ -314,9 +315,9 @@ class PageMap(Closing[Process]):
     def cached(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages of the files that are mapped there are in the page cache.
 
-        It is about the file's page, mapped here or not, also where a private mapping has a copy of
-        its own. Memory without a file has none, nor have device files, nor pages beyond the end of
-        a file. A page of shared memory that is swapped out is not in the page cache.
+        A page counts if the file's page is in the page cache, whether it is mapped here or not, and
+        also if a private mapping has its own copy. False are memory without a file, device files,
+        pages beyond the end of a file, and shared memory that is swapped out.
 
         Raises
         ------
@@ -327,11 +328,11 @@ class PageMap(Closing[Process]):
 
         Notes
         -----
-        The file is opened, if that cannot wait and has no effect, and asked by cachestat (Linux
-        6.5): a page that is still being read from the disk counts. Before, mincore is asked. A file
-        of an overlay is asked in its layer, if it is sure which one that is. Files that this
-        process itself has mapped are asked through the mapping where they cannot be opened. Nothing
-        is faulted in or read, and access times stay as they are.
+        The file is opened, if opening it cannot wait and has no side effects. Then cachestat (Linux
+        6.5) is asked, which counts pages that are still being read from the disk. Older kernels are
+        asked by mincore. For a file on an overlay, its layer is asked, if it is certain which layer
+        that is. If a file cannot be opened, but this process has mapped it, the mapping is asked.
+        Nothing is faulted in or read, and access times stay as they are.
         """
         process = self._process()
         start, end, count = process.span(start, end)
@@ -457,43 +458,60 @@ class PageMap(Closing[Process]):
         mappings : iterable of Mapping, optional
             All mappings of the process by default. A mapping that is gone counts 0.
         fields : iterable of str, optional
-            The columns wanted, in their order. Fewer columns cost less. By default all
-            sizes that this kernel can fill.
+            The columns wanted, in their order. Fewer columns cost less. By default, those of the
+            first list below that this kernel can fill.
 
         Returns
         -------
         ndarray
-            Structured, one row for each mapping, uint64, in bytes: ``start``, ``end``,
-            ``size``, ``present``, ``swapped``, ``swapped_shared`` (the part of ``swapped`` in
-            shared memory), ``unknown``, ``shared``, ``exclusive``, ``soft_dirty``, ``huge``
-            (mapped as huge pages, without the huge zero page), ``zero`` (the part of ``present``
-            that is the zero page or the huge zero page). Where the file behind a whole mapping
-            cannot be asked which pages are swapped, ``swapped`` and ``swapped_shared`` are taken
-            from smaps, if its sum cannot be of any other pages. Only where `fields` names them:
-            ``pss``, what is present by its share, each page divided by how often it is mapped, and
-            ``uss``, what no other process maps, both with hugetlb pages and without zero pages
-            (without frame numbers they are those of smaps, and ``pss`` leaves out hugetlb pages
-            that others map);
-            ``cached``, ``cache_dirty`` and ``cache_writeback``, the part of the file behind the
-            mapping that is in the page cache, is to be written to the disk, and is just being
-            written (the last two need Linux 6.5); 0 without a file. And, also only there, what is
-            no size: ``path``, ``permissions`` and ``kind`` (heap, stack, anonymous, shared memory,
-            executable, file, device, kernel), of dtype object, ``offset``, ``device``, ``inode``.
+            Structured, one row for each mapping. Sizes are uint64, in bytes:
+
+            - ``start``, ``end``, ``size``: of the mapping
+            - ``present``: in RAM
+            - ``swapped``: in swap; ``swapped_shared``: the part of it in shared memory
+            - ``unknown``: in swap or never touched
+            - ``shared``: the part of present that is a file's page or shared memory's
+            - ``exclusive``: the part of present that is mapped nowhere else
+            - ``soft_dirty``: see `soft_dirty`
+            - ``huge``: mapped as huge pages, without the huge zero page
+            - ``zero``: the part of present that is the zero page or the huge zero page
+
+            These columns cost more, so they are there only if `fields` names them:
+
+            - ``pss``: present, each page divided by how often it is mapped
+            - ``uss``: the part of present that no other process maps
+            - ``cached``: the part of the mapped file that is in the page cache; 0 without a file
+            - ``cache_dirty``, ``cache_writeback``: the parts of cached that are not written to the
+              disk yet, and that are being written (Linux 6.5)
+
+            So are these, which describe the mapping:
+
+            - ``path``, ``permissions``, ``kind``: dtype object. A kind is heap, stack, anonymous,
+              shared memory, executable, file, device or kernel.
+            - ``offset``, ``device``, ``inode``: numbers, as in ``Mapping``
 
         Raises
         ------
         UnsupportedError
-            This kernel cannot fill a column that `fields` names, or a file cannot be asked what
-            of it is cached; see `cached`. Or ``pss`` or ``uss`` of a part of a mapping is asked
-            for without CAP_SYS_ADMIN and root's /proc/kpagecount: smaps has them of whole ones. One
-            of `mappings` that has grown since is such a part; by default all are of one reading.
+            This kernel cannot fill a column that `fields` names, or a file cannot be asked for
+            ``cached``; see `cached`. Or ``pss`` or ``uss`` is asked for a part of a mapping, and
+            frame numbers are hidden (CAP_SYS_ADMIN) or /proc/kpagecount is: smaps has sums of whole
+            mappings alone. A mapping that has grown since `mappings` was read is such a part.
         ValueError
             There is no such column, or a mapping ends at 2**64.
+
+        Notes
+        -----
+        If the file behind a mapping cannot be asked which pages are swapped, ``swapped`` and
+        ``swapped_shared`` come from smaps, provided that its sum is about no other pages.
+
+        ``pss`` and ``uss`` have hugetlb pages, and no zero pages. Without frame numbers they come
+        from smaps; then ``pss`` lacks hugetlb pages that others map.
         """
         return usage(self._process(), mappings, fields)
 
     def states(self, mappings: Iterable[Mapping] | Memory | None = None) -> Runs:
-        """Return the runs of pages in the same state: all that is known of each page, at once.
+        """Return all that is known of each page, as runs of pages in the same state.
 
         Parameters
         ----------
@@ -503,16 +521,16 @@ class PageMap(Closing[Process]):
         Returns
         -------
         ndarray of RUN_DTYPE
-            ``start``, ``end`` and ``state``, a ``State``. Pages in no run have the state 0. Sorted,
-            without duplicates. A run never crosses the edge of a mapping, and neighbours in the
-            same mapping differ. Memory that is reserved, but never touched, costs nothing.
+            ``start``, ``end`` and ``state``, a ``State``. Pages in no run have the state 0. Runs
+            are sorted and do not overlap. A run never crosses the edge of a mapping, and neighbours
+            in the same mapping differ. Memory that is reserved, but never touched, costs nothing.
 
         Notes
         -----
-        HUGE and ZERO need PAGEMAP_SCAN (Linux 6.7), GUARD needs Linux 6.15, and SOFT_DIRTY a kernel
-        that keeps such bits: elsewhere no page has them. The process runs on meanwhile. The bits of
-        one page are of one instant, except HUGE, ZERO and whether a page of shared memory is
-        swapped. Different pages are of different instants.
+        HUGE and ZERO need PAGEMAP_SCAN (Linux 6.7), GUARD needs Linux 6.15, and SOFT_DIRTY needs a
+        kernel that keeps such bits. Elsewhere no page has them. The process runs on meanwhile, so
+        different pages are of different instants. The bits of one page are of one instant, except
+        HUGE, ZERO, and whether a page of shared memory is swapped.
 
         Source: ioctl PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst.
         """
@@ -521,10 +539,10 @@ class PageMap(Closing[Process]):
     def snapshot(self) -> Snapshot:
         """Return the mappings and the states of all pages, to keep, save and compare.
 
-        The process runs on meanwhile: mappings and pages are of different instants, and a page that
-        comes, goes or moves while it is looked at may be missed. Pages of what is mapped meanwhile
-        are left out: each run lies in one of the mappings. If the process exits or calls exec,
-        ``ProcessLookupError`` is raised.
+        The process runs on meanwhile. So mappings and pages are of different instants, and a page
+        that comes, goes or moves may be missed. Memory that is mapped meanwhile is left out: each
+        run lies in one of the mappings. If the process exits or calls exec, this raises
+        ``ProcessLookupError``.
 
         Returns
         -------
@@ -556,8 +574,7 @@ class PageMap(Closing[Process]):
         ndarray of RESIDENCY_DTYPE
             One row for each allocation, all uint64: how many of its bytes lie on pages in the masks
             ``present``, ``swapped``, ``shared``, ``exclusive`` and ``unknown``. An allocation of
-            100 bytes on a present page counts 100. Bytes that are not mapped (any more) count
-            nowhere.
+            100 bytes on a present page counts 100. Bytes that are not mapped count nowhere.
 
         Raises
         ------
@@ -588,9 +605,9 @@ class PageMap(Closing[Process]):
         Returns
         -------
         ndarray of uint32
-            One element a page; 0 where the page is not present, and for zero pages, which the
-            kernel does not count. Each page of a huge page has a count of its own: a mapping of
-            the whole counts for all its pages.
+            One element a page; 0 if the page is not present, and for zero pages, which the kernel
+            does not count. Each page of a huge page has its own count. If the huge page is mapped
+            as a whole, that counts for all its pages.
 
         Raises
         ------
@@ -635,8 +652,8 @@ class PageMap(Closing[Process]):
         Returns
         -------
         ndarray of int16
-            One element a page; -1 where the page is not present. A zero page is -1, too: it is
-            nobody's, and numa_maps does not count it either. 0 without NUMA.
+            One element a page; -1 if the page is not present or is a zero page, which belongs to no
+            process (numa_maps does not count it either). On a machine without NUMA, nodes are 0.
 
         Raises
         ------
@@ -649,9 +666,9 @@ class PageMap(Closing[Process]):
 
         Notes
         -----
-        move_pages(2) is asked, which takes no privilege for a user's own processes and moves
-        nothing if no nodes are given. Where it is refused, frame numbers tell the same to those who
-        see them (see ``Frames.nodes``).
+        This asks move_pages(2), which needs no privilege for a user's own processes and moves
+        nothing if it is given no nodes. If that is refused, frame numbers are looked up, if this
+        user sees them (see ``Frames.nodes``).
 
         Source: Documentation/admin-guide/mm/numa_memory_policy.rst, move_pages(2).
         """
@@ -672,12 +689,12 @@ class PageMap(Closing[Process]):
         Returns
         -------
         ndarray of FOLIO_DTYPE
-            One row for each stretch of addresses at which one folio is mapped, page after page, in
+            One row for each stretch of addresses that maps consecutive pages of one folio, in
             address order: ``start``, ``end``, ``pfn`` (the frame at ``start``), ``order`` (the
             folio has ``2**order`` pages) and ``flags`` (``KPF`` flags of the folio's first frame).
             A small page is a folio of order 0. A folio that is mapped in part has a shorter
-            stretch, and one mapped in pieces has several rows. Its first frame, mapped or not, is
-            ``pfn >> order << order``.
+            stretch, and one that is mapped in pieces has several rows. The first frame of the
+            folio, mapped or not, is ``pfn >> order << order``.
 
         Raises
         ------
@@ -691,9 +708,9 @@ class PageMap(Closing[Process]):
 
         Notes
         -----
-        The entries of a thousand pages at a time are read before and after the flags of their
-        frames, and all is read again if they have changed, or a folio was split, meanwhile; four
-        times at most. After that a page whose folio cannot be made out has order 0.
+        Entries are read before and after the flags of their frames, a thousand pages at a time. If
+        an entry has changed, or a folio was split meanwhile, they are read again, four times at
+        most. After that, a page whose folio is still uncertain has order 0.
 
         Source: /proc/kpageflags, Documentation/admin-guide/mm/pagemap.rst, transhuge.rst.
         """

@@ -18,16 +18,16 @@ __all__ = ["AccessTracker"]
 class AccessTracker(Tracker):
     """Track which pages of a span of its own memory this process reads or writes.
 
-    It takes no privileges. Every page is protected from both. The kernel itself lifts the
-    protection of a page when a thread, or a system call, first accesses it. The one that accesses
-    does not wait: it pays one fault a page.
+    It takes no privileges. Every page is protected from reads and writes. When a thread or a system
+    call first accesses a page, the kernel lifts its protection and remembers that. Whoever accesses
+    a page does not wait, and pays one fault a page.
 
     Parameters
     ----------
     start, end : int, or one object with memory
-        The span, in bytes: page-aligned, and mapped without gaps. Of an object as ``span`` takes
-        it, all pages that it lies on; other objects may have memory on the first and the last of
-        them. The tracker does not keep the object alive.
+        The span, in bytes: page-aligned, and mapped without gaps. For an object (whatever ``span``
+        takes), all pages that it lies on; the first and the last page may hold memory of other
+        objects, too. The tracker does not keep the object alive.
 
     Raises
     ------
@@ -45,28 +45,37 @@ class AccessTracker(Tracker):
 
     Notes
     -----
-    Tracking ends when the tracker is closed or collected; the memory is then as it was before.
+    Tracking ends when the tracker is closed or collected. The memory is then as it was before.
     Memory that is unmapped, mapped anew or moved meanwhile is no longer tracked, and `accessed`
-    raises, also where another tracker has got the addresses. If that happens at the very moment of
-    an answer, this tracker may go on with what is there now, and all of it that is populated is
-    reported as accessed, also by another tracker that has got the addresses. So close a tracker
-    before its memory is freed. A forked child's copy of the memory is not tracked; the child needs
-    a tracker of its own. Many threads may ask one tracker while others use the memory; each
-    accessed page is reported to one of them.
+    raises, also if another tracker has the addresses now. If that happens at the very moment of an
+    answer, this tracker may go on with the new memory at its addresses; then all populated pages of
+    it are reported as accessed, also by another tracker that has these addresses now. So close a
+    tracker before its memory is freed.
 
-    mlock accesses pages, and so does another process that reads this one's memory
-    (``process_vm_readv``, a debugger). A huge page, transparent or hugetlb, is accessed as a whole:
-    all of its pages are reported. MADV_COLLAPSE is refused meanwhile.
+    A forked child's copy of the memory is not tracked; the child needs its own tracker. Many
+    threads may ask one tracker while others use the memory; each accessed page is reported to one
+    of them.
 
-    Three things are reported that are no accesses: MADV_GUARD_INSTALL; that the kernel has merged a
-    page with others of the same content (KSM); an access under way at the moment of an answer,
-    which may be in the next answer, too.
+    Reported as accessed:
 
-    The kernel forgets an access that was not reported yet when it takes the page away:
-    MADV_DONTNEED, MADV_REMOVE, a hole in the file, truncation, and the swapping out of shared
-    memory or of a file's page. A private page is reported even if it was swapped out since. Never
-    reported are accesses through another mapping of the same memory, and those of devices to pages
-    pinned before (io_uring's registered buffers, O_DIRECT under way, RDMA).
+    - Whatever this process reads or writes through this mapping, and what other processes read of
+      it (``process_vm_readv``, a debugger).
+    - Pages that mlock locks.
+    - All pages of a huge page, transparent or hugetlb, if one of them is accessed. MADV_COLLAPSE is
+      refused during tracking.
+
+    Reported, although nothing was accessed: pages with MADV_GUARD_INSTALL, and pages that the
+    kernel has merged with others of the same content (KSM). An access that is under way at the
+    moment of an answer may be in the next answer, too.
+
+    Not reported:
+
+    - Accesses to pages that the kernel took away before the answer: by MADV_DONTNEED, MADV_REMOVE,
+      a hole in the file, truncation, or swapping out of shared memory or of a file's page. A
+      private page is reported even if it was swapped out.
+    - Accesses through another mapping of the same memory.
+    - Accesses of devices to pages that were pinned before (io_uring's registered buffers, O_DIRECT
+      under way, RDMA).
 
     Source: Documentation/admin-guide/mm/userfaultfd.rst, Read-Write Protection, and pagemap.rst,
     PAGE_IS_ACCESSED.
@@ -105,7 +114,8 @@ class AccessTracker(Tracker):
         ----------
         reset : bool, optional
             Protect those pages again, and no others, just after they were looked at. So each access
-            is in this answer or in the next one. One under way just then may be in both.
+            is in this answer or in the next one. One that is under way at that moment may be in
+            both.
         out : ndarray of bool, optional
             Filled and returned; one element a page.
 
@@ -123,9 +133,9 @@ class AccessTracker(Tracker):
 
         Notes
         -----
-        An exception from here, even a signal handler's, loses no access: pages that were reset
-        already count as accessed again. A handler may also raise in the caller, just after this has
-        returned: then the answer is lost, unless it is in `out`. If part of a span is gone,
+        An exception in this call, even a signal handler's, loses no access: pages that were already
+        reset count as accessed again. A handler may also raise just after this call has returned.
+        Then the answer is lost, unless it is in `out`. If part of a span is gone,
         ``PageMap().regions(start, end, mask=Category.ACCESSED)`` finds the accesses to the rest.
         """
         answer = self._answer()

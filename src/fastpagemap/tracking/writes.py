@@ -22,15 +22,15 @@ _KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
 class WriteTracker(Tracker):
     """Track which pages of a span of its own memory this process writes, without privileges.
 
-    Every page is write-protected. The kernel itself lifts the protection of a page when a thread,
-    or a system call, first writes it. The writer does not wait: it pays one fault a page.
+    Every page is write-protected. When a thread or a system call first writes to a page, the kernel
+    lifts its protection and remembers that. The writer does not wait; it pays one fault a page.
 
     Parameters
     ----------
     start, end : int, or one object with memory
-        The span, in bytes: page-aligned, mapped without gaps, and writable. Of an object as
-        ``span`` takes it, all pages that it lies on; other objects may have memory on the first and
-        the last of them. The tracker does not keep the object alive.
+        The span, in bytes: page-aligned, mapped without gaps, and writable. For an object (whatever
+        ``span`` takes), all pages that it lies on; the first and the last page may hold memory of
+        other objects, too. The tracker does not keep the object alive.
 
     Raises
     ------
@@ -48,56 +48,61 @@ class WriteTracker(Tracker):
 
     Notes
     -----
-    Tracking ends when the tracker is closed or collected; the memory is then as it was before.
+    Tracking ends when the tracker is closed or collected. The memory is then as it was before.
     Memory that is unmapped, mapped anew or moved meanwhile is no longer tracked, and `written`
-    raises, also where another tracker has got the addresses. If that happens at the very moment of
-    an answer, this tracker may go on with what is there now, and all of it is reported as written,
-    also by another tracker that has got the addresses. So close a tracker before its memory is
-    freed. A forked child's copy of the memory is not tracked; the child needs a tracker of its own.
-    Many threads may ask one tracker while others write; each written page is reported to one of
-    them.
+    raises, also if another tracker has the addresses now. If that happens at the very moment of an
+    answer, this tracker may go on with the new memory at its addresses; then all of that memory is
+    reported as written, also by another tracker that has these addresses now. So close a tracker
+    before its memory is freed.
 
-    Some kernels (6.18.15; not 6.12, 6.18.44, 7.3) report an untouched page once as written when it
-    is only read.
+    A forked child's copy of the memory is not tracked; the child needs its own tracker. Many
+    threads may ask one tracker while others write; each written page is reported to one of them.
 
-    Told is whatever is written through this mapping, by stores and system calls, of any thread or
-    process. At the first write to a transparent huge page the kernel maps it as small pages, and
-    only the written one is reported; MADV_COLLAPSE makes it huge again once tracking is over. A
-    hugetlb page is written as a whole.
+    Reported as written:
 
-    Pages that were emptied count as written, because their content has changed: by MADV_DONTNEED;
-    in shared memory by MADV_REMOVE, a hole punched into the file, or ftruncate. In hugetlb, a page
-    is not reported if it is read between that and the answer.
+    - Whatever any thread or process writes through this mapping, by stores or system calls.
+    - For a transparent huge page, only the written small pages: at the first write the kernel maps
+      it as small pages. MADV_COLLAPSE makes it huge again once tracking is over. A hugetlb page is
+      reported as a whole.
+    - Pages that were emptied, because their content has changed: by MADV_DONTNEED; in shared memory
+      also by MADV_REMOVE, a hole punched into the file, or ftruncate. A hugetlb page is not
+      reported if it is read before the answer.
 
-    Shared memory can change past this mapping: by write(2), splice(2) and the like to its file, or
-    by stores through another mapping. The kernel tells nothing of that but the file's time of
-    modification. So if that has changed, and nothing else has to be reported, all pages of the file
-    are; in the same way, if pages were emptied, and then read before the answer. Not reported is
-    what happens besides writes to this mapping since the last answer, and stores to pages to which
-    the other mapping was written before. Of shared memory without a descriptor or a path (SysV,
-    MAP_SHARED | MAP_ANONYMOUS) nothing of this is reported, unless this process is root or has
-    CAP_CHECKPOINT_RESTORE; nor what other mappings of hugetlb do.
+    Reported, although the content is as before:
 
-    Never reported are writes of devices to pages pinned before (io_uring's registered buffers,
-    O_DIRECT under way, RDMA).
+    - Pages that MADV_POPULATE_WRITE, or mlock(2) of private memory, prepares for writing; that the
+      kernel merges with equal ones (KSM, MADV_MERGEABLE); that MADV_DONTNEED takes out of a mapping
+      of shared hugetlb.
+    - On some kernels (6.18.15; not 6.12, 6.18.44, 7.3), an untouched page that is only read, once.
 
-    Reported although the content stays as it was: pages that MADV_POPULATE_WRITE or mlock(2) of
-    private memory prepares for writing, that the kernel merges with equal ones (KSM,
-    MADV_MERGEABLE), and that MADV_DONTNEED takes out of a mapping of shared hugetlb.
+    Shared memory can also change past this mapping: by write(2), splice(2) and the like to its
+    file, or by stores through another mapping. The kernel then only updates the file's time of
+    modification. If that has changed, and nothing else has to be reported, all pages of the file
+    are reported. The same happens if pages were emptied, and then read before the answer.
+
+    Not reported:
+
+    - Changes past this mapping, if this mapping was also written since the last answer.
+    - Stores to pages to which the other mapping had written before.
+    - Changes past this mapping of shared memory without a descriptor or a path (SysV, MAP_SHARED |
+      MAP_ANONYMOUS), unless this process is root or has CAP_CHECKPOINT_RESTORE.
+    - Writes through other mappings of hugetlb.
+    - Writes of devices to pages that were pinned before (io_uring's registered buffers, O_DIRECT
+      under way, RDMA).
+
+    Files: only hugetlb and shared memory are tracked (memfd, any tmpfs, SysV, MAP_SHARED |
+    MAP_ANONYMOUS), and shared memory only if it is mapped MAP_SHARED. In a private mapping, the
+    kernel would not tell what MADV_DONTNEED takes away. Other files, such as those of np.memmap,
+    are refused: once a protected page has left the page cache, mlock(2) of it loops in the kernel
+    for ever, and only SIGKILL ends that (seen on Linux 6.12, 6.18 and 7.3). SysV segments and
+    memory of devices are refused before Linux 6.18, because older kernels may crash when their
+    tracking ends (seen on 6.12).
 
     MADV_GUARD_INSTALL on tracked shared memory does not return: the kernel (6.15 and newer) tries
     again for ever. `close` from another thread ends that, and so does SIGKILL.
 
-    Of files only hugetlb and shared memory are tracked (memfd, any tmpfs, SysV, MAP_SHARED |
-    MAP_ANONYMOUS), and shared memory only where it is mapped MAP_SHARED. Other files, np.memmap's
-    for instance, are refused: once a protected page has left the page cache, the kernel loops for
-    ever in mlock(2) of it, and only SIGKILL ends that (seen on Linux 6.12, 6.18 and 7.3). Of a
-    private mapping it would not tell what MADV_DONTNEED takes away. SysV segments, and memory of
-    devices, are refused before Linux 6.18, because older kernels may crash when their tracking ends
-    (seen on 6.12).
-
-    Untouched memory gets page tables, which remain until it is unmapped: 8 bytes a page, so 2 MiB
-    for each GiB of 4 KiB pages.
+    Tracking makes page tables for untouched memory, which remain until it is unmapped: 8 bytes a
+    page, so 2 MiB for each GiB of 4 KiB pages.
 
     Source: Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst, UFFD_FEATURE_WP_ASYNC and
     PM_SCAN_WP_MATCHING.
@@ -157,8 +162,8 @@ class WriteTracker(Tracker):
         ----------
         reset : bool, optional
             Protect those pages again, each at the instant when it is looked at. So each write is in
-            this answer or in the next one. A write under way just then (its fault taken, its byte
-            not yet stored) may be in both.
+            this answer or in the next one. A write that is under way at that instant (its fault
+            taken, its byte not yet stored) may be in both.
         out : ndarray of bool, optional
             Filled and returned; one element a page.
 
@@ -176,9 +181,9 @@ class WriteTracker(Tracker):
 
         Notes
         -----
-        An exception from here, even a signal handler's, loses no write: pages that were reset
-        already count as written again. A handler may also raise in the caller, just after this has
-        returned: then the answer is lost, unless it is in `out`. If part of a span is gone,
+        An exception in this call, even a signal handler's, loses no write: pages that were already
+        reset count as written again. A handler may also raise just after this call has returned.
+        Then the answer is lost, unless it is in `out`. If part of a span is gone,
         ``PageMap().regions(start, end, mask=Category.WPALLOWED | Category.WRITTEN)`` finds the
         writes to the rest.
         """
