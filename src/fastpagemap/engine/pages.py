@@ -76,9 +76,9 @@ class Masks:
 class Pages:
     """The entries of a span as the kernel gave them, from ``PageMap.read``.
 
-    All other attributes are computed from them on first use. Entries do not tell which pages of
-    shared memory are swapped: `swapped` and `unknown` ask the files behind the mappings, also on
-    first use.
+    All other attributes are computed from the entries on first use. Entries do not show which pages
+    of shared memory are swapped. For these, `swapped` and `unknown` ask the files behind the
+    mappings, also on first use.
 
     Attributes
     ----------
@@ -134,8 +134,8 @@ class Pages:
     def shared(self) -> Mask:
         """The page is present and a file page or shared-anonymous page (bit 61).
 
-        Before Linux 7.3 the huge zero page has the bit, too. On first use of this it is looked up
-        where that is mapped now.
+        Before Linux 7.3 the huge zero page has the bit, too. It is left out, where it is mapped at
+        the first use of this attribute.
         """
         shared = self._mask("shared")
         pages = np.flatnonzero(shared & ~self.exclusive)
@@ -166,8 +166,8 @@ class Pages:
     def soft_dirty(self) -> Mask:
         """The page was written since soft-dirty was cleared (bit 55 alone).
 
-        Raises ``UnsupportedError`` on a kernel without soft-dirty bits. Hugetlb pages never have
-        the bit again once it is cleared; ``PageMap.soft_dirty`` calls them all dirty.
+        Raises ``UnsupportedError`` on a kernel without soft-dirty bits. Once it is cleared, hugetlb
+        pages never have the bit again. ``PageMap.soft_dirty`` calls them all dirty instead.
         """
         need_soft_dirty()
         return self._mask("soft_dirty")

@@ -15,21 +15,21 @@ def resident(buffer: Memory) -> int:
     Parameters
     ----------
     buffer : object
-        Whatever `span` takes.
+        Anything that `span` takes: an array, a buffer, a tensor.
 
     Returns
     -------
     int
-        Bytes, not pages: an array of 100 bytes on a present page counts 100. Of an array with gaps
-        (``array[::1000]``) only its own elements count, and each byte counts once, however often
-        broadcasting repeats it: never more than the array has.
+        Bytes, not pages: an array of 100 bytes on a present page counts 100. If an array has gaps
+        (``array[::1000]``), only its own elements count. Each byte counts once, however often
+        broadcasting repeats it.
 
     Raises
     ------
     TypeError
         The object has no memory to ask about, or its memory is on another device.
     ValueError
-        Elements overlap in a way that no slicing, transposing or broadcasting makes.
+        Elements overlap in a way that slicing, transposing and broadcasting never do.
 
     See Also
     --------

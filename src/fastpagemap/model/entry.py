@@ -69,22 +69,22 @@ class UInt64Flag(enum.IntFlag):
 
     @classmethod
     def names(cls, values: npt.ArrayLike) -> npt.NDArray[np.str_]:
-        """Return the names of the flags of each number in an array, joined by ``|``; ``0`` of none.
+        """Return the names of the flags in each number of an array, joined by ``|``.
 
         Parameters
         ----------
         values : array_like of int
-            Of any shape. Bits that are no flags, as of frame numbers, are left out.
+            Of any shape. Bits that are no flags, such as frame numbers, are left out.
 
         Returns
         -------
         ndarray of str
-            Of the same shape.
+            Of the same shape; ``0`` if a number has no flag.
 
         Raises
         ------
         ValueError
-            They are no integers, or negative.
+            A value is negative or not an integer.
 
         Examples
         --------
@@ -108,8 +108,8 @@ class UInt64Flag(enum.IntFlag):
 class Flag(UInt64Flag):
     """The flag bits of an entry's ``value``, by the kernel's names.
 
-    ``entries["value"] & Flag.PRESENT`` picks pages; shifted right by 48 (``Flag.PRESENT >> 48``)
-    they fit the ``flags`` field.
+    ``entries["value"] & Flag.PRESENT`` is not 0 for present pages. The ``flags`` field has these
+    bits shifted right by 48: ``entries["flags"] & (Flag.PRESENT >> 48)``.
 
     Examples
     --------
@@ -128,6 +128,14 @@ class Flag(UInt64Flag):
 
 class Category(UInt64Flag):
     """The categories of a page that PAGEMAP_SCAN knows, by the kernel's names (``PAGE_IS_*``).
+
+    - WPALLOWED: userfaultfd may write-protect the page (``WriteTracker`` does).
+    - WRITTEN: written since it was protected; means nothing without WPALLOWED.
+    - FILE: a page of a file or of shared memory.
+    - PRESENT: in RAM. SWAPPED: the page table has a swap entry, or another one that is not present.
+    - PFNZERO: the zero page. HUGE: mapped as part of a huge page.
+    - SOFT_DIRTY: written since the soft-dirty bits were cleared.
+    - GUARD: a guard region. ACCESSED: read or written (Linux 7.3, ``AccessTracker``).
 
     Source: include/uapi/linux/fs.h, Documentation/admin-guide/mm/pagemap.rst.
 
@@ -169,9 +177,9 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
     Parameters
     ----------
     entries : array_like
-        Of ``ENTRY_DTYPE`` or 64-bit integers, of any shape. They may come from a live process, or
-        from a file saved from /proc/PID/pagemap (``np.fromfile(path, fastpagemap.ENTRY_DTYPE)``).
-        Entries of the other byte order are converted.
+        ``ENTRY_DTYPE`` or 64-bit integers, of any shape. They may come from a live process, or from
+        a copy of /proc/PID/pagemap (``np.fromfile(path, fastpagemap.ENTRY_DTYPE)``). Entries with
+        the other byte order are converted.
     out : ndarray, optional
         Of ``PAGE_DTYPE``, C-contiguous, writable and of the same shape.
 
@@ -180,7 +188,7 @@ def decode(entries: npt.ArrayLike, out: npt.NDArray[np.void] | None = None) -> n
     ndarray
         Of ``PAGE_DTYPE``, shaped like `entries`: ``pfn`` (0 unless present), ``swap_type`` and
         ``swap_offset`` (0 unless bit 62 is set), and the flag bits as bools. Here ``swapped`` is
-        bit 62 alone, which guard regions, markers and migration entries have too. Frame numbers
+        bit 62, which guard regions, markers and migration entries have, too. Frame numbers
         and swap locations are 0 unless the process that opened pagemap had CAP_SYS_ADMIN.
 
     Raises

@@ -31,7 +31,7 @@ class Mapping(NamedTuple):
     start, end : int
         Addresses in bytes; `end` is the first one after the mapping.
     permissions : str
-        Four characters as in maps: ``rwxp``, ``s`` in the last place for shared.
+        Four characters as in maps: ``rwxp``; the last one is ``s`` if the mapping is shared.
     offset : int
         Offset in the file where the mapping starts, in bytes.
     device : int
@@ -40,9 +40,9 @@ class Mapping(NamedTuple):
     inode : int
         The file's inode, 0 if there is no file.
     path : str
-        As in maps, decoded with ``os.fsdecode``: a file's path (with `` (deleted)`` after it once
-        it is unlinked), a name in brackets (``[heap]``, ``[anon:NAME]``), or empty. Of entries that
-        were saved without maps it is ``[unknown]``.
+        As in maps, decoded with ``os.fsdecode``: a file's path (followed by `` (deleted)`` once it
+        is unlinked), a name in brackets (``[heap]``, ``[anon:NAME]``), or empty. It is
+        ``[unknown]`` for entries that were saved without maps.
 
     Examples
     --------
@@ -61,12 +61,12 @@ class Mapping(NamedTuple):
 
     @property
     def pages(self) -> int:
-        """How many pages it spans."""
+        """The number of pages in it."""
         return (self.end - self.start) // PAGE_SIZE
 
     @property
     def shared(self) -> bool:
-        """Whether it was mapped MAP_SHARED: writes reach the file and all who map it."""
+        """Whether it is mapped MAP_SHARED: writes go to the file, for all processes that map it."""
         return self.permissions[3] == "s"
 
     @property
@@ -76,9 +76,9 @@ class Mapping(NamedTuple):
 
     @property
     def anonymous(self) -> bool:
-        """Whether it has no file, and is none of the kernel's own, such as ``[vdso]``.
+        """Whether it has no file, and is not a mapping of the kernel, such as ``[vdso]``.
 
-        Shared anonymous memory has a file of the kernel's own (``/dev/zero (deleted)``).
+        Shared anonymous memory is not: the kernel gives it a file (``/dev/zero (deleted)``).
         """
         # A SysV segment may have inode 0, but it has a device.
         return not (self.inode or self.device or self.path.startswith((*_SPECIAL, UNKNOWN_PATH)))

@@ -38,12 +38,12 @@ Runs = npt.NDArray[np.void]
 class State(UInt64Flag):
     """What is known of a page, as flags.
 
-    PRESENT, SWAPPED, UNKNOWN, SHARED, EXCLUSIVE and SOFT_DIRTY mean what the masks of ``PageMap``
-    with those names do. SWAPPED_SHARED is set, beside SWAPPED, on a page that is swapped out of the
-    file of shared memory. HUGE is set on present pages that are mapped as part of a huge page. ZERO
-    is set on present pages that map the zero page or, with HUGE, the huge zero page. HUGE and ZERO
-    come from PAGEMAP_SCAN (HUGE and PFNZERO): before Linux 6.7 no page has them. GUARD is a guard
-    region, known since Linux 6.15.
+    - PRESENT, SWAPPED, UNKNOWN, SHARED, EXCLUSIVE, SOFT_DIRTY: the same as the masks of ``PageMap``
+      with these names.
+    - SWAPPED_SHARED: beside SWAPPED; the page is swapped shared memory.
+    - HUGE: present, and mapped as part of a huge page (since Linux 6.7).
+    - ZERO: present, and the zero page; with HUGE, the huge zero page (since Linux 6.7).
+    - GUARD: a guard region (since Linux 6.15).
 
     Examples
     --------

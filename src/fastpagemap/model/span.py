@@ -24,14 +24,14 @@ def span(buffer: Memory) -> tuple[int, int]:
         arrays, pyarrow buffers, numpy arrays of any strides and dtype), with
         ``__array_interface__``, with ``__dlpack__`` (torch and jax tensors on the CPU, also those
         that require a gradient), or with a memoryview as its ``buf``
-        (``multiprocessing.shared_memory.SharedMemory``). It may be read-only. Of a Series of pandas
-        or polars give ``numpy.asarray(series)``, which is its memory unless numpy has to copy.
+        (``multiprocessing.shared_memory.SharedMemory``). It may be read-only. For a Series of
+        pandas or polars, give ``numpy.asarray(series)``: that is its memory, unless numpy copies.
 
     Returns
     -------
     start, end : int
-        Addresses in bytes, as ``PageMap``'s methods take them. Other objects may have memory on
-        the first and the last page, too. An object of no bytes gives an empty span.
+        Addresses in bytes, as the methods of ``PageMap`` take them. The first and the last page may
+        hold memory of other objects, too. An object without bytes gives an empty span.
 
     Raises
     ------

@@ -86,25 +86,25 @@ def _missing(name: str) -> UnsupportedError:
 class Frames(Closing[dict[str, Descriptor]]):
     """What the kernel says of page frames, by their numbers.
 
-    Numbers come from ``Pages.pfn`` and ``decode``, which show them to CAP_SYS_ADMIN. All methods
-    take them in any order, shape and number, and with duplicates.
+    Frame numbers come from ``Pages.pfn`` and ``decode``. The kernel shows them to CAP_SYS_ADMIN
+    alone. All methods take arrays of them, of any shape and length, in any order, with duplicates.
 
     Raises
     ------
     PermissionError
-        This user may not open the files: it takes root or CAP_DAC_READ_SEARCH; and CAP_SYS_ADMIN to
-        see frame numbers in the first place.
+        This user may not open the files: that takes root or CAP_DAC_READ_SEARCH. To see frame
+        numbers in the first place takes CAP_SYS_ADMIN.
     UnsupportedError
-        /proc has no such files: in containers that hide them, in gVisor, where /proc is mounted
-        with ``subset=pid``, and on kernels without CONFIG_PROC_PAGE_MONITOR.
+        /proc has no such files: a container hides them, it is gVisor, /proc is mounted with
+        ``subset=pid``, or the kernel has no CONFIG_PROC_PAGE_MONITOR.
 
     Notes
     -----
-    The files are opened once, and answers are read anew at each call. Frames that lie close
-    together are read together, without the GIL. A frame belongs to whoever has it at that moment:
-    between the call that found its number and this one it may have been freed and used again.
+    The files are opened once and read at each call. Frames that lie close together are read
+    together, without the GIL. Between the call that found a frame's number and this one, the frame
+    may have been freed and used again.
 
-    0 is a number like others. Where frame numbers are hidden they read as 0, too.
+    0 is a valid frame number. Hidden frame numbers read as 0, too.
 
     Source: Documentation/admin-guide/mm/pagemap.rst, include/uapi/linux/kernel-page-flags.h.
 
@@ -149,8 +149,8 @@ class Frames(Closing[dict[str, Descriptor]]):
         Returns
         -------
         ndarray of uint64
-            ``KPF`` flags, in the shape of `pfns`. A frame that the kernel knows as a hole has
-            NOPAGE alone; one beyond the last frame has 0.
+            ``KPF`` flags, in the shape of `pfns`. A hole in physical memory has only NOPAGE. A
+            number beyond the last frame has 0.
 
         Raises
         ------
@@ -230,8 +230,8 @@ class Frames(Closing[dict[str, Descriptor]]):
         Returns
         -------
         ndarray of int16
-            In the shape of `pfns`; -1 for a frame that is in no memory block, and one whose node
-            is not told. 0 everywhere on a machine without NUMA.
+            In the shape of `pfns`; -1 if a frame is in no memory block, or if its node cannot be
+            found out. 0 everywhere on a machine without NUMA.
 
         Raises
         ------
@@ -242,9 +242,9 @@ class Frames(Closing[dict[str, Descriptor]]):
 
         Notes
         -----
-        The kernel tells nodes of memory blocks, of 128 MiB and more, which may have holes. A frame
-        of a block that two nodes have is told by the spans of their zones (/proc/zoneinfo), unless
-        these overlap.
+        The kernel gives the nodes of memory blocks, of 128 MiB and more, which may have holes. If
+        two nodes share a block, the spans of their zones (/proc/zoneinfo) decide, unless these
+        overlap.
 
         Source: /sys/devices/system/node, Documentation/admin-guide/mm/memory-hotplug.rst.
         """

@@ -73,28 +73,31 @@ class Diff(Generic[S]):
 
     @property
     def swapped_out(self) -> Mask:
-        """Which of the runs were present, and are swapped now."""
+        """Which runs were present and are swapped now."""
         return self._had(State.PRESENT) & self._has(State.SWAPPED) & ~self._replaced
 
     @property
     def faulted_in(self) -> Mask:
-        """Which are present, and were not; those swapped in and those of new mappings included."""
+        """Which runs are present and were not, including those swapped in and of new mappings."""
         return self._has(State.PRESENT) & (~self._had(State.PRESENT) | self._replaced)
 
     @property
     def swapped_in(self) -> Mask:
-        """Which were swapped, and are present now."""
+        """Which runs were swapped and are present now."""
         return self._had(State.SWAPPED) & self._has(State.PRESENT) & ~self._replaced
 
     @property
     def dropped(self) -> Mask:
-        """Which were present or swapped, and are neither now: given back, or unmapped."""
+        """Which runs were present or swapped and are neither now: given back, or unmapped."""
         there = State.PRESENT | State.SWAPPED
         return self._had(there) & (~self._has(there | State.UNKNOWN) | self._replaced)
 
     @property
     def written(self) -> Mask:
-        """Which are soft-dirty, and were not; ``UnsupportedError`` unless both snapshots know."""
+        """Which runs are soft-dirty and were not.
+
+        Raises ``UnsupportedError`` if a snapshot is of a kernel without soft-dirty bits.
+        """
         if not self.knows_written:
             raise UnsupportedError(
                 errno.EOPNOTSUPP,
@@ -109,9 +112,9 @@ class Diff(Generic[S]):
 
     @property
     def unshared(self) -> Mask:
-        """Which stayed present, and became exclusive or stopped being file pages.
+        """Which runs stayed present, and became exclusive or stopped being file pages.
 
-        Such a page, or the zero page, was copied on write; or all other processes let go of it.
+        Such a page was copied on write, or all other processes that mapped it have unmapped it.
         """
         stayed = self._had(State.PRESENT) & self._has(State.PRESENT) & ~self._replaced
         alone = self._has(State.EXCLUSIVE) & ~self._had(State.EXCLUSIVE)

@@ -95,15 +95,15 @@ class Snapshot(SnapshotData):
         Parameters
         ----------
         mappings : iterable of Mapping, optional
-            All of the snapshot by default. What none of these mapped counts 0.
+            By default all mappings of the snapshot. What the snapshot does not have counts 0.
         fields : iterable of str, optional
             The columns wanted, in their order; by default all sizes that could be filled.
 
         Returns
         -------
         ndarray
-            Structured, one row for each mapping; uint64, and dtype object for texts. ``kind`` goes
-            by device numbers and paths alone.
+            Structured, one row for each mapping: sizes as uint64, texts as dtype object. ``kind``
+            is found from device numbers and paths alone.
 
         Raises
         ------
@@ -120,13 +120,13 @@ class Snapshot(SnapshotData):
         end: int | None = None,
         out: npt.NDArray[np.uint64] | None = None,
     ) -> npt.NDArray[np.uint64]:
-        """Return the ``State`` of each page of a span; 0 where no run is.
+        """Return the ``State`` of each page of a span; 0 for pages in no run.
 
         Parameters
         ----------
         start, end : int, or one object with memory
-            Addresses in bytes, aligned to this snapshot's pages. An object, as ``span`` takes it,
-            if ``PageMap.snapshot`` has taken this snapshot here, of this process.
+            Addresses in bytes, aligned to this snapshot's pages. An object (whatever ``span``
+            takes) only if this process has taken this snapshot of itself.
         out : ndarray of uint64, optional
             Filled and returned, in place of a new array; one element a page.
 
@@ -173,9 +173,10 @@ class Snapshot(SnapshotData):
     def save(self, file: Path | IO[bytes]) -> None:
         """Save to a file, or into one that is open for writing bytes.
 
-        A path has either the whole snapshot or its old content: a new file is written beside it and
-        then renamed. Addresses help attacks, so no one else may read the file unless this user
-        started the process. A symbolic link is followed if no other user can have put it there.
+        A new file is written beside a path and then renamed. So the path has either the whole
+        snapshot or its old content. Unless this user started the process, nobody else may read the
+        file, because addresses help attacks. A symbolic link is followed only if no other user can
+        have put it there.
 
         Parameters
         ----------
@@ -186,7 +187,7 @@ class Snapshot(SnapshotData):
         OSError
             The file cannot be written; the old content is still there.
         SnapshotError
-            `load` would not take it: it was changed by hand and contradicts itself, or has more
+            `load` would refuse it: it was changed by hand and contradicts itself, or it has more
             than 64 million runs, 4 million mappings, or 256 MiB of paths.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -201,8 +202,8 @@ class Snapshot(SnapshotData):
     def load(cls, file: Path | IO[bytes]) -> Self:
         """Load from a file, or from one that is open for reading bytes.
 
-        Files from strangers are safe to load: no code in them is run, all data is checked, and what
-        is in them may not take much more memory than the file is large.
+        Files from strangers are safe to load. No code in them is run, all data is checked, and a
+        small file cannot take much memory.
 
         Parameters
         ----------
@@ -235,8 +236,8 @@ class Snapshot(SnapshotData):
         Parameters
         ----------
         source : path, file or array_like
-            A file of entries, whose holes are skipped, or an array as ``decode`` takes it. Of
-            /proc/PID/pagemap itself, what ``PageMap.snapshot`` returns of that process.
+            A file of entries, whose holes are skipped, or an array that ``decode`` takes. For
+            /proc/PID/pagemap itself, this returns ``PageMap.snapshot`` of that process.
         start : int, optional
             The address of the first entry's page, in bytes.
         maps : path, file or iterable of Mapping, optional
@@ -245,16 +246,16 @@ class Snapshot(SnapshotData):
         Returns
         -------
         Snapshot
-            With pid 0 and this machine's page size, kernel and capabilities. Its mappings are those
-            of `maps`, cut to where there are entries. Pages outside of them, which is all without
-            `maps`, are in mappings ``[unknown]`` with the permissions ``????``: one for each
-            stretch of pages whose state is not 0. A gap of 512 pages or more ends a stretch.
+            The pid is 0; page size, kernel and capabilities are this machine's. The mappings are
+            those of `maps`, cut to where there are entries. All other pages are in mappings called
+            ``[unknown]`` with the permissions ``????``, one for each stretch of pages whose state
+            is not 0. A gap of 512 pages or more ends a stretch.
 
         Raises
         ------
         ValueError
-            The file does not hold a whole number of entries, extends beyond the address space,
-            or holds what no kernel writes; `maps` holds something else; or `start` or `maps` are
+            The file does not hold a whole number of entries, extends beyond the address space, or
+            holds what no kernel writes. `maps` is neither maps nor smaps. `start` or `maps` is
             given with a live pagemap, whose process knows both.
         ProcessLookupError
             The process of a live pagemap has ended.
@@ -263,14 +264,17 @@ class Snapshot(SnapshotData):
 
         Notes
         -----
-        Entries of kernels before Linux 4.2, which have the page shift in bits 55-60, are recognised
-        if their pages have the size of this machine's: no page is SOFT_DIRTY, EXCLUSIVE or GUARD.
+        Entries of kernels before Linux 4.2 have the page shift in bits 55-60. They are recognised
+        if their pages have this machine's page size. Then no page is SOFT_DIRTY, EXCLUSIVE, GUARD.
 
-        SWAPPED comes from the entries; visible swap types tell it from markers. Of the types 23 to
-        29 some kernels make markers, others swap areas: such a page is UNKNOWN. A swapped page of
-        shared memory has an empty entry: it is UNKNOWN where `maps` show that the memory is shared
-        (not on a tmpfs of another name than /dev/shm), and else it is nothing. The huge zero page
-        is SHARED, if its kernel is older than Linux 7.3. No page has HUGE or ZERO.
+        Entries do not tell everything:
+
+        - SWAPPED: if swap types are visible, markers are told apart by them. Types 23 to 29 are
+          markers on some kernels and swap areas on others: such a page is UNKNOWN.
+        - Swapped shared memory has empty entries. It is UNKNOWN if `maps` shows that the memory is
+          shared, and 0 otherwise. `maps` does not show that for a tmpfs other than /dev/shm.
+        - The huge zero page is SHARED before Linux 7.3.
+        - No page has HUGE or ZERO.
         """
         return cls(**taking.of_entries(source, start, maps))
 
@@ -297,7 +301,7 @@ class Snapshot(SnapshotData):
         Returns
         -------
         matplotlib.figure.Figure
-            Unknown to pyplot: notebooks show it, ``savefig`` saves it.
+            Notebooks show it, and ``savefig`` saves it. pyplot does not know it.
 
         Raises
         ------
@@ -331,9 +335,9 @@ class Snapshot(SnapshotData):
         return table(self.mappings, self.states)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the rows of `to_arrow` as the Arrow PyCapsule interface has it.
+        """Return the rows of `to_arrow` through the Arrow PyCapsule interface.
 
-        By it ``pyarrow.table``, ``polars.DataFrame`` and DuckDB take a snapshot as it is.
+        So ``pyarrow.table``, ``polars.DataFrame`` and DuckDB take a snapshot directly.
 
         Raises
         ------
