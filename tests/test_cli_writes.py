@@ -182,7 +182,7 @@ def test_a_program_that_forks_and_fails(write_program):
 def test_arguments_are_a_programs():
     said = run("writes", 1, "more")
     assert (said.returncode, said.stdout) == (2, b"")
-    assert b"only of a program NAME.py" in said.stderr
+    assert b"only a program NAME.py has arguments" in said.stderr
     assert said.stderr.count(b"\n") == 1
 
 

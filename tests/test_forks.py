@@ -257,7 +257,7 @@ def test_a_zombie():
         ([0], b"0"),
         (["no_such_process"], b"no_such_process"),
         ([], b"TARGET"),
-        ([1, "more"], b"only of a program"),
+        ([1, "more"], b"only a program"),
         ([1, "--interval", "nan"], b"nan"),
         ([1, "--interval", "-1"], b"-1"),
     ],

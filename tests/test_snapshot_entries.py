@@ -102,7 +102,7 @@ def test_entries_that_are_none(tmp_path):
                 Snapshot.from_entries(source)
     with pytest.raises(ValueError, match="aligned"):
         Snapshot.from_entries(np.zeros(1, np.uint64), 1)
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="beyond the last address"):
         Snapshot.from_entries(np.ones(3, np.uint64), 2**64 - 2 * PAGE)
     with pytest.raises(ValueError, match="dtype"):
         Snapshot.from_entries(np.zeros(3, np.float32))

@@ -135,7 +135,7 @@ LINE = b"00400000-00500000 r-xp 00000000 08:02 173521 /usr/bin/dbus\n"
     ],
 )
 def test_what_are_no_maps(text):
-    with pytest.raises(ValueError, match=r"mappings|none of /proc/PID/maps"):
+    with pytest.raises(ValueError, match=r"mappings|not one of /proc/PID/maps"):
         Snapshot.from_entries(np.zeros(4, np.uint64), maps=io.BytesIO(text))
 
 
@@ -174,7 +174,7 @@ def test_the_pagemap_of_a_process_is_that_process(tmp_path):
                 assert found.mappings == whole.mappings
                 assert found.states.tolist() == whole.states.tolist()
             for more in ({"start": PAGE}, {"maps": f"/proc/{victim.pid}/maps"}):
-                with pytest.raises(ValueError, match="its own addresses"):
+                with pytest.raises(ValueError, match="neither start nor maps"):
                     Snapshot.from_entries(path, **more)
     assert Snapshot.from_entries("/proc/self/pagemap").pid == os.getpid()
 

@@ -57,7 +57,7 @@ cdef const dltensor_t *tensor_of(object capsule) except NULL:
         return <const dltensor_t *> PyCapsule_GetPointer(capsule, "dltensor")
     versioned = <const versioned_t *> PyCapsule_GetPointer(capsule, "dltensor_versioned")
     if versioned.major != 1:
-        raise BufferError(f"it is told by DLPack {versioned.major}.{versioned.minor}, not 1")
+        raise BufferError(f"it is of DLPack {versioned.major}.{versioned.minor}, not 1")
     return &versioned.tensor
 
 

@@ -80,7 +80,7 @@ def cache_of(path: str, leases: Leases | None = None) -> FileCache:
     # A sandbox may have kept it from being seen before.
     opened = opened._replace(tmpfs=magic == pagecache.TMPFS_MAGIC)
     if magic == _HUGETLBFS_MAGIC:
-        raise UnsupportedError(errno.EOPNOTSUPP, "the kernel does not tell it of hugetlbfs", path)
+        raise UnsupportedError(errno.EOPNOTSUPP, "the kernel does not say it of hugetlbfs", path)
     pages: tuple[int, int | None, int | None] | None = _by_cachestat(opened, path, magic)
     swapped = None
     if pages is None:
@@ -141,8 +141,8 @@ def _by_mincore(opened: Opened, path: str) -> int:
 def _hidden(path: str) -> UnsupportedError:
     return UnsupportedError(
         errno.EOPNOTSUPP,
-        "what of it is cached is told to the owner of the file, or who may write it, if no sandbox "
-        "forbids fstatfs, or both cachestat (Linux 6.5) and mincore",
+        "only the owner of the file, and who may write it, can ask what of it is cached; and no "
+        "sandbox may forbid fstatfs, or both cachestat (Linux 6.5) and mincore",
         path,
     )
 

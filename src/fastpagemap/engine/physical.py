@@ -72,8 +72,8 @@ def fill_nodes(process: Process, start: int, end: int, nodes: npt.NDArray[np.int
         if refused is None or refused.errno == errno.ENOSYS or pid == 0:
             raise UnsupportedError(
                 errno.EOPNOTSUPP,
-                "nodes of pages are not told: move_pages is missing or forbidden here, and frame "
-                "numbers, which tell them too, need CAP_SYS_ADMIN",
+                "nodes of pages cannot be found out: move_pages is missing or forbidden here, and "
+                "frame numbers, the other way, need CAP_SYS_ADMIN",
                 process.path,
             ) from None
         raise PermissionError(

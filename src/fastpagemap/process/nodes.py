@@ -55,7 +55,7 @@ def node_ranges() -> NodeRanges:
     blocks = _listed(_BLOCKS)
     if names is None and blocks is None and _listed(_SYSTEM) is None:
         raise UnsupportedError(
-            errno.EOPNOTSUPP, "memory nodes are not shown: /sys is not mounted here", _NODES
+            errno.EOPNOTSUPP, "memory nodes cannot be found out: /sys is not mounted here", _NODES
         )
     nodes = {} if names is None else dict(_blocks_of_nodes(names))
     if names is None:  # a kernel without CONFIG_NUMA
@@ -110,7 +110,7 @@ def _zones() -> list[Range]:
             text = file.read()
     except FileNotFoundError:
         raise UnsupportedError(
-            errno.EOPNOTSUPP, "memory nodes are not told: this /proc has no zoneinfo", _ZONEINFO
+            errno.EOPNOTSUPP, "memory nodes cannot be found out: /proc has no zoneinfo", _ZONEINFO
         ) from None
     heads = list(_ZONE.finditer(text))
     ends = [head.start() for head in heads[1:]] + [len(text)]

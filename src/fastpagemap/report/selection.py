@@ -60,7 +60,7 @@ class Selection(NamedTuple):
             if name not in known:
                 raise ValueError(f"there is no column '{name}' here; there are {', '.join(known)}")
             if by not in _SIZES_OF and name in MORE_SIZES and not self.columns:
-                raise ValueError(f"{name} is filled only where --columns names it, too")
+                raise ValueError(f"{name} is there only if --columns names it, too")
 
 
 def of_path(report: Report, pattern: str | None) -> Report:

@@ -66,7 +66,8 @@ def runs_and_mappings(
             continue
         if end >= 1 << 64:
             raise ValueError(
-                f"entry {first + len(words)} is of no address, if the first is of {start:#x}"
+                f"entry {first + len(words)} lies beyond the last address, if the first is at "
+                f"{start:#x}"
             )
         runs = _runs(address, layout.flags_alone(words))
         if not are_possible(runs["state"]).all():
@@ -205,8 +206,8 @@ def _read_windows(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
         at, pending = at + whole, pending[whole:]
     if pending:
         raise ValueError(
-            f"{at + len(pending)} bytes are no whole number of entries, of 8 bytes each: "
-            "cut short, or no pagemap"
+            f"{at + len(pending)} bytes are not a whole number of entries, of 8 bytes each: "
+            "cut short, or not a pagemap"
         )
 
 

@@ -59,7 +59,7 @@ def _parsed(text: bytes) -> list[Mapping]:
         if _LINE.fullmatch(line):
             some.append(line + b"\n")
         elif line and not _MORE.fullmatch(line):
-            raise ValueError(f"line {number} is none of /proc/PID/maps: {line[:60]!r}")
+            raise ValueError(f"line {number} is not one of /proc/PID/maps: {line[:60]!r}")
     return _checked(
         # How maps shows a newline. A name may have these characters, too, but hardly any does.
         mapping._replace(path=mapping.path.replace("\\012", "\n"))

@@ -63,7 +63,9 @@ def of_entries(source: Any, start: int, maps: Any) -> Fields:
             spans = () if maps is None else saved_mappings(maps)
             runs, spans = entries.runs_and_mappings(given, start, spans)
         elif start or maps is not None:
-            raise ValueError("a live pagemap is read with its own addresses and mappings")
+            raise ValueError(
+                "a live pagemap has its own addresses and mappings: give neither start nor maps"
+            )
         else:
             return of_process(process)
     known = dataclasses.replace(capabilities(), scan=False, categories=entry.Category(0))

@@ -87,7 +87,7 @@ def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[s
     if programs.is_script(target):
         return _of_program(target, arguments, options)
     if arguments:
-        raise click.UsageError(f"only of a program NAME.py: '{arguments[0]}'")
+        raise click.UsageError(f"only a program NAME.py has arguments: '{arguments[0]}'")
     return _of_process(target, options)
 
 

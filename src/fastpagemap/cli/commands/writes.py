@@ -87,7 +87,7 @@ def writes(
     if programs.is_script(target):
         return _of_program(target, arguments, interval, count, as_json)
     if arguments:
-        raise click.UsageError(f"only of a program NAME.py: '{arguments[0]}'")
+        raise click.UsageError(f"only a program NAME.py has arguments: '{arguments[0]}'")
     return _of_process(target, interval, count, yes, as_json, timeout)
 
 

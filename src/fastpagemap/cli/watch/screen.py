@@ -101,7 +101,7 @@ class ListScreen(Screen[None]):
 
         def answer(text: str) -> None:
             if text and not self.listing.search(text):
-                raise ValueError("nothing here has that in it")
+                raise ValueError("nothing here contains that")
 
         self.app.push_screen(Question("Search", "a text, or a pattern such as *.so", answer))
 
