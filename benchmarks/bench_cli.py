@@ -15,6 +15,8 @@ COMMAND = str(Path(sys.executable).with_name("fastpagemap"))
 REPORT, PICTURE = 0.150, 2.0
 #: what a report of a small process may take, in times of what the import of numpy takes
 SMALL = 1.6
+#: seconds that `import fastpagemap` may take beyond numpy's, and that --version may take
+IMPORT, VERSION = 0.010, 0.060
 RESERVED = 100 * GIB
 #: processes of this size, for --all
 EACH, COUNT = 256 * MIB, 8
@@ -43,10 +45,38 @@ def python(program: str) -> Timer:
 
 
 def run(scale: Scale) -> list[Result]:
-    """Measure a report, a picture, a dump, and a report of all processes."""
+    """Measure its start, a report, a picture, a dump, and a report of all processes."""
     what, ratio = everyone(scale)
     table(f"report --all; {what}", [("", "of its kernel time"), ("", f"{ratio:.2f}")])
-    return [*one(scale), Result(what, "report --all", "its kernel time", ratio, ALL)]
+    return [*start(scale), *one(scale), Result(what, "report --all", "its kernel time", ratio, ALL)]
+
+
+def start(scale: Scale) -> list[Result]:
+    """Measure what it takes to be imported, and to say little."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as cat:
+        contenders = {
+            "python -c pass": python("pass"),
+            "import numpy": python("import numpy"),
+            "import numpy, fastpagemap": python("import numpy, fastpagemap"),
+            "import fastpagemap; fastpagemap.PageMap": python("import fastpagemap as f; f.PageMap"),
+            "fastpagemap --version": command("--version"),
+            "fastpagemap report PID, of cat": command("report", cat.pid),
+            "python -m fastpagemap report PID, of cat": timer(
+                sys.executable, "-m", "fastpagemap", "report", cat.pid
+            ),
+        }
+        cost = medians(contenders, scale.rounds)
+    rows: Rows = [("", "ms")]
+    rows += [(name, f"{seconds * 1e3:.0f}") for name, seconds in cost.items()]
+    table(f"its start; medians of {scale.rounds}", rows)
+    numpy, version = cost["import numpy"], cost["fastpagemap --version"]
+    beyond = cost["import numpy, fastpagemap"] - numpy
+    report = cost["fastpagemap report PID, of cat"]
+    return [
+        Result("", "import, seconds beyond numpy", "10 ms", beyond, IMPORT),
+        Result("", "--version, seconds", "60 ms", version, VERSION),
+        Result("cat", "report PID", "import numpy", report / numpy, SMALL),
+    ]
 
 
 def one(scale: Scale) -> list[Result]:
@@ -55,14 +85,10 @@ def one(scale: Scale) -> list[Result]:
         target("every 1", scale.size) as memory,
         target("reserved", RESERVED, min(GIB, scale.size)) as reserved,
         tempfile.TemporaryDirectory() as directory,
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as small,
     ):
         file = os.path.join(directory, "a")
         with fpm.PageMap(memory.pid) as pagemap:
             contenders = {
-                "python -c pass": python("pass"),
-                "python -c 'import numpy'": python("import numpy"),
-                "report PID, of cat": command("report", small.pid),
                 "usage(), called in a process that is there": timed(pagemap.usage),
                 "report PID": command("report", memory.pid),
                 "report PID --json": command("report", memory.pid, "--json"),
@@ -77,9 +103,7 @@ def one(scale: Scale) -> list[Result]:
     rows += [(name, f"{seconds * 1e3:.0f}") for name, seconds in cost.items()]
     table(f"the command, all told; {whole}; medians of {scale.rounds}", rows)
     picture = next(seconds for name, seconds in cost.items() if name.startswith("map"))
-    numpy = cost["python -c 'import numpy'"]
     return [
-        Result("cat", "report PID", "import numpy", cost["report PID, of cat"] / numpy, SMALL),
         Result(whole, "report PID, seconds", "150 ms", cost["report PID"], REPORT),
         Result(f"{readable(RESERVED)} reserved", "map, seconds", "2 s", picture, PICTURE),
     ]

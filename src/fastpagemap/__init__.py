@@ -48,6 +48,7 @@ The same on a terminal: ``fastpagemap --help``.
 """
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -58,23 +59,7 @@ if sys.platform != "linux":
 if sys.maxsize < 2**32:
     raise ImportError("fastpagemap needs a 64-bit Python: this one has 32 bits")
 
-from .engine.pages import Masks, Pages
-from .engine.residency import RESIDENCY_DTYPE
-from .engine.resident import resident
-from .group import Group
 from .model import hooks
-from .model.entry import ENTRY_DTYPE, PAGE_DTYPE, PAGE_SIZE, REGION_DTYPE, Category, Flag, decode
-from .model.errors import SnapshotError, UnsupportedError
-from .model.frame_flags import FOLIO_DTYPE, KPF
-from .model.mapping import Mapping
-from .model.runs import RUN_DTYPE, State
-from .model.span import span
-from .pagemap import PageMap
-from .process.capabilities import Capabilities, capabilities
-from .process.frames import Frames
-from .processes import usage_of
-from .snapshot.dataframes import to_arrow, to_pandas, to_polars
-from .tracking import AccessTracker, WriteTracker
 
 __all__ = [
     "ENTRY_DTYPE",
@@ -111,7 +96,67 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .engine.pages import Masks, Pages
+    from .engine.residency import RESIDENCY_DTYPE
+    from .engine.resident import resident
+    from .group import Group
+    from .model.entry import (
+        ENTRY_DTYPE,
+        PAGE_DTYPE,
+        PAGE_SIZE,
+        REGION_DTYPE,
+        Category,
+        Flag,
+        decode,
+    )
+    from .model.errors import SnapshotError, UnsupportedError
+    from .model.frame_flags import FOLIO_DTYPE, KPF
+    from .model.mapping import Mapping
+    from .model.runs import RUN_DTYPE, State
+    from .model.span import span
+    from .pagemap import PageMap
+    from .process.capabilities import Capabilities, capabilities
+    from .process.frames import Frames
+    from .processes import usage_of
+    from .snapshot.dataframes import to_arrow, to_pandas, to_polars
     from .snapshot.snapshot import Snapshot
+    from .tracking import AccessTracker, WriteTracker
+
+#: Where each public name is. It is imported when it is first used: all of them would take half as
+#: long as numpy does.
+_HOMES = {
+    "Masks": "engine.pages",
+    "Pages": "engine.pages",
+    "RESIDENCY_DTYPE": "engine.residency",
+    "resident": "engine.resident",
+    "Group": "group",
+    "ENTRY_DTYPE": "model.entry",
+    "PAGE_DTYPE": "model.entry",
+    "PAGE_SIZE": "model.entry",
+    "REGION_DTYPE": "model.entry",
+    "Category": "model.entry",
+    "Flag": "model.entry",
+    "decode": "model.entry",
+    "SnapshotError": "model.errors",
+    "UnsupportedError": "model.errors",
+    "FOLIO_DTYPE": "model.frame_flags",
+    "KPF": "model.frame_flags",
+    "Mapping": "model.mapping",
+    "RUN_DTYPE": "model.runs",
+    "State": "model.runs",
+    "span": "model.span",
+    "PageMap": "pagemap",
+    "Capabilities": "process.capabilities",
+    "capabilities": "process.capabilities",
+    "Frames": "process.frames",
+    "usage_of": "processes",
+    "to_arrow": "snapshot.dataframes",
+    "to_pandas": "snapshot.dataframes",
+    "to_polars": "snapshot.dataframes",
+    "Snapshot": "snapshot.snapshot",
+    "AccessTracker": "tracking",
+    "WriteTracker": "tracking",
+}
 
 
 def _notebook() -> ModuleType:
@@ -135,13 +180,13 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    # Few programs need these, and importing them takes a third as long again.
-    if name == "Snapshot":
-        from .snapshot.snapshot import Snapshot
-
-        return Snapshot
-    if name == "__version__":
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    elif name == "__version__":
         from importlib.metadata import version
 
-        return version("fastpagemap")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = version("fastpagemap")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # it is asked for once
+    return value
