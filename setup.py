@@ -4,13 +4,16 @@ FASTPAGEMAP_BUILD chooses how: nothing for what users get, "debug", or "sanitize
 """
 
 import glob
+import gzip
 import os
 import sys
 import sysconfig
+import tarfile
 from typing import NamedTuple
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 # The .pyx files, by the modules they become.
 MODULES = {
@@ -46,7 +49,8 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 KINDS = {
     # -O3: the decoding loops are written to be vectorised by the compiler.
     # -g0: Python's own -g makes the modules four times as large, and a third slower to compile.
-    "": Kind({}, ["-O3", "-g0"], []),
+    # -s: without the names of our own functions, which Python's tracebacks have anyway.
+    "": Kind({}, ["-O3", "-g0"], ["-s"]),
     "debug": Kind(
         {"boundscheck": True, "initializedcheck": True},
         ["-O1", "-g", "-UNDEBUG"],  # Python's own flags have -DNDEBUG: no assertions
@@ -133,9 +137,45 @@ class BuildOnLinux(build_ext):
             sys.exit(f"fastpagemap needs Linux and its /proc/PID/pagemap: this is {sys.platform}")
         if sys.maxsize < 2**32:
             sys.exit("fastpagemap needs a 64-bit Python: this one has 32 bits")
+        if sys.version_info < (3, 11):  # noqa: UP036  pip has looked, if it was pip that came here
+            version = ".".join(map(str, sys.version_info[:3]))
+            sys.exit(f"fastpagemap needs Python 3.11 or newer: this is {version}")
         translate(self.extensions)
         self.parallel = self.parallel or processors()
         super().run()
+
+    def build_extensions(self) -> None:
+        """Build them without the linker's paths of the Python that builds: it may be anywhere."""
+        self.compiler.linker_so = [
+            word for word in self.compiler.linker_so if not word.startswith("-Wl,-rpath")
+        ]
+        super().build_extensions()
+
+
+class SameBytes(sdist):
+    """Write the same bytes each time, as wheels are, where SOURCE_DATE_EPOCH says of what time."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, **owner):
+        """Write the archive."""
+        epoch = int(os.environ.get("SOURCE_DATE_EPOCH", -1))
+        if epoch < 0 or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, **owner)
+
+        def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            member.mtime = epoch
+            member.mode = 0o755 if member.mode & 0o100 else 0o644
+            return member
+
+        name = f"{base_name}.tar.gz"
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        with (
+            gzip.GzipFile(name, "wb", mtime=epoch) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(base_dir, filter=plain)  # in the order of their names
+        return name
 
 
 if __name__ == "__main__":  # Cython's processes may import this file
@@ -145,7 +185,7 @@ if __name__ == "__main__":  # Cython's processes may import this file
             extension(SHARED, [], "-O1"),
             *(extension(name, [path]) for name, path in MODULES.items()),
         ],
-        cmdclass={"build_ext": BuildOnLinux},
+        cmdclass={"build_ext": BuildOnLinux, "sdist": SameBytes},
         options={
             "build": {"build_base": BASE},
             **({"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {}),

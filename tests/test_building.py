@@ -1,9 +1,11 @@
 """What setup.py says where nothing can be built, and what it makes of a compiler's warnings."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ import pytest
 from needs import Missing, need
 
 ROOT = Path(__file__).parent.parent
+OLD_PYTHON = (
+    "import collections as c; sys.version_info = c.namedtuple('V', 'major minor micro')(3, 10, 13)"
+)
 
 
 @pytest.fixture
@@ -49,6 +54,7 @@ def setup(project, *command, change="", **environment):
     [
         ("sys.platform = 'darwin'", "needs Linux and its /proc/PID/pagemap: this is darwin"),
         ("sys.maxsize = 2**31 - 1", "needs a 64-bit Python: this one has 32 bits"),
+        (OLD_PYTHON, "needs Python 3.11 or newer: this is 3.10.13"),
     ],
 )
 def test_where_it_cannot_work_the_build_says_so(project, change, said):
@@ -61,6 +67,27 @@ def test_where_it_cannot_work_the_build_says_so(project, change, said):
     done = setup(project, "-q", "sdist", change=change)
     assert done.returncode == 0, done.stderr
     assert len(list((project / "dist").glob("fastpagemap-*.tar.gz"))) == 1
+
+
+def test_an_sdist_has_the_same_bytes_again(project):
+    """Where SOURCE_DATE_EPOCH says what time its files are of, whatever they are of here."""
+    made = []
+    for mode in (0o600, 0o664):
+        source = project / "src/fastpagemap/core.pxd"
+        source.chmod(mode)
+        os.utime(source, (mode, mode))
+        done = setup(project, "-q", "sdist", SOURCE_DATE_EPOCH="1700000000")
+        assert done.returncode == 0, done.stderr
+        (file,) = (project / "dist").glob("*.tar.gz")
+        made.append(file.read_bytes())
+        file.unlink()
+    assert made[0] == made[1]
+    with tarfile.open(fileobj=io.BytesIO(made[0])) as archive:
+        members = archive.getmembers()
+    assert {(member.mtime, member.uid, member.uname) for member in members} == {(1700000000, 0, "")}
+    names = {member.name.partition("/")[2] for member in members}
+    assert {"src/fastpagemap/core.pyx", "src/_fastpagemap_main.py", "pyproject.toml"} <= names
+    assert not [name for name in names if name.endswith((".so", ".c", ".pyc"))]
 
 
 def test_an_unknown_kind_of_build_is_refused(project):
