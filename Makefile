@@ -39,7 +39,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo docs linkcheck manual postgres questions tracking privileges test debug sanitize torture valgrind test-kernels lint bench dist clean
+.PHONY: help demo docs linkcheck manual postgres questions tracking comparison privileges test debug sanitize torture valgrind test-kernels lint bench wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -120,9 +120,16 @@ lint: $(VENV)/.lint ## check style, types, layers, stubs, and the forms of the p
 bench: $(VENV)/.bench ## measure against C loops and other tools, draw the chart (QUICK=1: in seconds)
 	$(BIN)/python benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-dist: $(VENV)/.build ## build the sdist and, from it, the wheel, into dist/
-	rm -rf dist
-	$(BIN)/python -m build --outdir dist .
+# Repaired, the wheel has the tag of the oldest C library that it runs with. The time of the last
+# commit, and not today's, is in both files: who builds them again gets the same bytes.
+wheel: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)
+wheel: $(VENV)/.build ## build the sdist and, from it, the wheel for an index, into dist/; check both
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --outdir build/wheel .
+	PATH=$(BIN):$$PATH auditwheel repair --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist
+	$(BIN)/abi3audit --strict --summary dist/*.whl
+	$(BIN)/twine check --strict dist/*
 
 clean: ## remove whatever the other targets made
 	rm -rf .venv .venv-debug .venv-sanitize build dist src/*.egg-info
