@@ -28,5 +28,9 @@ static PyModuleDef module = {PyModuleDef_HEAD_INIT, "native", NULL, -1, methods}
 
 PyMODINIT_FUNC PyInit_native(void) {
     if (!(fpm = fastpagemap_import())) return NULL;
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module);
+#ifdef Py_GIL_DISABLED
+    if (made) PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);
+#endif
+    return made;
 }

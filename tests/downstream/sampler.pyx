@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, freethreading_compatible=True
 """A profiler's sampling loop: how much of a span is in RAM, by time, without the GIL."""
 
 from libc.errno cimport errno
