@@ -90,6 +90,12 @@ def row(pm: fpm.PageMap, spans: Spans, *columns: str) -> Any:
     return pm.usage(mappings, fields=columns)
 
 
+def columns(rows: Any) -> list[str]:
+    """Return the names of columns, without those that depend on what of others can be read."""
+    outsiders = {"swapped_pss", "swapped_uss", "swapped_unique"}
+    return [name for name in rows.dtype.names if name not in outsiders]
+
+
 def swapped(pm: fpm.PageMap, span: tuple[int, int]) -> Any:
     """Return what is swapped, and what is unknown, of shared memory."""
     masks = pm.masks(*span)
@@ -143,8 +149,8 @@ CALLS: dict[str, Asked] = {
     ),
     "`pm.mapcounts`": of_process(lambda pm, spans: pm.mapcounts(*spans.private)),
     "`pm.folios`": of_process(lambda pm, spans: len(pm.folios(*spans.private)) > 0),
-    "`Group.usage()`": of_group(lambda group: group.usage().dtype.names),
-    "`Group.total()`": of_group(lambda group: group.total().dtype.names),
+    "`Group.usage()`": of_group(lambda group: columns(group.usage())),
+    "`Group.total()`": of_group(lambda group: columns(group.total())),
     "`Group.sharers`, `overlap`": of_group(lambda group: group.overlap().shape),
     "`Frames()`": lambda pid, spans: fpm.Frames().close(),
     "`pm.clear_soft_dirty()`": of_process(lambda pm, spans: pm.clear_soft_dirty()),
