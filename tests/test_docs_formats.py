@@ -74,7 +74,7 @@ def test_metadata_of_a_snapshot(members):
 
 
 def test_columns_of_parquet_files(tmp_path):
-    arrow = {"string": "string", "int64": "int64", "uint64": "uint64"}
+    arrow = {"string": "string", "int64": "int64", "uint64": "uint64", "double": "double"}
     arrow["timestamp, microseconds, UTC"] = "timestamp[us, tz=UTC]"
     told = {
         name: arrow[kind.partition(";")[0]]
