@@ -102,6 +102,7 @@ def test_the_kernels_sum_of_swap(any_swap, victim):
 
 
 def test_shares(victim):
+    victim.fork()  # which maps all that there is by now, too
     victim.make("touched", PAGES)
     expected, (row,) = while_still(
         lambda: fpm.usage_of([victim.pid], fields=["uss", "pss"]),
