@@ -13,8 +13,9 @@ ARGS :=
 SECONDS := 600
 SEED :=
 # What the other builds are tested by: what runs the compiled core. Swap of one kind is enough.
-TESTS_debug = $(call files,arguments core entry mapping maps pagecache pagemap reading regions \
-	residency span states states_shared sums accesses tracking usage walk walk_limits) \
+TESTS_debug = $(call files,arguments core entry mapping maps pagecache pagemap ranges reading regions \
+	residency span states states_shared sums accesses tracking usage usage_of usage_of_files walk \
+	walk_limits) \
 	-k "not swapfile"
 # Left out: whatever looks at all of this process, in which AddressSanitizer reserves 20 TiB (it
 # takes minutes, or more memory than there is; its end is no stack); dd, which calls aligned_alloc as
