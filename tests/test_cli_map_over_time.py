@@ -187,6 +187,9 @@ def test_the_last_one_that_had_the_pid(tmp_path):
     said = run("map", tmp_path / "r", "--over-time", "-o", tmp_path / "a.png")
     assert said.returncode == 0
     assert said.stderr.decode().count(f"1 more had the process id {pid} before") == 1
+    history, before = read_history(tmp_path / "r", None)
+    assert before == 1
+    assert history.whose.start_time == rows_in(files_in(tmp_path / "r")[-1])[0]["start_time"]
 
 
 @pytest.mark.parametrize("what", ["empty", "missing", "file", "cut", "text", "another"])
