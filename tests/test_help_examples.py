@@ -114,6 +114,8 @@ def prepare(directory, server):
             file.write(bytes(1 << 20))
     for name in ("before.fpm", "after.fpm"):
         subprocess.run(["fastpagemap", "dump", str(PID), "-o", name], check=True)
+    command = ["fastpagemap", "record", str(PID), "-o", "recorded", "--count", "1"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     shutil.copyfile(f"/proc/{PID}/maps", "maps")
     with open(f"/proc/{PID}/pagemap", "rb") as pagemap, open("entries", "wb") as file:
         pagemap.seek(0x7FFFF0000 * 8)
