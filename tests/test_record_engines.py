@@ -181,9 +181,10 @@ def last_state(duckdb, start, by):
 def test_who_swapped_most(victim, directory):
     """By the query of docs/fleet.md: what smaps says of that process."""
     duckdb = library("duckdb")
-    span = victim.make("touched", 300)
-    victim.pageout(span)
-    record(directory, [victim.pid], host="two.example")
+    private, shared = victim.make("touched", 300), victim.make("memfd", 70)
+    shared.do("write")
+    steps = [functools.partial(victim.pageout, span) for span in (private, shared)]
+    record(directory, [victim.pid], *steps, host="two.example")
     with Victim() as other:
         small = other.make("touched", 20)
         other.pageout(small)
@@ -193,7 +194,9 @@ def test_who_swapped_most(victim, directory):
         for (_, _, pid, most, shared), whose in zip(rows, (victim, other), strict=False):
             with open(f"/proc/{whose.pid}/smaps_rollup") as file:
                 swap = next(int(line.split()[1]) for line in file if line.startswith("Swap:"))
-            assert (pid, most, shared) == (whose.pid, swap << 10, 0)
+            of_it = 70 * PAGE if whose is victim else 0
+            assert (pid, most, shared) == (whose.pid, swap << 10, of_it)
+            assert swap << 10 >= (370 if whose is victim else 20) * PAGE
 
 
 def test_who_swapped_most_has_each_process_once(directory):
