@@ -1,7 +1,9 @@
-"""A thread that can be left behind: a process may keep its memory locked, and whoever reads it.
+"""A thread that can be left behind.
 
-Threads, and no child as the command line has: the program that collects metrics may be large, have
-threads of its own, and wait for its children.
+A process may keep its memory locked for as long as it wants. Whoever reads it waits in the kernel.
+
+The command line reads by a child that it can kill. Here it is a thread, because a fork costs much in
+a large program, and is not safe in one with threads of its own.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ __all__ = ["MAX_LEFT_BEHIND", "Errand"]
 
 Answer = TypeVar("Answer")
 
-#: No more threads are started, where so many wait for processes that do not let go.
+#: No more threads are started once so many wait for processes that keep their memory locked.
 MAX_LEFT_BEHIND = 32
-#: A wait is looked at so many times: whatever stops all threads for a while is seen once.
+#: How often a thread that waits is looked at: a pause of this whole process is seen only once.
 _LOOKS = 4
 
 
@@ -53,7 +55,7 @@ class Errand(threading.Thread, Generic[Answer]):
         used, idle = -1.0, 0
         while self.is_alive() and idle < _LOOKS:
             before, used = used, self._processor_time()
-            # who waits for Python's own lock wakes up now and then; in the kernel nobody does
+            # a thread that waits for the GIL wakes up now and then; in the kernel it does not
             idle = idle + 1 if used == before else 0
             self.join(seconds / _LOOKS)
         return not self.is_alive()
@@ -66,7 +68,7 @@ class Errand(threading.Thread, Generic[Answer]):
 
     def _processor_time(self) -> float:
         try:
-            # clock_getcpuclockid(3), as for a thread: the bits of a clock's number
+            # what pthread_getcpuclockid(3) returns; that may crash once the thread has ended
             return time.clock_gettime((~(self.native_id or 0) << 3) | 6)
         except OSError:  # it has just ended
             return 0.0

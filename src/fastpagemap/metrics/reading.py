@@ -21,8 +21,8 @@ __all__ = ["GROUPINGS", "PATIENCE_S", "Reader", "cheap_fields", "rows"]
 Rows: TypeAlias = tuple[list[tuple[int, dict[str, int]]], int]
 """Pids with their bytes by column, and how many processes with memory could not be read."""
 
-#: Seconds that a process may keep its reader waiting; a part of it once others have done that in
-#: the same scrape. Prometheus gives up after 10 s.
+#: Seconds that a process may keep its reader waiting. Once one has done that, the others have less
+#: in the same scrape: Prometheus gives up after 10 s.
 PATIENCE_S = 1.0
 _SHORT_S = 0.2
 _CHEAP = ("size", "present", "swapped", "swapped_shared", "unknown")
