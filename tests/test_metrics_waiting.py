@@ -77,8 +77,8 @@ def test_scrapes_at_once(tmp_path):
     """Each thread gets a whole answer."""
     with sleepers(tmp_path, b"one", b"two") as pids:
         collector = Collector(pids, budget=1)
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            for found in pool.map(scrape, [collector] * 32):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for found in pool.map(scrape, [collector] * 16):
                 assert {key[1] for key in found if key[0] == PROCESSES} == {"one", "two"}
 
 

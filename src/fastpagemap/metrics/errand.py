@@ -2,8 +2,8 @@
 
 A process may keep its memory locked for as long as it wants. Whoever reads it waits in the kernel.
 
-The command line reads by a child that it can kill. Here it is a thread, because a fork costs much in
-a large program, and is not safe in one with threads of its own.
+The command line reads by a child that it can kill. Here it is a thread: a fork costs much in a
+large program, and is not safe in one with threads of its own.
 """
 
 from __future__ import annotations
