@@ -32,6 +32,7 @@ mount -t tmpfs -o mode=1777 shm /new/dev/shm
 mount -t tmpfs -o mode=755 run /new/run
 mount -t cgroup2 cgroup /new/sys/fs/cgroup # the machine outside may have version 1
 ln -s /proc/self/fd /new/dev/fd
+ln -s /proc/self/fd/1 /new/dev/stdout
 ip link set lo up
 for name in test-log test-result; do # the ports to the outside, which come up by and by
     until port=$(grep -lx $name /new/sys/class/virtio-ports/*/name); do sleep 0.1; done
