@@ -4,7 +4,6 @@ import os
 import re
 import tempfile
 from importlib.metadata import version as installed
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -48,20 +47,6 @@ html_copy_source = False
 html_show_sourcelink = False
 
 
-def only_written(app: Any, page: str, source: list[str]) -> None:
-    """Leave out of the front page what is not there yet: pages are written one by one."""
-    if page == "index":
-        lines = source[0].splitlines(keepends=True)
-        source[0] = "".join(line for line in lines if is_written(line.strip()))
-
-
-def is_written(entry: str) -> bool:
-    """Return whether there is a page of this name; all that is no name is there."""
-    named = re.fullmatch(r"[a-z_/-]+\*?", entry)
-    ends = (".md", ".ipynb")
-    return named is None or any(any(Path(__file__).parent.glob(f"{entry}{end}")) for end in ends)
-
-
 def link_names(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Make a link of each public name that a docstring has between double backquotes."""
     lines[:] = [re.sub(r"``([A-Za-z_][\w.]*)``", linked, line) for line in lines]
@@ -93,6 +78,5 @@ class Flags(SphinxDirective):
 
 def setup(app: Any) -> None:
     """Have Sphinx call what is above."""
-    app.connect("source-read", only_written)
     app.connect("autodoc-process-docstring", link_names)
     app.add_directive("flags", Flags)
