@@ -28,7 +28,7 @@ from page_types import page_types
 FLOOR = "C, 256 KiB preads: as many frames"
 EACH = "Python, 8 bytes a read"
 #: frames that are read one by one: more would take too long
-FEW = 1 << 14
+MAX_SINGLE_READS = 1 << 14
 #: in times of one long read of as many frames
 OF_FLOOR = 2.0
 
@@ -45,7 +45,7 @@ def run(scale: Scale) -> list[Result]:
     floor = cost[FLOOR]
     rows: Rows = [("", "ns a page", "of the C loop")]
     for name, seconds in cost.items():
-        pages = FEW if name == EACH else len(pfns)
+        pages = MAX_SINGLE_READS if name == EACH else len(pfns)
         each = seconds / min(pages, len(pfns))
         rows.append((name, f"{each * 1e9:.1f}", f"{each * len(pfns) / floor:.2f}"))
     title = f"the frames of {len(pfns):,} pages"
@@ -81,7 +81,7 @@ def others(pfns: np.ndarray) -> dict[str, Timer]:
     first = max(int(pfns.max()) - len(pfns), 0)
 
     def one_by_one() -> None:
-        for pfn in pfns[:FEW].tolist():
+        for pfn in pfns[:MAX_SINGLE_READS].tolist():
             os.pread(counts, 8, 8 * pfn)
 
     return {

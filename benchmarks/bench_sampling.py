@@ -22,8 +22,8 @@ from lab import GIB, PAGE, Result, Rows, Scale, readable, table, target
 EVERY = 0.01
 #: what being sampled may cost, and how many us of the GIL a sample may take
 LOSS, HELD = 0.01, 50
-#: ns without a turn from which on a thread did not have the GIL
-GAP = 3_000
+#: a thread that had no turn for so long did not have the GIL
+MIN_PAUSE_NS = 3_000
 VICTIMS = {"reads its heap": ("cpu",), "maps and unmaps": ()}
 
 Ask = Callable[[], object]
@@ -135,7 +135,7 @@ def gil(ask: Ask, samples: int) -> tuple[float, float]:
         last = time.perf_counter_ns()
         while not over.is_set():
             here = time.perf_counter_ns()
-            if here - last > GAP:
+            if here - last > MIN_PAUSE_NS:
                 gaps.append((last, here))
             last = here
 

@@ -25,7 +25,7 @@ BIT = fpm.Category.SOFT_DIRTY
 STEPS = {"1 % written": 100, "every 8th written": 8, "every 2nd written": 2, "all written": 1}
 CLEAN = "none written"
 #: a virtual machine has little memory
-MOST = 512 * MIB
+MAX_BYTES = 512 * MIB
 
 
 def run(scale: Scale) -> list[Result]:
@@ -36,7 +36,7 @@ def run(scale: Scale) -> list[Result]:
     if BIT not in fpm.capabilities().categories:
         print("\nsoft_dirty: not measured, nothing to compare with (PAGEMAP_SCAN, Linux 6.7)")
         return []
-    size = min(scale.size, MOST)
+    size = min(scale.size, MAX_BYTES)
     results = []
     head = ("bare scan, ms", "untouched, ms", "soft_dirty(out=), ms", "of the scan", "of both")
     rows: Rows = [("", *head, "target", "")]

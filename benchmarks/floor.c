@@ -11,14 +11,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MOST (256 * 1024)
+#define MAX_CHUNK_BYTES (256 * 1024)
 
 double floor_read(int fd, uint64_t start, uint64_t pages, uint64_t chunk, char *keep)
 {
-    static __thread char buffer[MOST];
+    static __thread char buffer[MAX_CHUNK_BYTES];
     uint64_t first = start / sysconf(_SC_PAGESIZE) * 8, size = pages * 8;
     struct timespec began, ended;
-    if (chunk > MOST)
+    if (chunk > MAX_CHUNK_BYTES)
         return -EINVAL;
     clock_gettime(CLOCK_MONOTONIC, &began);
     for (uint64_t done = 0; done < size;) {
@@ -35,14 +35,14 @@ double floor_read(int fd, uint64_t start, uint64_t pages, uint64_t chunk, char *
 
 double floor_file(const char *path)
 {
-    static __thread char buffer[MOST];
+    static __thread char buffer[MAX_CHUNK_BYTES];
     struct timespec began, ended;
     ssize_t got;
     clock_gettime(CLOCK_MONOTONIC, &began);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    while ((got = read(fd, buffer, MOST)) > 0)
+    while ((got = read(fd, buffer, MAX_CHUNK_BYTES)) > 0)
         ;
     double failed = got ? -errno : 0;
     close(fd);

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define PARTS 16
-#define MOST (1 << 24)
+#define MAX_SAMPLES (1 << 24)
 
 static uint64_t now(void)
 {
@@ -50,7 +50,7 @@ static size_t read_heap(double seconds, uint32_t *took, size_t page, const volat
 {
     uint64_t last = now(), end = last + (uint64_t)(seconds * 1e9);
     size_t count = 0, at = 0;
-    while (last < end && count < MOST) {
+    while (last < end && count < MAX_SAMPLES) {
         for (size_t i = 0; i < ROUND; i++, at = (at + page) % size)
             (void)heap[at];
         uint64_t t = now();
@@ -64,7 +64,7 @@ static size_t work(double seconds, uint32_t *took, size_t page)
 {
     uint64_t last = now(), end = last + (uint64_t)(seconds * 1e9);
     size_t count = 0;
-    while (last < end && count < MOST) {
+    while (last < end && count < MAX_SAMPLES) {
         char *at = map(page);
         *at = 1;
         munmap(at, page);
@@ -81,12 +81,12 @@ int main(int argc, char **argv)
         return 2;
     size_t reserved = strtoull(argv[1], NULL, 0), resident = strtoull(argv[2], NULL, 0);
     size_t page = sysconf(_SC_PAGESIZE);
-    uint32_t *took = map(MOST * sizeof *took);
+    uint32_t *took = map(MAX_SAMPLES * sizeof *took);
     char *heap = map(reserved);
     madvise(heap, reserved, MADV_NOHUGEPAGE);
     for (size_t part = 0; part < PARTS; part++)
         memset(heap + reserved / PARTS * part, 1, resident / PARTS);
-    memset(took, 0, MOST * sizeof *took);
+    memset(took, 0, MAX_SAMPLES * sizeof *took);
     mlock2(heap, reserved, MLOCK_ONFAULT); /* if it may: nothing is to be swapped meanwhile */
     printf("%zu %zu\n", (size_t)heap, (size_t)heap + reserved);
     fflush(stdout);

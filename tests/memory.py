@@ -22,7 +22,7 @@ PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 SHARED = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS
 
 #: Pages before and after every memory made here that belong to nobody.
-GAP = 8
+GAP_PAGES = 8
 
 # Memory made here lies far below where the kernel puts what is mapped next: it takes the highest
 # hole that fits. Else an allocation may land in a hole that a test made, and goes with the test.
@@ -61,11 +61,11 @@ class Memory:
         self.undo = undo or contextlib.ExitStack()
         if fd >= 0:
             self.undo.callback(os.close, fd)
-        room = (pages + 2 * GAP) * PAGE + align
-        place = _place_for(room)
-        self._gap = linux.call("mmap", place, room, NONE, PRIVATE | linux.MAP_NORESERVE, -1, 0)
-        self.undo.callback(linux.call, "munmap", self._gap, room)
-        self.start = -(-(self._gap + GAP * PAGE) // align) * align
+        size = (pages + 2 * GAP_PAGES) * PAGE + align
+        place = _place_for(size)
+        self._gap = linux.call("mmap", place, size, NONE, PRIVATE | linux.MAP_NORESERVE, -1, 0)
+        self.undo.callback(linux.call, "munmap", self._gap, size)
+        self.start = -(-(self._gap + GAP_PAGES * PAGE) // align) * align
         self.end = self.start + pages * PAGE
         with self.undone_on_error():
             self.map(flags, protection, fd, offset)

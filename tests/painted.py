@@ -53,5 +53,5 @@ def all_unknown(said, layout):
 
 def around(made):
     """The span of a memory, and of the gap on both sides."""
-    gap = (memory.GAP - 1) * PAGE
+    gap = (memory.GAP_PAGES - 1) * PAGE
     return made.start - gap, made.end + gap

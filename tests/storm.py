@@ -9,7 +9,7 @@ import sys
 import warnings
 
 #: Exceptions in one call, at most.
-MOST = 2
+MAX_RAISED = 2
 
 
 class Hit(TimeoutError):
@@ -52,7 +52,7 @@ class Storm:
             while frame is not None and frame.f_code is not Storm._under_fire.__code__:
                 frame = frame.f_back
             # It has begun, is not over, and has not had enough.
-            if frame is not None and len(self._raised) < MOST:
+            if frame is not None and len(self._raised) < MAX_RAISED:
                 self._raised.append(Hit())
                 raise self._raised[-1]
         finally:
@@ -67,7 +67,7 @@ class Storm:
             finally:
                 _evaluate()
         finally:
-            _evaluate(MOST)
+            _evaluate(MAX_RAISED)
 
     def call(self, name, function, delay, interval=0.0):
         """Call a function with a signal after `delay` seconds, and perhaps more of them."""

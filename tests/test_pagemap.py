@@ -20,7 +20,7 @@ from needs import Absent, need
 from victim import Victim
 
 PAGES = 37
-AROUND = memory.GAP * PAGE  # beyond that, others' memory may change at any time
+AROUND = memory.GAP_PAGES * PAGE  # beyond that, others' memory may change at any time
 
 EVERY = pytest.mark.parametrize("kind", sorted(kinds.ALL))
 LEAVING = pytest.mark.parametrize("kind", sorted(set(kinds.ALL) - kinds.STAYING))

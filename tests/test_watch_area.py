@@ -44,11 +44,11 @@ def test_what_was_never_touched_can_be_left_out():
 
 
 @pytest.mark.parametrize("pages", [0, 1, 2, 3, 7, 100, 1000, 12345, 1 << 34])
-@pytest.mark.parametrize("room", [1, 2, 79, 1000])
-def test_cells_have_room(pages, room):
-    cell = cell_pages(pages, room)
-    assert -(-pages // cell) <= room
-    assert cell == 1 or -(-pages // cell) >= room / 3
+@pytest.mark.parametrize("cells", [1, 2, 79, 1000])
+def test_cells_are_enough(pages, cells):
+    cell = cell_pages(pages, cells)
+    assert -(-pages // cell) <= cells
+    assert cell == 1 or -(-pages // cell) >= cells / 3
 
 
 def test_zooming():

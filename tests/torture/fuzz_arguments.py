@@ -23,7 +23,7 @@ from linux import PAGE
 BATCH = 100
 LONGEST = 20
 #: Addresses that one may use: who asks for a mask of 20 GiB on a machine that has them gets it.
-MOST = 4 << 30
+MAX_BYTES = 4 << 30
 EXPECTED = (ValueError, TypeError, OverflowError, OSError, MemoryError, fpm.SnapshotError)
 NUMBERS = [
     *(0, 1, -1, PAGE, -PAGE, 3 * PAGE, PAGE // 2, 2**31, 2**32, 2**47, 2**47 - PAGE, 2**48, 2**56),
@@ -196,7 +196,7 @@ def try_all(seed, number):
     """In the child: many calls; how many ended in which way."""
     chance, ends = _torture.Chance(seed, number), {}
     if not _torture.SANITIZED:
-        resource.setrlimit(resource.RLIMIT_AS, (MOST, MOST))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     with memory.sparse(3000) as made, fpm.PageMap() as pm:
         for _ in range(BATCH):
             what, call = calls(chance, pm, made.start)

@@ -26,9 +26,9 @@ def aligned(
     in a pipe.
     """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)][:-1]
-    room = None if width is None else width - sum(widths) - 2 * len(widths)
+    last_width = None if width is None else width - sum(widths) - 2 * len(widths)
     for row in (heads, *rows):
         cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        last = printable(row[-1]) if room is None else cut(row[-1], room)
+        last = printable(row[-1]) if last_width is None else cut(row[-1], last_width)
         line = "  ".join([*cells, last]).rstrip()
         yield line if width is None else beginning(line, width)

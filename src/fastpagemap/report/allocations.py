@@ -112,7 +112,7 @@ def json_line(found: Allocations) -> str:
     return json.dumps({**whole, "rows": rows})
 
 
-def where(site: Site, room: int) -> str:
+def where(site: Site, width: int) -> str:
     """Return ``file:line function``, the file from here or with its folder, cut from the left."""
     if not site.file:
         return site.function
@@ -120,4 +120,4 @@ def where(site: Site, room: int) -> str:
     below = path.is_relative_to(Path.cwd())
     file = os.path.relpath(path) if below else "/".join(path.parts[-2:])
     text = printable(f"{file}:{site.line} {site.function}")
-    return text if len(text) <= room else "…" + text[1 - room :]
+    return text if len(text) <= width else "…" + text[1 - width :]

@@ -243,8 +243,8 @@ def _as_text(samples: Iterable[Sample]) -> Iterator[str]:
         yield (start + where if width is None else beginning(start + where, width)).rstrip()
 
 
-def _where(sums: dict[str, int], room: int | None) -> str:
-    """Return what was written to, the largest first, as many as there is room for."""
+def _where(sums: dict[str, int], width: int | None) -> str:
+    """Return what was written to, the largest first, as many as fit the width."""
     from fastpagemap.report.text import beginning, ending, human, name_of
 
     names = [
@@ -254,7 +254,7 @@ def _where(sums: dict[str, int], room: int | None) -> str:
     for count in range(len(names), 0, -1):
         more = f" and {len(sums) - count} more" if len(sums) > count else ""
         text = ", ".join(names[:count]) + more
-        if room is None or beginning(text, room) == text:
+        if width is None or beginning(text, width) == text:
             break
     return text
 

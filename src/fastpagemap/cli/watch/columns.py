@@ -28,14 +28,14 @@ SIZE_COLUMNS = tuple(
 )
 
 
-def fitting(columns: Sequence[Column], room: int, order: str) -> list[Column]:
-    """Return the first columns, as many as there is room for, and the one that orders the rows.
+def fitting(columns: Sequence[Column], width: int, order: str) -> list[Column]:
+    """Return the first columns, as many as fit the width, and the one that orders the rows.
 
     Without that one, they would seem to be in no order.
     """
     ends = itertools.accumulate(1 + column.width for column in columns)
-    found = list(columns[: sum(end <= room for end in ends)])
+    found = list(columns[: sum(end <= width for end in ends)])
     last = next((column for column in columns if column.name == order), None)
     if last is None or last in found:
         return found
-    return [*fitting(columns, room - 1 - last.width, ""), last]
+    return [*fitting(columns, width - 1 - last.width, ""), last]

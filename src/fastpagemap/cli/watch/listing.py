@@ -278,10 +278,10 @@ class Listing(ScrollView, can_focus=True):
         return f"{text}  {last}{f' (+{left_out})' if left_out else ''}"
 
     def _fitting(self) -> list[Column]:
-        """Return the columns for which there is room beside the last text."""
+        """Return the columns that fit beside the last text."""
         columns = list(filter(None, map(self._column, self.shown)))
-        room = self.scrollable_content_region.width - self.FIRST_WIDTH - MIN_LAST - 3
-        return fitting(columns, room, self.order)
+        width = self.scrollable_content_region.width - self.FIRST_WIDTH - MIN_LAST - 3
+        return fitting(columns, width, self.order)
 
     def _last_width(self, before: str) -> int:
         """Return how many columns of the screen there are for the text after the numbers."""
