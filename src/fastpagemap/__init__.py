@@ -1,7 +1,8 @@
 """Which pages of a Linux process are present, swapped, soft-dirty or shared, page by page.
 
-The kernel answers in /proc/PID/pagemap, and leaves things out. fastpagemap fills numpy arrays with
-the whole answer, for this process or any other.
+The kernel answers in /proc/PID/pagemap, but not completely: it does not show which pages of shared
+memory are swapped. fastpagemap finds that out, too. It fills numpy arrays with the answer, for this
+process or any other.
 
 >>> import numpy as np
 >>> import fastpagemap as fpm
@@ -16,35 +17,35 @@ the whole answer, for this process or any other.
 
 Where to look
 -------------
-of an object
-    ``resident``: bytes in RAM. ``span``: the addresses of its pages, start and end. Every method
-    that takes a start and an end takes, of this process, the object as well.
-of pages
-    Masks of a ``PageMap``: ``present``, ``swapped``, ``shared``, ``exclusive``, ``soft_dirty``,
-    ``zero``, ``huge``, ``cached``, ``unknown``, several at once with ``masks``. As runs:
-    ``states`` (flags of ``State``) and ``regions`` (the kernel's ``Category``). ``read`` gives the
-    entries themselves, ``decode`` takes them apart, also those of a file.
-of mappings, of allocations
-    ``PageMap.mappings``, ``usage``, ``residency``, in bytes. ``to_pandas``, ``to_polars`` and
-    ``to_arrow`` turn such rows into tables, ``fields`` with a ``path`` and a ``kind``.
-    ``fastpagemap.profiles`` writes such sums by call stack, for pprof and flame graphs.
-of physical memory
+an object of this process
+    ``resident``: how many of its bytes are in RAM. ``span``: the start and the end of its pages.
+    Methods that take a start and an end also take the object itself.
+pages
+    ``PageMap`` has masks, with one bool a page: ``present``, ``swapped``, ``shared``,
+    ``exclusive``, ``soft_dirty``, ``zero``, ``huge``, ``cached``, ``unknown``; ``masks`` has
+    several at once. ``states`` (flags of ``State``) and ``regions`` (the kernel's ``Category``)
+    are runs of pages. ``read`` gives the kernel's entries, and ``decode`` takes them apart.
+mappings and allocations
+    ``PageMap.mappings``, ``usage`` and ``residency``, in bytes. ``to_pandas``, ``to_polars`` and
+    ``to_arrow`` turn such rows into tables; ``usage(fields=...)`` adds a ``path`` and a ``kind``.
+    ``fastpagemap.profiles`` writes sums by call stack, for pprof and flame graphs.
+physical memory
     ``PageMap.mapcounts``, ``nodes``, ``folios``, and ``Frames``; mostly for root.
-of several processes
-    ``usage_of``: one row a process. ``Group``: what they share counts once.
-over time
+several processes
+    ``usage_of``: one row a process. ``Group``: memory that they share counts once.
+changes over time
     ``WriteTracker``: which pages this process writes. ``AccessTracker``: which it reads or writes.
-    ``PageMap.clear_soft_dirty``, then ``soft_dirty``: which another process writes.
+    ``PageMap.clear_soft_dirty``, then ``soft_dirty``: which pages another process writes.
     ``PageMap.snapshot``: a ``Snapshot`` to keep, save, load, plot, and compare with a later one
     (``diff``).
-of this kernel and this user
-    ``capabilities``. What cannot be answered raises ``UnsupportedError``; no answer is silently
-    empty.
+this kernel and this user
+    ``capabilities``: what can be answered here. All else raises ``UnsupportedError``; no answer is
+    silently empty.
 
-Sizes are in bytes, masks have one element a page of ``PAGE_SIZE`` bytes. Nothing that looks changes
-the memory that it looks at. The examples in these pages begin with the two imports above.
+Sizes are in bytes. Masks have one element for each page of ``PAGE_SIZE`` bytes. Looking at memory
+never changes it. The examples in these pages begin with the two imports above.
 
-The same on a terminal: ``fastpagemap --help``.
+``fastpagemap --help`` has the same on a terminal.
 """
 
 import sys
