@@ -114,6 +114,7 @@ lint: $(VENV)/.lint ## check style, types, layers, stubs, and the forms of the p
 	$(BIN)/stubtest $(MODULES)
 	PATH=$(BIN):$$PATH cython-lint src/fastpagemap
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
 		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
