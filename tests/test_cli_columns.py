@@ -24,6 +24,14 @@ def as_json(*arguments):
     return json.loads(said.stdout)
 
 
+def test_a_snapshot_keeps_no_shares(touched, tmp_path):
+    """It is not the kernel that lacks them."""
+    assert run("dump", touched.victim.pid, "-o", tmp_path / "a.fpm").returncode == 0
+    said = run("report", tmp_path / "a.fpm", "--columns", "pss")
+    assert (said.returncode, said.stdout) == (1, b"")
+    assert b"there is no column pss here: a snapshot does not keep it" in said.stderr
+
+
 @pytest.mark.parametrize("columns", ["present,pss,uss", "uss", "size,present"])
 def test_columns_of_mappings(touched, columns):
     names = columns.split(",")

@@ -190,15 +190,15 @@ def column_of(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np
     Raises
     ------
     UnsupportedError
-        The kernel could not fill it.
+        The kernel could not fill it, or a snapshot does not keep it.
     """
     if column in report.labels:
         return np.array(report.labels[column], np.uint64)
     if column not in report.columns:
         raise UnsupportedError(
             errno.EOPNOTSUPP,
-            f"there is no column {column} here ('fastpagemap doctor' says what this kernel lacks); "
-            f"there are {', '.join(report.columns)}",
+            f"there is no column {column} here: a snapshot does not keep it, or this kernel cannot "
+            f"fill it ('fastpagemap doctor' says why); there are {', '.join(report.columns)}",
         )
     sizes: np.ndarray[tuple[int], np.dtype[np.uint64]] = report.usage[column]
     return sizes
