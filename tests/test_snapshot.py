@@ -135,6 +135,7 @@ def test_a_process_that_dies_meanwhile(moment):
 
 
 def test_arrow():
+    pytest.importorskip("pyarrow")
     snapshot = small()
     table = snapshot.to_arrow()
     rows = table.to_pylist()
