@@ -23,14 +23,13 @@ from pathlib import Path
 
 import arm64
 import machine
-from debian import Archive, Failed
+from debian import CACHE, Archive, Failed
 from table import print_tables
 
 # A version, of which the newest is taken, and the flavour where it is not the one of FLAVOUR.
 KERNELS = ["5.10", "6.1", "6.12", "6.18", "7", "6.12-arm64-16k"]
 FLAVOUR = "cloud-amd64"  # the smallest one; its settings for memory are those of the others
 PROJECT = Path(__file__).resolve().parent.parent.parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastpagemap-kernels")
 LIMIT = 3600  # seconds for one kernel
 NICE = 1  # the emulation takes all the processors it can get
 

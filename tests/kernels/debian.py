@@ -11,7 +11,9 @@ from pathlib import Path
 # in trixie-backports, which drops them again when still newer ones come.
 SUITES = ["bullseye", "bookworm", "trixie"]
 SUITES += [*(f"{suite}-security" for suite in SUITES), "trixie-backports"]
+OF_SOURCES = "trixie"  # the suite of which there are sources, too
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastpagemap-kernels")
 WEEK = 7 * 24 * 3600
 
 
@@ -96,15 +98,36 @@ class Archive:
             shutil.rmtree(unfinished, ignore_errors=True)
         return target
 
+    def source(self, package):
+        """Return the directory with a package's source, as its authors published it."""
+        target = self.directory / f"{package}-source"
+        if target.exists():
+            return target
+        if not self._refresh():
+            raise Failed("no Debian mirror in this machine's apt sources, or out of reach")
+        unfinished = self.directory / f"{target.name}.{os.getpid()}"
+        unfinished.mkdir(parents=True)
+        try:
+            self._apt("apt-get", "source", "--download-only", package, cwd=unfinished)
+            (archive,) = unfinished.glob("*.orig.tar.*[!c]")  # .asc is its signature
+            run("tar", "-x", "--strip-components=1", "-f", archive, "-C", unfinished)
+            unfinished.rename(target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return target
+
     def _refresh(self, older=0):
         """Get lists of packages if there are none, or old ones; return whether there are any."""
         stamp, lists = self._state / "stamp", self._state / "lists"
         age = time.time() - stamp.stat().st_mtime if stamp.exists() else WEEK
+        known, sources = self._state / "sources.list", _sources(self.architecture)
+        if known.exists() and known.read_text() != sources:
+            age = WEEK
         if age + older >= WEEK or not any(lists.glob("*Packages*")):
             for directory in ("lists/partial", "cache/archives/partial"):
                 (self._state / directory).mkdir(parents=True, exist_ok=True)
             (self._state / "status").touch()
-            (self._state / "sources.list").write_text(_sources(self.architecture))
+            known.write_text(sources)
             try:
                 self._apt("apt-get", "update", "--error-on=any")
             except Failed as problem:  # one suite may be gone: the others are there all the same
@@ -141,6 +164,8 @@ def _sources(architecture):
         if mirror:
             options = f"[arch={architecture} signed-by={KEYRING}]"
             lines.append(f"deb {options} {mirror} {suite} main\n")
+            if suite.startswith(OF_SOURCES):
+                lines.append(f"deb-src {options} {mirror} {suite} main\n")
     return "".join(lines)
 
 
