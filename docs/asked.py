@@ -64,61 +64,63 @@ def questions(redis: int, postgres: int) -> list[Question]:
         Question(
             "What is swapped, in which process, in which mapping?",
             "fastpagemap redis-server --filter swapped",
-            "Of all processes it is `fastpagemap report --all --sort swapped`. smem has sums "
-            "of processes, and pmap of mappings.",
+            "For all processes, use `fastpagemap report --all --sort swapped`. smem has sums of "
+            "processes, and pmap has sums of mappings.",
             smem="smem -P redis-server -c 'pid swap'",
             pmap=f"pmap -X {redis}",
         ),
         Question(
             "Is my array in RAM?",
             "fpm.resident(array)",
-            "The bytes of it that are in RAM, of anything with memory. `array.nbytes` are "
-            "134217728.",
+            "These are the bytes of the array that are in RAM; `array.nbytes` is 134217728. "
+            "`fpm.resident` takes anything that has memory.",
         ),
         Question(
-            "What was allocated, and what of it is there, line by line?",
+            "How much did each line allocate, and how much of it is in RAM?",
             "fastpagemap run shop.py",
             "It needs memray: `pip install 'fastpagemap[memray]'`.",
         ),
         Question(
-            "Who writes how fast?",
+            "How fast does a program write, and where?",
             "fastpagemap writes ml.py",
-            "Of a process that runs already it is `fastpagemap writes PID`, where the kernel has "
+            "For a process that runs already, use `fastpagemap writes PID`, if the kernel has "
             "soft-dirty bits.",
         ),
         Question(
             "Why did my workers grow?",
             "fastpagemap forks --count 5 serve.py",
-            "A server of two workers, while it is visited: `titles` grew, a list of strings that "
-            "the workers only read. Each look at a string counts a reference in it, and its page "
-            "is copied. `prices`, an array of numbers, is read without a trace. Of a server that "
-            "runs already it is `fastpagemap forks PID --interval 5`, without the objects.",
+            "This is a server with two workers that answer requests. They only read `titles`, a "
+            "list of strings, but its copies grew: each look at a string counts a reference in "
+            "it, and its page is copied. To read `prices`, an array of numbers, copies nothing. "
+            "For a server that runs already, use `fastpagemap forks PID --interval 5`; it shows "
+            "no objects.",
             smem="smem -P serve.py",
             last="process ",
         ),
         Question(
             "What does this service use?",
             f"fastpagemap report --tree {postgres}",
-            "`union` has each page once; `unique` is what ends with the service. smem has neither, "
-            "and counts swapped shared memory once for each process.",
+            "`union` counts each page once. `unique` is what would be freed if the service ended. "
+            "smem has neither, and counts swapped shared memory once for each process.",
             smem="smem -tP postgres",
         ),
         Question(
             "Why is this JVM so large?",
             "fastpagemap java --group kind",
-            "Most of its size is reserved, not used. `fastpagemap java --min 1M` tells it by "
+            "Most of its size is reserved, not used. `fastpagemap java --min 1M` shows it by "
             "mapping.",
             pmap="pmap -X $(pidof java)",
         ),
         Question(
             "What has changed since?",
             f"fastpagemap diff before.fpm {redis}",
-            "`fastpagemap dump PID -o before.fpm` has kept what was.",
+            f"`fastpagemap dump {redis} -o before.fpm` had saved the state before.",
         ),
         Question(
             "Where is the machine's swap?",
             "fastpagemap report --swap",
-            "Each place once, with shared memory that no process maps, and what is unexplained.",
+            "The total counts each place in swap once. Below it is the shared memory in swap that "
+            "no process maps, and the rest that is unexplained.",
             smem="smem -rs swap",
         ),
     ]

@@ -46,11 +46,13 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")
 HEAD = """\
 # Ten questions, one command each
 
-Made by `docs/questions.py` on Linux {release}, as root: PostgreSQL with most of its
-shared buffers in swap, redis, a JVM, and Python programs with numpy. Lines are left out where `...`
-stands, and notes on standard error. The keystrokes are those of the command as it is printed, and
-Enter. Of smem and pmap it is the command that comes nearest; `-`: neither tells anything of it.
-[words.md](words.md) says what the words mean.
+Made by `docs/questions.py` on Linux {release}, as root. It asked about PostgreSQL
+with most of its shared buffers in swap, redis, a JVM, and Python programs with numpy. `...` stands
+for lines that are left out. Notes on standard error are left out, too.
+
+The number after a command counts its keystrokes, with Enter. For smem and pmap, it is the command
+that comes nearest; `-` means that it tells nothing about this. [words.md](words.md) explains the
+words.
 """
 
 
@@ -198,7 +200,9 @@ def answer(asked: list[Question], folder: str, environment: dict[str, str]) -> N
         print(f"\n## {number}. {each.text}\n\n```\n{shown(each, folder, environment)}")
         print(f"```\n\n{each.more}", flush=True)
     print(f"\n## 10. What is happening now?\n\n```\n{top()}\n```\n")
-    print("All processes, live; `fastpagemap watch PID` shows one, page by page.", flush=True)
+    print(
+        "It shows all processes, live. `fastpagemap watch PID` shows one, page by page.", flush=True
+    )
 
 
 def keystrokes(command: str) -> str:
