@@ -27,36 +27,37 @@ Outcomes = dict[str, dict[str, str]]
 
 HEAD = """# What a WriteTracker tells
 
-Made by `make tracking` (docs/tracking.py), which does each of these things to each kind of memory,
-and compares the content before and after with what `written()` tells. Do not edit it. A test does
-the same on every kernel that it runs on (tests/test_tracking_ways.py).
+Many things change memory: stores, system calls, other processes. This page says which of them
+`WriteTracker.written()` reports. `make tracking` (docs/tracking.py) makes it: it does each thing to
+each kind of memory, and compares what `written()` reports with the content before and after. Do not
+edit it. A test does the same on every kernel that it runs on (tests/test_tracking_ways.py).
 
 | in the table | |
 | --- | --- |
-| told | each page whose content has changed is told |
-| told, as all | all pages of the file are told: only its time of modification tells |
-| told, or all if read since | emptied pages are told; all are, if those are read first |
-| told, unless read since | emptied pages are told, but not if they are read before the answer |
-| told, though equal | pages are told, and their content is what it was |
-| **not told** | content changes, and nothing is told |
-| equal | content stays as it was, and nothing is told |
-| tracking ends | the memory is another's now, which this and all later answers say (EFAULT) |
-| **never returns** | the kernel loops until `close()` is called by another thread, or SIGKILL |
+| told | each page whose content has changed is reported |
+| told, as all | all pages of the file are reported: only its time of modification shows it |
+| told, or all if read since | emptied pages are reported; all are, if those are read first |
+| told, unless read since | emptied pages are reported, but not if they are read before the answer |
+| told, though equal | pages are reported, although their content has not changed |
+| **not told** | the content changes, and nothing is reported |
+| equal | the content stays as it was, and nothing is reported |
+| tracking ends | other memory is there now; this answer and all later ones raise OSError (EFAULT) |
+| **never returns** | the kernel loops until another thread calls `close()`, or until SIGKILL |
 | refused | such memory cannot be tracked: `UnsupportedError` |
 | n/a | this cannot be done to such memory |
 
-Each is done alone, without a store between two answers. A store changes a file's time of
-modification, too: what only that tells is not told beside a store.
+Each thing was done alone, without a store between two answers. A store also changes the file's time
+of modification. So after a store, the time no longer shows other changes: they are not reported.
 
-To look at a file, it must be possible to open it. Root, and who has CAP_CHECKPOINT_RESTORE, always
-can; others through a descriptor of this process, or by the file's path. Shared anonymous memory and
-SysV segments have neither: to others, `MADV_REMOVE` of them is not told.
+The tracker must open a file to read its time. Root and processes with CAP_CHECKPOINT_RESTORE always
+can. Others need a descriptor in this process, or the file's path. Shared anonymous memory and SysV
+segments have neither, so others are not told of `MADV_REMOVE` there.
 
-Refused everywhere are files on disks, mapped shared or private (the kernel would loop for ever in
-`mlock(2)`, once a protected page has left the page cache), and private mappings of shared memory
-(what `MADV_DONTNEED` takes away would not be told).
+Two kinds of memory are refused on every kernel. Files on disks, mapped shared or private: once a
+protected page has left the page cache, the kernel would loop for ever in `mlock(2)`. And private
+mappings of shared memory: what `MADV_DONTNEED` takes away would not be reported.
 
-The table is of Linux 7.3. Where 6.12 or 6.18 differs, its version stands before what it does.
+The table shows Linux 7.3. If 6.12 or 6.18 differs, its version stands before what it does.
 """
 
 
