@@ -132,9 +132,14 @@ def title(
         f"a cell is {each}, {human(layout.cell)}, coloured as far as it was touched    "
         f"{at}    Linux {snapshot.kernel}",
     )
+    head(figure, whose, lines, height)
+
+
+def head(figure: Figure, title: str, lines: Sequence[str], height: float) -> None:
+    """Write a title and the lines below it, at the top of a picture."""
     left = LEFT / figure.get_figwidth() / DPI
     options = AS_IT_IS | {"va": "center"}
-    figure.text(left, 1 - 24 / height, whose, fontsize=13, fontweight="bold", color=INK, **options)
+    figure.text(left, 1 - 24 / height, title, fontsize=13, fontweight="bold", color=INK, **options)
     for number, line in enumerate(lines):
         y = 1 - (46 + 15 * number) / height
         figure.text(left, y, line, fontsize=SMALL, color=PALE, **options)

@@ -140,13 +140,7 @@ def _title(figure: Figure, shown: Timeline, history: History, mappings: int, hei
         f"{step}, coloured by what most of it was at its end, as high as the part that was "
         f"touched; right: the most that ever was",
     )
-    left = LEFT / figure.get_figwidth() / DPI
-    options = AS_IT_IS | {"va": "center"}
-    title = f"{name}  process {whose.pid}{host}"
-    figure.text(left, 1 - 24 / height, title, fontsize=13, fontweight="bold", color=INK, **options)
-    for number, line in enumerate(lines):
-        y = 1 - (46 + 15 * number) / height
-        figure.text(left, y, line, fontsize=SMALL, color=PALE, **options)
+    lettering.head(figure, f"{name}  process {whose.pid}{host}", lines, height)
 
 
 def _legends(
