@@ -20,6 +20,8 @@ def main() -> int:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if sys.argv[1:] == ["--version"]:
+        _tell_version()
     from fastpagemap.cli import INTERRUPTED
     from fastpagemap.cli import main as run
 
@@ -35,3 +37,15 @@ def main() -> int:
         code = INTERRUPTED
     # All is written and closed. To take numpy down, piece by piece, would cost 20 ms more.
     os._exit(code)
+
+
+def _tell_version() -> None:
+    """Print the version and end, if it can be printed: scripts ask for it, and need no numpy."""
+    from importlib.metadata import version
+
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError):  # run() says what it is
+            os.write(
+                sys.stdout.fileno(), f"fastpagemap, version {version('fastpagemap')}\n".encode()
+            )
+            os._exit(0)

@@ -32,14 +32,32 @@ def test_where_it_cannot_work_importing_it_says_so(change, said):
     assert done.stdout.splitlines() == [f"fastpagemap {said}", "[]"], done.stderr
 
 
-def test_importing_it_imports_nothing_large():
-    """A program that may never ask waits for nothing; the command line neither."""
+def test_importing_it_imports_numpy_alone():
+    """What every answer needs, while there is memory for it; a name is loaded at its first use."""
     done = python(
         "import sys, fastpagemap\nprint('numpy' in sys.modules)\n"
-        "fastpagemap.PageMap\nprint('numpy' in sys.modules, 'PageMap' in vars(fastpagemap))\n"
+        "fastpagemap.PageMap\nprint('PageMap' in vars(fastpagemap))\n"
         "print('fastpagemap.tracking' in sys.modules)"
     )
-    assert done.stdout.splitlines() == ["False", "True True", "False"], done.stderr
+    assert done.stdout.splitlines() == ["True", "True", "False"], done.stderr
+
+
+def test_the_version_needs_no_numpy():
+    done = python(
+        "import sys, _fastpagemap_main\nsys.modules['numpy'] = None  # cannot be imported\n"
+        "sys.argv = ['fastpagemap', '--version']\n_fastpagemap_main.main()"
+    )
+    said = f"fastpagemap, version {fpm.__version__}\n"
+    assert (done.stdout, done.stderr, done.returncode) == (said, "", 0)
+
+
+@pytest.mark.parametrize("where", [">&-", ">/dev/full"])
+def test_a_version_that_cannot_be_printed(where):
+    shell = f"exec '{sys.executable}' -m fastpagemap --version {where}"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True)
+    usual = subprocess.run(["sh", "-c", shell.replace("--version", "--help")], capture_output=True)
+    assert done.returncode == usual.returncode == 1
+    assert (done.stdout, done.stderr) == (b"", usual.stderr)
 
 
 def test_every_public_name_is_where_it_is_said_to_be():

@@ -60,6 +60,10 @@ if sys.platform != "linux":
 if sys.maxsize < 2**32:
     raise ImportError("fastpagemap needs a 64-bit Python: this one has 32 bits")
 
+# At once, as every answer needs it: later a program may have little memory left, and Ctrl-C may be
+# lost while numpy is imported.
+import numpy  # noqa: F401
+
 from .model import hooks
 
 __all__ = [
