@@ -156,6 +156,8 @@ def test_the_notebook_of_the_docs(tmp_path, monkeypatch):
     shown = [output["data"] for cell in cells for output in cell.outputs if "data" in output]
     assert any(re.fullmatch(r"'\d+ of 64 MiB are in RAM'", data["text/plain"]) for data in shown)
     captions = [Table(data["text/html"]).caption for data in shown if "text/html" in data]
-    for said in ("pages, ", "process ", "Newly mapped: 32Mi", "what this kernel and this user"):
-        assert any(said in caption for caption in captions)
+    # a thread of Jupyter may map memory in the same moment
+    mapped = r"Newly mapped: (3[2-9]|[4-9]\d|\d{3})[.\d]*Mi"
+    for said in ("pages, ", "process ", mapped, "what this kernel and this user"):
+        assert any(re.search(said, caption) for caption in captions), captions
     assert sum("image/png" in data for data in shown) == 1
