@@ -67,8 +67,14 @@ def test_descendants_also_orphans():
 def test_all_but_the_recorder(victim, tmp_path):
     me = os.getpid()
     assert me not in everyone()
-    recorder = record(tmp_path, lambda: [p for p in everyone() if parent_of(p) == me], time.time)
-    assert {pid for pid, _ in recorder.seen} == {victim.pid}  # and not the worker
+
+    def children():
+        return [pid for pid in everyone() if parent_of(pid) == me]
+
+    before = set(children())  # other tests may have left some
+    assert victim.pid in before
+    recorder = record(tmp_path, children, time.time)
+    assert {pid for pid, _ in recorder.seen} == before  # and not the worker
 
 
 def test_one_that_does_not_answer_is_not_gone(victim, tmp_path):
