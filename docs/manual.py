@@ -16,26 +16,27 @@ FORMATS = """
 
 | key | type | what |
 | --- | --- | --- |
-| `format` | int | 1; it grows when a reader of the old one would stumble |
-| `pid`, `name` | int, string | the process; null with `--all` and of several, or where it is not known |
-| `time` | string | when, ISO 8601, UTC |
-| `kernel`, `page_size` | string, int | where |
-| `snapshot` | bool | whether it is from a file |
-| `rows_are` | string | `mapping`, `process`, `path` or `kind`; of several processes counted together `member`, with `--who` `sharer` |
+| `format` | int | 1; it grows when a reader of the old format would fail |
+| `pid`, `name` | int, string | the process; null with `--all`, for several processes, or where it is not known |
+| `time` | string | when the memory was read, in ISO 8601, UTC |
+| `kernel`, `page_size` | string, int | the release of the kernel, and bytes per page |
+| `snapshot` | bool | whether the rows are from a file |
+| `rows_are` | string | `mapping`, `process`, `path` or `kind`; `member` for several processes counted together; `sharer` with `--who` |
 | `totals` | object | the sum of each column of sizes, over the rows that are shown |
-| `together` | object | of several processes: what they have together, as `Group.total` says, whichever rows are shown; with `--who`: `overlap`, what of the process any other maps |
+| `together` | object | for several processes: what they have together, as in `Group.total`, whichever rows are shown; with `--who`: `overlap`, how much of the process's memory any other process maps |
 | `of` | int | with `-n`: how many rows there are; `together` has the sums of all |
 | `only` | array | with `--filter` and `--min`: the conditions |
-| `ended` | array | of several processes: the pids of those that are left out, as they have ended or have no memory |
+| `ended` | array | for several processes: the pids of those that are left out because they have ended or have no memory |
 | `mapped` | int | with `--who`: what the process maps, each page once |
-| `unreadable` | array | with `--all`, and of several processes: `pid`, `name` and `reason` of each process that could not be read |
-| `rows` | array | an object a row |
+| `unreadable` | array | `pid`, `name` and `reason` of each process that could not be read |
+| `rows` | array | one object for each row |
 
 A row has the columns of `PageMap.usage`, unsigned 64-bit numbers in bytes: `size`, `present`,
 `swapped`, `swapped_shared`, `unknown`, `shared`, `exclusive`, `soft_dirty`, `huge`, `zero`; with
-`--columns` the named ones alone. A `member` has those of `Group.usage`; a `sharer` has `overlap`,
-what both processes map, and `mapped`, what it maps, each page once. A column that the kernel cannot
-fill, or that this user may not see, is absent. Beside them it has, by what rows are:
+`--columns`, only the named ones. A `member` has the columns of `Group.usage`. A `sharer` has `overlap`,
+which is what both processes map, and `mapped`, which is what it maps itself, each page once. A column
+that the kernel cannot fill, or that this user may not see, is absent. Each kind of row also has these
+columns:
 
 | `rows_are` | columns |
 | --- | --- |
@@ -44,35 +45,45 @@ fill, or that this user may not see, is absent. Beside them it has, by what rows
 | `path`, `kind` | `mappings` (how many), and `path` or `kind` |
 | `member`, `sharer` | `pid`, `name`, `command` |
 
-`diff --json` has the same, and in the rows the bytes of each change in place of the columns of
-`usage`; `before` says what was compared with, `same_process` whether both are of one process,
-`mapped` and `unmapped` the bytes that are newly mapped, and not any more.
+`diff --json` has the same keys. Its rows have the bytes of each change in place of the columns of
+`usage`. `before` says what was compared with, and `same_process` whether both are of one process.
+`mapped` is the bytes that are newly mapped, and `unmapped` the bytes that are no longer mapped.
 
-`report --swap --json` has `time`, `kernel`, `page_size`, and `rows`, for each process `pid`, `name`, `private`, `shared`, `pss`, `uss`
-and `unknown`; `unmapped`, for each file that no process maps `path`, `swapped` and `pid` (of a process
-that holds it open, or 0); the sums `in_processes`, `in_unmapped`, `used`, `used_before` (the same when
-the reading began), `unexplained` (of the lesser of these; 0 if more was found) and `cached`; `notes` on what was not looked at, and `unreadable`.
+`report --swap --json` has `format`, `time`, `kernel`, `page_size`, `unreadable`, and these keys:
 
-`files --json` has `time`, `kernel`, `page_size`, and `files`, for each `path`, `size`, `allocated`, `cached`, `dirty`, `writeback` and
-`swapped` (null where the kernel does not tell), and `processes`: `pid`, `name`, `mapped`, `present`;
-`refused`, the `path` of each file that could not be asked, and the `reason`; and `unreadable`.
+| key | what |
+| --- | --- |
+| `rows` | for each process: `pid`, `name`, `private`, `shared`, `pss`, `uss` and `unknown` |
+| `unmapped` | for each file that no process maps: `path`, `swapped`, and `pid` of a process that holds it open, or 0 |
+| `in_processes`, `in_unmapped` | the sums of these two lists, each place in swap once |
+| `used_before`, `used` | the swap in use, before and after the reading |
+| `unexplained` | what is left of the lesser of the two; 0 if more was found |
+| `cached` | the swap cache, as in `/proc/meminfo` |
+| `notes` | what was not looked at |
 
-CSV has the same columns, with a header. Parquet has one schema on every kernel, and what JSON has
-above `rows` as JSON in its metadata, under `fastpagemap`. A column that cannot be filled is null. Beside
-those of JSON it has, in front:
+`files --json` has `format`, `time`, `kernel`, `page_size`, `unreadable`, and these keys:
+
+| key | what |
+| --- | --- |
+| `files` | for each file: `path`, `size`, `allocated`, `cached`, `dirty` and `writeback` (null where the kernel does not tell), `swapped` (null for a file that is not shared memory), and `processes`: `pid`, `name`, `mapped` and `present` of each |
+| `refused` | for each file that could not be asked: its `path`, and the `reason` |
+
+CSV has the same columns, with a header. Parquet has one schema on every kernel. Its metadata has, under
+`fastpagemap`, what JSON has above `rows`, as JSON. A column that cannot be filled is null. Parquet has
+these columns before those of JSON:
 
 | column | type | what |
 | --- | --- | --- |
-| `host`, `boot_id` | string | the name of the host, and what its kernel makes anew at each boot; null of a snapshot |
-| `since`, `time` | timestamp, microseconds, UTC | when the first rows of the file were read, and when this one; a report has one time |
-| `uptime` | double | the same as `time`, in seconds since boot, by a clock that nobody sets; null of a snapshot |
-| `pid`, `start_time` | int64 | the process; and when it was started, in clock ticks since boot, as in /proc/PID/stat: (`boot_id`, `pid`, `start_time`) is never that of another process |
-| `cgroup` | string | the control group that its memory counts in; null of members, sharers and snapshots |
+| `host`, `boot_id` | string | the name of the host, and the kernel's random id of this boot; null for a snapshot |
+| `since`, `time` | timestamp, microseconds, UTC | when the first rows of the file were read, and when this row was; the same in a report |
+| `uptime` | double | the same as `time`, in seconds since boot, by a clock that nobody sets; null for a snapshot |
+| `pid`, `start_time` | int64 | the process, and when it was started, in clock ticks since boot, as in /proc/PID/stat; no other process has the same `boot_id`, `pid` and `start_time` |
+| `cgroup` | string | the control group to which its memory is charged; null for members, sharers and snapshots |
 | `name` | string | the process |
 
-Of mappings and processes it has all sizes, also `pss`, `uss`, `cached`, `cache_dirty` and
-`cache_writeback`, which are null unless `--columns` names them. Sizes and counts are int64, so that the
-difference of two may be negative; addresses, `offset`, `device` and `inode` are uint64.
+Rows of mappings and processes have all sizes. `pss`, `uss`, `cached`, `cache_dirty` and
+`cache_writeback` are null unless `--columns` names them. Sizes and counts are int64, so that the
+difference of two may be negative. Addresses, `offset`, `device` and `inode` are uint64.
 
 Other users choose names and paths, and they may hold any character:
 
@@ -80,33 +91,42 @@ Other users choose names and paths, and they may hold any character:
 | --- | --- |
 | JSON | as they are; bytes that are not UTF-8 are lone surrogates (`os.fsencode` gives them back) |
 | Parquet | as they are; bytes that are not UTF-8 are `\\xff` |
-| CSV | escaped as in the tables: control characters, newlines, what changes the direction of writing or shows nothing, bytes that are not UTF-8. What a spreadsheet would calculate, as it begins with `=`, `+`, `-` or `@`, has an apostrophe before it, and so has what begins with an apostrophe |
+| CSV | escaped as in the tables: control characters, newlines, invisible characters, those that change the direction of writing, and bytes that are not UTF-8. A spreadsheet would calculate what begins with `=`, `+`, `-` or `@`. So an apostrophe is put before these, and before what begins with an apostrophe |
 
-In pandas, `frame["path"].str.replace("^'", "", regex=True)` takes the apostrophes away; what was
-escaped is as it was only in JSON and Parquet.
+In pandas, `frame["path"].str.replace("^'", "", regex=True)` takes the apostrophes away.
+Only JSON and Parquet have the original text of what is escaped in CSV.
 
 ## Exit codes
 
-0, or 1 for a failure, 2 for misuse, 130 after Ctrl-C, 141 when the reader of the output went away.
-A failure is one line on stderr, which says what to do where that is known.
+| code | when |
+| --- | --- |
+| 0 | success |
+| 1 | failure |
+| 2 | misuse |
+| 130 | Ctrl-C |
+| 141 | the reader of the output went away |
 
-`report --all`, and `report` of several processes, end with 0 although some could not be read: how
-many, and which, is on stderr and in `unreadable`. They end with 1 if none could be read.
-`files` ends with 0 if any file could be asked.
+A failure is one line on stderr. It says what to do, where that is known.
+
+`report --all`, and `report` of several processes, end with 0 if they could read any process. stderr and
+`unreadable` say how many processes they could not read, and which. `files` ends with 0 if any file
+could be asked.
 
 ## Processes that do not answer
 
-A process can keep its memory locked, for as long as it wants: whoever looks at it then waits in the
-kernel. So each command reads a process from a child of its own. After `--timeout` seconds in which
-the child did nothing but wait, the process is given up: `report --all` goes on with the next one,
-and so does `report` of several processes; the other commands fail, and say so. Where memory of a
-group is in swap, that is looked for in all other processes: if one of them does not answer, there
-is no `swapped_unique`, nor `swapped_pss` and `swapped_uss`. Work is not waiting: reading a terabyte may take longer than
-that, but no more than 24 times as long. If several processes do not answer, those after the first
-four are given a twentieth of the time.
+A process can keep its memory locked for as long as it wants. Its readers then wait in the kernel. So
+each command reads a process from a child of its own. If the child does nothing but wait for `--timeout`
+seconds, the command gives up the process. `report --all` and `report` of several processes go on with
+the next one. The other commands fail, and say so.
 
-A child has half of the memory that is available when it begins. A process that would need more is
-noted like one that does not answer.
+Work is not waiting: reading a terabyte may take longer than `--timeout`, but at most 24 times as long.
+If several processes do not answer, those after the first four get a twentieth of the time.
+
+If memory of a group is in swap, all other processes are searched for the same places. If one of them
+does not answer, the columns `swapped_unique`, `swapped_pss` and `swapped_uss` are absent.
+
+A child may use half of the memory that is available when it begins. A process that would need more
+counts as one that does not answer.
 """  # noqa: E501
 
 

@@ -15,7 +15,7 @@ from fastpagemap.report.text import printable
 
 
 @click.command(
-    short_help="What this kernel and this user can be asked; versions.",
+    short_help="Versions, and what this user can ask this kernel.",
     epilog="""
 \b
 Examples:
@@ -27,7 +27,7 @@ Examples:
 @click.argument("target", shell_complete=complete_target, required=False)
 @timeout_option
 def doctor(target: str | None, timeout: float) -> Iterable[str]:
-    """Show versions and privileges, and what this kernel and this user can be asked of TARGET.
+    """Show versions and privileges, and what this user can ask this kernel about TARGET.
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote. Without
     one, the answer is about your own processes. For what is missing, it says what would provide it.

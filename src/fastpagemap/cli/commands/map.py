@@ -63,14 +63,14 @@ def _format(path: str, chosen: str | None) -> str:
 @click.option(
     "--path",
     metavar="PATTERN",
-    help="Only mappings whose path has this text in it, or matches this shell pattern.",
+    help="Only mappings whose path contains this text or matches this shell pattern.",
 )
 @click.option(
     "--mapping",
     "addresses",
     metavar="ADDRESS",
     multiple=True,
-    help="Only the mapping that this address is in, in hexadecimal; several, if given repeatedly.",
+    help="Only the mapping with this address, in hexadecimal. Give it again for more mappings.",
 )
 @click.option(
     "--width", type=click.IntRange(640, 8000), default=1200, show_default=True, help="In pixels."
@@ -83,12 +83,12 @@ def _format(path: str, chosen: str | None) -> str:
 @click.option(
     "--by",
     type=click.Choice(CHOICES),
-    help="Colour present pages by the NUMA node they lie on, by how often they are mapped, by "
-    "whomever, or by the order of the folio they are part of. The last two need root.",
+    help="Colour present pages by their NUMA node, by how often all processes together map them, "
+    "or by the order of their folio. The last two need root.",
 )
 @click.option(
     "--over-time", is_flag=True,
-    help="TARGET is a directory that 'fastpagemap record' wrote: draw what became of each mapping.",
+    help="TARGET is a directory that 'fastpagemap record' wrote. Draw how each mapping changed.",
 )  # fmt: skip
 @click.option(
     "--pid", type=click.IntRange(1), help="With --over-time: the process, if several were recorded."
@@ -100,14 +100,15 @@ def map(target: str, **options: Any) -> Iterable[str]:
 
     TARGET is a process id, the name of a process, or a file that 'fastpagemap dump' wrote.
 
-    A cell is a page, or as many as it takes for all to fit. It is coloured by the state that most
-    of it is in; what is swapped or unknown is shown from one part in eight on, and no state that
-    there is is left out. What is not mapped is cut out, and so are long stretches that were never
-    touched: '·· 6.2Gi ··' stands in their place. Needs matplotlib.
+    A cell is one page, or several pages if the picture would be too large. Its colour is the state
+    that most of its touched memory is in. But if at least an eighth of that is swapped or unknown,
+    the cell shows this. Each state that occurs is shown in at least one cell, if there are enough.
+    Memory that is not mapped is cut out, and so are long stretches that were never touched:
+    '·· 6.2Gi ··' stands in their place. Needs matplotlib.
 
-    With --over-time, each mapping is a row, and time goes from left to right. What was swapped out,
-    came back from swap or was touched anew is marked where that shows from one reading to the next;
-    soft-dirty pages, too, on a kernel that has them. What was not recorded, or not mapped, is left
+    With --over-time, each mapping is a row, and time goes from left to right. The picture marks
+    what was swapped out, came back from swap or was newly touched between two readings. On a kernel
+    with soft-dirty bits, it also marks soft-dirty pages. What was not recorded, or not mapped, is
     white. Needs pyarrow.
     """
     options["kind"] = _format(options["output"], options["kind"])

@@ -31,11 +31,11 @@ Examples:
 @click.argument("targets", metavar="[TARGET]...", nargs=-1, shell_complete=complete_target)
 @click.option(
     "-o", "--output", "directory", metavar="DIRECTORY", required=True,
-    shell_complete=complete_file, help="Where the files are written; made if it is not there.",
+    shell_complete=complete_file, help="Where to write the files. It is made if it does not exist.",
 )  # fmt: skip
 @click.option("--all", "everyone", is_flag=True, help="Record all processes that have memory.")
 @click.option("--tree", is_flag=True, help="Record the descendants of each TARGET, too.")
-@interval_option("Between readings; longer, where these would cost more than --budget.", 10.0)
+@interval_option("Time between readings; longer if these would cost more than --budget.", 10.0)
 @click.option(
     "--budget", type=click.FloatRange(0.0001, 1.0), callback=number, metavar="SHARE", default=0.01,
     show_default=True, help="The share of one processor's time that recording may take.",
@@ -43,35 +43,38 @@ Examples:
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N readings.")
 @click.option(
     "--rotate", type=click.FloatRange(1.0, 86400.0), callback=number, metavar="SECONDS",
-    default=900.0, show_default=True, help="Begin a new file after so long.",
+    default=900.0, show_default=True, help="Begin a new file after this time.",
 )  # fmt: skip
 @click.option(
     "--rotate-size", metavar="SIZE", default="64M", show_default=True,
-    callback=parsed(conditions.parse_size), help="Begin a new file once one is so large.",
+    callback=parsed(conditions.parse_size), help="Begin a new file when one has this size.",
 )  # fmt: skip
 @click.option(
     "--columns", metavar="NAME,...", default="",
     callback=parsed(lambda text: _columns(text)),
-    help="Fill these columns of sizes alone, as in 'report'; the others are null.",
+    help="Fill only these columns of sizes, as in 'report'; the others are null.",
 )  # fmt: skip
-@click.option("--host", metavar="NAME", help="In place of the name of this host.")
+@click.option("--host", metavar="NAME", help="Write this in place of the name of this host.")
 @timeout_option
 def record(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Record what changes in the memory of processes, as Parquet files, until Ctrl-C.
 
-    TARGET is a process id, or a name: then all processes that have it are recorded, also those that
-    begin later. The recording ends when no process is left that was given by its id.
+    TARGET is a process id, or a name. With a name, all processes that have it are recorded, also
+    those that begin later. If only process ids are given, the recording ends when these processes,
+    and with --tree their descendants, have ended.
 
     The files are DIRECTORY/host=NAME/date=YYYY-MM-DD/*.parquet. DuckDB, Spark, polars and others
-    read the directory as one table, of many hosts, too; docs/fleet.md has queries. Each file begins
-    with a row for each mapping. After that there is a row for each that is new or has changed; one
-    that is not mapped any more has a last row in which all sizes are 0. A mapping is told by host,
-    boot_id, pid, start_time and start. The columns are those of 'report --parquet'.
+    read the directory as one table, also with files of many hosts. docs/fleet.md has queries. Each
+    file begins with a row for each mapping. After that there is a row for each mapping that is new
+    or has changed. A mapping that is gone has a last row in which all sizes are 0. The columns
+    host, boot_id, pid, start_time and start identify a mapping. All columns are those of
+    'report --parquet'.
 
-    A file appears when it is complete. So what is in the directory can always be read, and if this
-    command is killed, only the last file is missing; SIGTERM ends it as Ctrl-C does. Started again,
-    it writes more files. What cannot be written, as the disk is full, is tried again with the next
-    file, once. Nobody else may read the files, as addresses help attacks.
+    A file appears when it is complete. So the files in the directory can be read at any time, and
+    if this command is killed, only the last file is missing. SIGTERM ends it as Ctrl-C does.
+    Started again, it writes more files. If a file cannot be written, as when the disk is full, it
+    is tried once more, with the next file. Only the owner may read the files, because addresses
+    help attacks.
     """
     if bool(targets) == options["everyone"]:
         raise click.UsageError("say which processes: process ids or names, or --all")
