@@ -30,9 +30,9 @@ cdef enum:
     PAGE_PRESENT = 0      # mapped in RAM
     PAGE_SWAP_ENTRY = 1   # a swap entry, but no guard region, marker, migration or poison entry;
     #                       a swapped page of shared memory has none: see PageMap.swapped
-    PAGE_SHARED = 2       # present, and a page of a file or of shared memory; `decode` also says so
-    #                       of the huge zero page, whose entries are like that before Linux 7.3, and
-    #                       so does every function before Linux 6.7
+    PAGE_SHARED = 2       # present, and a page of a file or of shared memory. The huge zero page
+    #                       wrongly counts, too: in `decode` for entries from before Linux 7.3, and
+    #                       in every function before Linux 6.7
     PAGE_EXCLUSIVE = 3    # present, and mapped exactly once
     PAGE_SOFT_DIRTY = 4   # written since soft-dirty was cleared; -EOPNOTSUPP without such bits
 

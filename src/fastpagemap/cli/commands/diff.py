@@ -25,7 +25,9 @@ Examples:
 @click.argument("before", shell_complete=complete_target)
 @click.argument("after", shell_complete=complete_target)
 @click.option(
-    "--path", metavar="PATTERN", help="Only mappings whose path contains or matches this."
+    "--path",
+    metavar="PATTERN",
+    help="Only mappings whose path contains this text or matches this shell pattern.",
 )
 @click.option(
     "--group", type=click.Choice(["path", "kind"]), help="Add up the mappings of each path or kind."
