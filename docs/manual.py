@@ -90,7 +90,7 @@ Other users choose names and paths, and they may hold any character:
 | format | names and paths |
 | --- | --- |
 | JSON | as they are; bytes that are not UTF-8 are lone surrogates (`os.fsencode` gives them back) |
-| Parquet | as they are; bytes that are not UTF-8 are `\\xff` |
+| Parquet | as they are; a byte that is not UTF-8 is an escape such as `\\xff` |
 | CSV | escaped as in the tables: control characters, newlines, invisible characters, those that change the direction of writing, and bytes that are not UTF-8. A spreadsheet would calculate what begins with `=`, `+`, `-` or `@`. So an apostrophe is put before these, and before what begins with an apostrophe |
 
 In pandas, `frame["path"].str.replace("^'", "", regex=True)` takes the apostrophes away.
