@@ -38,7 +38,8 @@ def dump(target: str, output: str, raw: Raw, timeout: float) -> Iterable[str]:
     TARGET is a process id, or the name of a process.
 
     The file has the mappings, the state of every page, when it was made, on which kernel, and what
-    that kernel could answer. It has no content of memory. It is small, a few kilobytes for most
+    that kernel could answer. It also has the name and the command line of the process, in which
+    there may be secrets. It has no other content of memory. It is small, a few kilobytes for most
     processes, because pages with the same state are stored as runs. A file from a stranger is safe
     to open.
     """
