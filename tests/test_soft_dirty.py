@@ -238,7 +238,7 @@ def test_small_pages_avoid_that():
 
 def test_what_is_collapsed_is_dirty():
     each = memory.huge_page_pages()
-    with memory._aligned(2 * each) as made:
+    with memory._aligned(each) as made:  # of more, each would have to be written
         made.advise(linux.MADV_NOHUGEPAGE).write()
         fpm.PageMap().clear_soft_dirty()
         made.write(3, 4, value=9)
