@@ -72,14 +72,13 @@ WARNINGS = [
     "-Werror=return-type",
 ]
 # CI makes every warning an error. A user's build must not fail because a new compiler warns more.
-if os.environ.get("FASTPAGEMAP_WERROR") == "1":
-    WARNINGS += [
-        "-Werror",
-        "-Wall",
-        "-Wextra",
-        # Cython's conversion of an int to an enum ignores its argument under the limited API.
-        "-Wno-unused-parameter",
-    ]
+STRICT = [
+    "-Werror",
+    "-Wall",
+    "-Wextra",
+    # Cython's conversion of an int to an enum ignores its argument under the limited API.
+    "-Wno-unused-parameter",
+]
 
 
 def extension(name: str, sources: list[str], *flags: str) -> Extension:
@@ -141,6 +140,10 @@ class BuildOnLinux(build_ext):
             version = ".".join(map(str, sys.version_info[:3]))
             sys.exit(f"fastpagemap needs Python 3.11 or newer: this is {version}")
         translate(self.extensions)
+        # Not before: Cython writes the flags into the C file, and modules have its line numbers.
+        if os.environ.get("FASTPAGEMAP_WERROR") == "1":
+            for each in self.extensions:
+                each.extra_compile_args += STRICT
         self.parallel = self.parallel or processors()
         super().run()
 
