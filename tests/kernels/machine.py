@@ -107,7 +107,8 @@ def _host_files(work):
         raise Failed("root, to show this machine's files to the virtual one")
     daemon = next(filter(os.path.exists, VIRTIOFSD))
     root, socket = work / "root", work / "socket"
-    root.mkdir()
+    root.mkdir(exist_ok=True)  # a machine may be booted again
+    socket.unlink(missing_ok=True)
     if daemon == VIRTIOFSD[0]:
         how = f"--shared-dir {root} --cache always --sandbox chroot --log-level error"
     else:
