@@ -161,9 +161,9 @@ def test_a_list_of_processes():
     def ask():
         with started() as process:
             pids = processes.processes()
-            report = collect.collect_all(pids)
             name = processes.name_of(process.pid)
-            found = list(targets.named(name))
+            found = list(targets.named(name))  # as a command does: before it has a worker
+            report = collect.collect_all(pids)
             process.communicate(b"\n")
         assert pids == [1, process.pid]
         assert report.labels["pid"] == pids
