@@ -1,7 +1,7 @@
 """Ask /proc/PID/maps about one mapping, without the GIL; and the words of its text."""
 
 from libc.stdint cimport uint64_t
-from libc.string cimport strncmp
+from libc.string cimport memchr, strncmp
 
 from fastpagemap._kernel cimport abi
 
@@ -10,6 +10,14 @@ cdef int query_mapping(int maps, abi.procmap_query *query) noexcept nogil
 
 # Whether all of a span is mapped now; with `anonymous`, whether by anonymous memory alone.
 cdef bint is_mapped(int maps, uint64_t start, uint64_t end, bint anonymous) noexcept nogil
+
+
+cdef inline const char *line_end(const char *at, const char *end) except NULL:
+    """Return where the newline of a line is."""
+    cdef const char *newline = <const char *> memchr(at, c'\n', end - at)
+    if newline is NULL:
+        raise ValueError(f"no whole line of /proc/PID/maps: {at[:end - at]!r}")
+    return newline
 
 
 cdef inline uint64_t number(const char **at, int base) noexcept nogil:

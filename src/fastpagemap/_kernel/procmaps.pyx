@@ -3,7 +3,7 @@
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.stdint cimport uint64_t
-from libc.string cimport memchr, memset, strlen
+from libc.string cimport memset, strlen
 
 from fastpagemap._kernel cimport abi
 
@@ -63,13 +63,11 @@ cdef class Parser:
         cdef const char *begin = text
         cdef const char *at = begin
         cdef const char *end = begin + len(text)
-        cdef const char *line
+        cdef const char *newline
         while at < end:
-            line = <const char *> memchr(at, c'\n', end - at)
-            if line is NULL:
-                raise ValueError(f"no whole line of /proc/PID/maps: {at[:end - at]!r}")
-            self.parse_line(at, line)
-            at = line + 1
+            newline = line_end(at, end)
+            self.parse_line(at, newline)
+            at = newline + 1
 
     cdef int parse_line(self, const char *at, const char *end) except -1:
         cdef const char *begin = at

@@ -4,10 +4,10 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport ENOENT
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memchr, memset
+from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.procmaps cimport is_anonymous_name, number, query_mapping
+from fastpagemap._kernel.procmaps cimport is_anonymous_name, line_end, number, query_mapping
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.walk cimport CLIPPED, SMALL_MAPPING_PAGES
 
@@ -60,13 +60,11 @@ cdef class Ranges:
         """Parse whole lines, each with its newline."""
         cdef const char *at = text
         cdef const char *end = at + len(text)
-        cdef const char *line
+        cdef const char *newline
         while at < end:
-            line = <const char *> memchr(at, c'\n', end - at)
-            if line is NULL:
-                raise ValueError(f"no whole line of /proc/PID/maps: {at[:end - at]!r}")
-            self.parse_line(at, line)
-            at = line + 1
+            newline = line_end(at, end)
+            self.parse_line(at, newline)
+            at = newline + 1
 
     cdef int parse_line(self, const char *begin, const char *end) except -1:
         cdef const char *at = begin
