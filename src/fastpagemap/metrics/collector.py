@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..process.identity import each
 from ..process.namespaces import pids
 from ..report.openmetrics import DEFAULT_TOP, bounded, families, grouped
 from ..snapshot.dataframes import imported
@@ -93,8 +94,7 @@ class Collector(_Collector):
         elif callable(processes):
             self._listed = processes
         else:
-            named = [processes] if isinstance(processes, int) else list(processes)
-            self._listed = named.copy
+            self._listed = list(each(processes)).copy
         self._name, self._top, self._budget = GROUPINGS[by], operator.index(top), budget
         self._begin()
         _collectors.add(self)
@@ -133,8 +133,8 @@ _collectors: weakref.WeakSet[Collector] = weakref.WeakSet()
 
 def _begin_again() -> None:
     """In a forked child: the threads are not there, and one of them may have held a lock."""
-    for each in _collectors:
-        each._begin()
+    for collector in _collectors:
+        collector._begin()
 
 
 os.register_at_fork(after_in_child=_begin_again)
