@@ -1,16 +1,13 @@
 """docs/howto/privileges.md and containers.md say who gets which answers: each is asked again."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 import fastpagemap as fpm
+import pages
 import runas
 from needs import Absent, need
 from victim import Victim
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 #: What Docker leaves to root in a container, by the numbers of capabilities(7).
 DOCKER = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 CAP_SYS_PTRACE = 19
@@ -19,10 +16,7 @@ CAP_SYS_PTRACE = 19
 @pytest.fixture(scope="module")
 def script():
     """The module that makes the table."""
-    spec = importlib.util.spec_from_file_location("privileges_page", DOCS / "privileges.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pages.maker("privileges")
 
 
 @pytest.mark.root
@@ -31,7 +25,7 @@ def test_table_is_what_the_kernel_grants(script):
     known = fpm.capabilities()
     need(known.scan and known.cachestat, "PAGEMAP_SCAN and cachestat (Linux 6.7)", Absent)
     need(known.frames and known.pfn, "frame numbers")
-    page = (DOCS / "howto/privileges.md").read_text()
+    page = (pages.DOCS / "howto/privileges.md").read_text()
     on_page = page.partition(script.BEGIN)[2].partition(script.END)[0]
     found = script.table()
     assert sum(map(bool, found.values())) >= len(found) - 2  # soft-dirty bits, AccessTracker

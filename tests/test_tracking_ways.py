@@ -1,30 +1,24 @@
 """docs/tracking.md says what this kernel tells of each way to change memory."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+import pages
 from needs import Absent, need
 from outcomes import KINDS, REFUSED, REFUSES, outcome, tracks
 from ways import WAYS
 
 pytestmark = pytest.mark.usefixtures("_write_tracking")
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 @pytest.fixture(scope="module")
 def page():
     """The module that makes the page."""
-    spec = importlib.util.spec_from_file_location("tracking_page", DOCS / "tracking.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pages.maker("tracking")
 
 
 def on_page(page, kind):
     need(page.kernel() in page.KERNELS, f"a kernel of docs/tracking.md ({page.KERNELS})", Absent)
-    found = page.parsed((DOCS / "tracking.md").read_text())[page.kernel()]
+    found = page.parsed((pages.DOCS / "tracking.md").read_text())[page.kernel()]
     return {way: found[way][kind] for way in WAYS}
 
 
