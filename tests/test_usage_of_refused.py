@@ -43,6 +43,14 @@ def test_what_is_no_process(what):
             fpm.usage_of([os.getpid(), what], left_out=left_out)
 
 
+def test_none_is_not_offered_where_it_is_refused():
+    with pytest.raises(TypeError) as refused:
+        fpm.usage_of([None])
+    assert str(refused.value) == (
+        "process must be a pid, or an object with a .pid (of a process that was started), not None"
+    )
+
+
 @pytest.mark.parametrize("pid", [0, -1, -(1 << 70)])
 def test_what_is_no_pid(pid):
     with pytest.raises(ValueError, match=str(pid)):

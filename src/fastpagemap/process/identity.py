@@ -35,8 +35,8 @@ def pid_of(process: Any) -> int:
         pid = operator.index(pid)
     except TypeError:
         raise TypeError(
-            f"process must be a pid, an object with a .pid (of a process that was started), "
-            f"or None for this process, not {process!r}"
+            "process must be a pid, or an object with a .pid (of a process that was started), "
+            f"not {process!r}"
         ) from None
     if pid <= 0:
         raise ValueError(f"pid {pid}: a pid is a positive number")
