@@ -5,11 +5,12 @@ from libc.errno cimport EACCES, EFAULT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPER
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
-from fastpagemap._kernel cimport abi, decoding, frames as kpage, reading, scan, sinks, stretch
+from fastpagemap._kernel cimport (abi, decoding, filling, frames as kpage, growing, reading, scan,
+                                  stretch)
 from fastpagemap._kernel.entries cimport read_span
+from fastpagemap._kernel.filling cimport sink_t
 from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.scan cimport pace_t
-from fastpagemap._kernel.sinks cimport sink_t
 
 from ._kernel.pagecache import swap_in_use
 from .engine.table import Backing, plan
@@ -153,7 +154,7 @@ cdef ssize_t decode(const uint64_t *entries, size_t count, int question,
     while done < count:
         batch = min(count - done, <size_t> decoding.BATCH_PAGES)
         decoding.decode_states(entries + done, states, batch)
-        sinks.put_states(&sink, <uint64_t> done << reading.PAGE_SHIFT, states, batch)
+        filling.put_states(&sink, <uint64_t> done << reading.PAGE_SHIFT, states, batch)
         done += batch
     return found
 
@@ -173,7 +174,7 @@ cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t ma
                           region_t *regions, size_t room, uint64_t *reached) noexcept nogil:
     cdef abi.scan_arg asked
     cdef abi.page_region *more
-    cdef sinks.found_t found
+    cdef growing.found_t found
     cdef pace_t pace
     cdef ssize_t got
     if (start | end) & ((<uint64_t> 1 << reading.PAGE_SHIFT) - 1):
@@ -191,7 +192,7 @@ cdef ssize_t scan_regions(int pagemap, uint64_t start, uint64_t end, uint64_t ma
                              min(room - found.count, <size_t> scan.REGIONS))
         # Appended in place: they fit, so nothing is allocated.
         if got >= 0:
-            got = sinks.append(&found, more, got, 0)
+            got = growing.append(&found, more, got, 0)
         if got < 0:
             return got
     reached[0] = start

@@ -3,13 +3,7 @@
 from libc.stdint cimport uint16_t, uint64_t
 
 from fastpagemap._kernel.frame_blocks cimport table_t
-
-# A growing array.
-ctypedef struct numbers_t:
-    uint64_t *numbers
-    size_t count
-    size_t capacity
-    size_t checked          # the capacity that is known to fit into free memory
+from fastpagemap._kernel.growing cimport numbers_t
 
 # Which frames are collected: of the pages that are PRESENT and not exactly `spared` in `bits`.
 ctypedef struct frames_t:

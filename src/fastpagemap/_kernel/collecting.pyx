@@ -2,33 +2,14 @@
 
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint16_t, uint64_t
-from libc.stdlib cimport realloc
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.decoding cimport PRESENT, SWAPPED
 from fastpagemap._kernel.frame_blocks cimport add_frames
-
-cdef enum:
-    # Numbers that a growing array begins with.
-    FIRST_CAPACITY = 1 << 12
+from fastpagemap._kernel.growing cimport reserve_numbers
 
 # The bits of an entry that are a frame number, or a swap type and offset.
 cdef uint64_t NUMBER = (<uint64_t> 1 << abi.PM_PFRAME_BITS) - 1
-
-
-cdef int reserve(numbers_t *found, size_t more) noexcept nogil:
-    """Make sure that `more` numbers fit."""
-    cdef size_t capacity = max(found.capacity + found.capacity // 2,
-                               found.count + more + FIRST_CAPACITY)
-    cdef void *grown
-    if found.count + more <= found.capacity:
-        return 0
-    grown = realloc(found.numbers, capacity * sizeof(uint64_t))
-    if grown is NULL:
-        return -ENOMEM
-    found.numbers = <uint64_t *> grown
-    found.capacity = capacity
-    return 0
 
 
 cdef int keep(frames_t *frames, size_t count) noexcept nogil:
@@ -50,7 +31,7 @@ cdef int collect_frames(frames_t *frames, const uint64_t *entries, const uint16_
     cdef uint16_t bits = frames.bits, spared = frames.spared
     cdef uint64_t *numbers
     cdef size_t i, at = 0
-    if reserve(&frames.found, count) < 0:
+    if reserve_numbers(&frames.found, count) < 0:
         return -ENOMEM
     numbers = frames.found.numbers + frames.found.count
     # Without a branch: which pages are collected is hard to predict.
@@ -64,7 +45,7 @@ cdef int collect_swapped(numbers_t *locations, const uint64_t *entries, const ui
                          size_t count) noexcept nogil:
     cdef uint64_t *numbers
     cdef size_t i, at = 0
-    if reserve(locations, count) < 0:
+    if reserve_numbers(locations, count) < 0:
         return -ENOMEM
     numbers = locations.numbers + locations.count
     for i in range(count):
@@ -81,7 +62,7 @@ cdef int collect_huge(frames_t *frames, uint64_t entry, uint16_t state,
     cdef size_t i
     if not state & PRESENT or (state & frames.bits) == frames.spared:
         return 0
-    if reserve(&frames.found, pages) < 0:
+    if reserve_numbers(&frames.found, pages) < 0:
         return -ENOMEM
     numbers = frames.found.numbers + frames.found.count
     for i in range(pages):

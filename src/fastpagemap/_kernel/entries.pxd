@@ -3,7 +3,7 @@
 from libc.stdint cimport uint16_t, uint64_t
 
 from fastpagemap._kernel.decoding cimport NEVER_SHARED, PRESENT, SHARED, ZERO
-from fastpagemap._kernel.sinks cimport sink_t
+from fastpagemap._kernel.filling cimport sink_t
 
 # Read and decode at most BATCH_PAGES entries; into `scratch`, if the sink does not want them.
 cdef ssize_t read_batch(int fd, uint64_t at, size_t count, sink_t *sink, uint16_t present_state,

@@ -7,9 +7,10 @@ from libc.string cimport memset
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.decoding cimport (BATCH_PAGES, EXCLUSIVE, NEVER_SHARED, PRESENT, SHARED,
                                            ZERO, decode_states)
+from fastpagemap._kernel.filling cimport put_pages, sink_t
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, read_entries
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
-from fastpagemap._kernel.sinks cimport Sink, put_pages, sink_t
+from fastpagemap._kernel.sinks cimport Sink
 
 from .failures import walk_failure
 

@@ -10,6 +10,7 @@ from fastpagemap._kernel.frame_blocks cimport (BLOCK_FRAMES, add_frames, block_t
                                                free_table, index_blocks, sort_blocks, table_bytes,
                                                table_t)
 from fastpagemap._kernel.frames cimport read_window
+from fastpagemap._kernel.growing cimport check_fits
 
 from .failures import failure
 
@@ -153,15 +154,6 @@ cdef void look_up(const table_t *table, const uint32_t *counts, const uint64_t *
 
 # ---- for Python --------------------------------------------------------------------------------
 
-cdef object afford = None
-
-
-def limit_growth(object affordable):
-    """Set the function that checks whether what grows still fits into free memory."""
-    global afford
-    afford = affordable
-
-
 cdef int read_all(FrameTable table, int fd, object path, uint32_t *counts,
                   totals_t *totals) except -1:
     """Read the counts of all blocks, into an array or into totals."""
@@ -205,8 +197,8 @@ cdef class FrameTable:
     cdef int check(self) except -1:
         """Raise MemoryError if the table will not fit into free memory."""
         cdef size_t size = table_bytes(&self.table)
-        if size > self.table.checked and afford is not None:
-            afford(size, 1, "bytes for frames")
+        if size > self.table.checked:
+            check_fits(size, 1, "bytes for frames")
             self.table.checked = size
         return 0
 
@@ -232,8 +224,7 @@ cdef class FrameTable:
     def read(self, int fd, object path):
         """Read from /proc/kpagecount how often all processes map each frame that was added."""
         cdef size_t size = self.table.count * BLOCK_FRAMES
-        if afford is not None:
-            afford(size, sizeof(uint32_t), "counts of frames")
+        check_fits(size, sizeof(uint32_t), "counts of frames")
         free(self.counts)
         self.counts = <uint32_t *> calloc(max(size, <size_t> 1), sizeof(uint32_t))
         if self.counts is NULL:

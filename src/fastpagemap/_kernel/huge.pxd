@@ -3,8 +3,8 @@
 from libc.stdint cimport uint64_t
 
 from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.filling cimport sink_t
 from fastpagemap._kernel.plan cimport cursor_t, plan_t
-from fastpagemap._kernel.sinks cimport sink_t
 
 # Read the entries of some pages, and find huge pages among them.
 cdef ssize_t read_with_huge(int fd, cursor_t *cursor, const plan_t *plan, sink_t *sink,

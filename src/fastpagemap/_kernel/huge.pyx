@@ -7,10 +7,10 @@ from libc.string cimport memset
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.decoding cimport BATCH_PAGES, HUGE, PRESENT, ZERO
 from fastpagemap._kernel.entries cimport (PAGES_PER_HUGE_PAGE, mark_zero, read_batch, read_span)
+from fastpagemap._kernel.filling cimport put_huge_page, put_pages, sink_t
 from fastpagemap._kernel.plan cimport cursor_t, plan_t, state_of_categories
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
-from fastpagemap._kernel.sinks cimport put_huge_page, put_pages, sink_t
 
 cdef enum:
     # Huge pages that one scan is asked about, at most.

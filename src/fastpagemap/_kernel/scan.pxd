@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.sinks cimport found_t
+from fastpagemap._kernel.growing cimport found_t
 
 cdef enum:
     # Regions to ask for at a time. The kernel collects 512; asked for more, it may repeat some.

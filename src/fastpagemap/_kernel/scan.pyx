@@ -8,8 +8,8 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.growing cimport append, check_growth, found_t
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive
-from fastpagemap._kernel.sinks cimport append, check_growth, found_t
 
 from .failures import walk_failure
 

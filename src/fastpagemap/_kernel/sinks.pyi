@@ -1,6 +1,5 @@
 """Types of the compiled module; the buffers are checked by the caller."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from typing_extensions import disjoint_base
 
 from .frame_table import FrameTable
 
-__pyx_capi__: dict[str, Any]
 __test__: dict[str, Any]
 
 _U64 = npt.NDArray[np.uint64]
@@ -44,5 +42,4 @@ class Sink:
     def put_runs(self, start: int, end: int, runs: npt.NDArray[np.void], begins: bool) -> None: ...
     def put_entries(self, start: int, entries: _U64) -> None: ...
 
-def limit_growth(affordable: Callable[[int, int, str], None]) -> None: ...
 def mask(entries: _U64, mask: npt.NDArray[np.uint8], bits: int, value: int) -> None: ...

@@ -1,251 +1,19 @@
-"""Sinks: masks, counts, states, runs of states, entries, frames: filled during a walk."""
+"""Sinks: where a walk puts what it finds out about pages."""
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport free
+from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
-from fastpagemap._kernel.collecting cimport (collect_frames, collect_huge, collect_swapped,
-                                             numbers_t)
 from fastpagemap._kernel.decoding cimport (BATCH_PAGES, EXCLUSIVE, HUGE, USER_STATE,
                                            decode_states, doubt_types)
+from fastpagemap._kernel.filling cimport (MAX_ASKED, answer, asked_t, put_regions, put_state,
+                                          put_states)
 from fastpagemap._kernel.frame_table cimport FrameTable
+from fastpagemap._kernel.growing cimport check_growth, check_numbers, numbers_t
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
-
-cdef enum:
-    # Regions that a growing array begins with.
-    FIRST_CAPACITY = 512
-
-
-cdef inline uint8_t matches(const asked_t *asked, uint64_t state) noexcept nogil:
-    return (state & asked.bits) == asked.value
-
-
-# ---- growing arrays ----------------------------------------------------------------------------
-
-cdef int reserve(found_t *found, size_t more) noexcept nogil:
-    """Make sure that `more` regions fit."""
-    cdef size_t capacity = max(2 * found.capacity, found.count + more + FIRST_CAPACITY)
-    cdef void *grown
-    if found.count + more <= found.capacity:
-        return 0
-    grown = realloc(found.regions, capacity * sizeof(abi.page_region))
-    if grown is NULL:
-        return -ENOMEM
-    found.regions = <abi.page_region *> grown
-    found.capacity = capacity
-    return 0
-
-
-# Raises MemoryError if so many items, of so many bytes each, do not fit into free memory.
-cdef object afford = None
-
-
-def limit_growth(object affordable):
-    """Set the function that checks whether what grows still fits into free memory."""
-    global afford
-    afford = affordable
-
-
-cdef int check_growth(found_t *found) except -1:
-    if found.capacity > found.checked and afford is not None:
-        # Twice: it is copied once at the end.
-        afford(found.capacity, 2 * sizeof(abi.page_region), "regions")
-        found.checked = found.capacity
-    return 0
-
-
-cdef int check_numbers(numbers_t *found) except -1:
-    if found.capacity > found.checked and afford is not None:
-        afford(found.capacity, 2 * sizeof(uint64_t), "frames or swap locations")
-        found.checked = found.capacity
-    return 0
-
-
-cdef int append(found_t *found, const abi.page_region *regions, int count,
-                uint64_t barrier) noexcept nogil:
-    """Append regions. A region that continues the last one joins it, unless at the barrier."""
-    cdef abi.page_region *last
-    cdef int i
-    if reserve(found, count) < 0:
-        return -ENOMEM
-    for i in range(count):
-        if found.count:
-            last = &found.regions[found.count - 1]
-            if (last.end == regions[i].start and last.categories == regions[i].categories
-                    and last.end != barrier):
-                last.end = regions[i].end
-                continue
-        found.regions[found.count] = regions[i]
-        found.count += 1
-    return 0
-
-
-cdef inline int append_run(sink_t *sink, uint64_t start, uint64_t end,
-                           uint16_t state) noexcept nogil:
-    cdef abi.page_region run
-    run.start, run.end, run.categories = start, end, state & sink.run_states
-    if run.categories == 0:
-        return 0
-    return append(sink.runs, &run, 1, sink.barrier)
-
-
-# ---- filling -----------------------------------------------------------------------------------
-
-cdef void fill(uint16_t *states, uint16_t state, size_t count) noexcept nogil:
-    cdef size_t i
-    for i in range(count):
-        states[i] = state
-
-
-cdef int put_state(sink_t *sink, uint64_t start, uint64_t end, uint16_t state) noexcept nogil:
-    cdef uint64_t first = (start - sink.origin) >> PAGE_SHIFT, pages = (end - start) >> PAGE_SHIFT
-    cdef asked_t *asked
-    cdef uint8_t yes
-    cdef int i
-    for i in range(sink.answers):
-        asked = &sink.asked[i]
-        yes = matches(asked, state)
-        if asked.mask is not NULL:
-            memset(asked.mask + first, yes, pages)
-        if yes and asked.count is not NULL:
-            asked.count[0] += pages
-    if sink.states is not NULL:
-        fill(sink.states + first, state, pages)
-    if sink.runs is not NULL:
-        return append_run(sink, start, end, state)
-    return 0
-
-
-cdef void answer(const asked_t *asked, size_t first, const uint16_t *states,
-                 size_t count) noexcept nogil:
-    """Answer one question for at most BATCH_PAGES pages."""
-    cdef uint16_t bits = asked.bits, value = asked.value, total = 0
-    cdef uint8_t *mask = asked.mask
-    cdef size_t i
-    if mask is not NULL:
-        mask += first
-        for i in range(count):
-            mask[i] = (states[i] & bits) == value
-    if asked.count is not NULL:
-        # 16 bits cannot overflow within a batch.
-        for i in range(count):
-            total += <uint16_t> ((states[i] & bits) == value)
-        asked.count[0] += total
-
-
-cdef size_t run_end(const uint16_t *states, size_t first, size_t count) noexcept nogil:
-    """Return where another state begins; compare four pages at a time."""
-    cdef uint64_t wanted = states[first] * <uint64_t> 0x0001000100010001, four
-    cdef size_t at = first + 1
-    while at + 4 <= count:
-        memcpy(&four, states + at, sizeof(four))
-        if four != wanted:
-            break
-        at += 4
-    while at < count and states[at] == states[first]:
-        at += 1
-    return at
-
-
-cdef int put_states(sink_t *sink, uint64_t start, const uint16_t *states,
-                    size_t count) noexcept nogil:
-    cdef size_t first = (start - sink.origin) >> PAGE_SHIFT, at = 0, end
-    cdef int i, shift = PAGE_SHIFT
-    for i in range(sink.answers):
-        answer(&sink.asked[i], first, states, count)
-    if sink.states is not NULL:
-        memcpy(sink.states + first, states, count * sizeof(uint16_t))
-    while sink.runs is not NULL and at < count:
-        end = run_end(states, at, count)
-        if append_run(sink, start + (at << shift), start + (end << shift), states[at]) < 0:
-            return -ENOMEM
-        at = end
-    return 0
-
-
-cdef int put_pages(sink_t *sink, uint64_t start, const uint64_t *entries, const uint16_t *states,
-                   size_t count) noexcept nogil:
-    if sink.frames is not NULL and collect_frames(sink.frames, entries, states, count) < 0:
-        return -ENOMEM
-    if (sink.locations is not NULL
-            and collect_swapped(sink.locations, entries, states, count) < 0):
-        return -ENOMEM
-    return put_states(sink, start, states, count)
-
-
-cdef int put_huge_page(sink_t *sink, uint64_t start, uint64_t end, uint64_t entry,
-                       uint16_t state) noexcept nogil:
-    if (sink.frames is not NULL
-            and collect_huge(sink.frames, entry, state, (end - start) >> PAGE_SHIFT) < 0):
-        return -ENOMEM
-    return put_state(sink, start, end, state)
-
-
-cdef void put_mask(const asked_t *asked, size_t first, uint64_t start, size_t pages, uint16_t rest,
-                   const abi.page_region *regions, int count) noexcept nogil:
-    """Fill a mask from regions."""
-    cdef uint8_t others = matches(asked, rest), inside = not others
-    cdef uint8_t *mask = asked.mask + first
-    cdef uint64_t bits = asked.bits, value = asked.value, length
-    cdef size_t at
-    cdef int i, shift = PAGE_SHIFT
-    memset(mask, others, pages)
-    for i in range(count):
-        if ((regions[i].categories & bits) == value) != others:
-            at = (regions[i].start - start) >> shift
-            length = regions[i].end - regions[i].start
-            if length == <uint64_t> 1 << shift:  # by far the most, if there are many regions
-                mask[at] = inside
-            else:
-                memset(mask + at, inside, length >> shift)
-
-
-cdef uint64_t count_matches(const asked_t *asked, size_t pages, uint16_t rest,
-                            const abi.page_region *regions, int count) noexcept nogil:
-    """Count the pages of a span that match."""
-    cdef uint8_t others = matches(asked, rest)
-    cdef uint64_t differing = 0
-    cdef int i
-    for i in range(count):
-        if matches(asked, regions[i].categories) != others:
-            differing += regions[i].end - regions[i].start
-    differing >>= PAGE_SHIFT
-    return pages - differing if others else differing
-
-
-cdef int put_regions(sink_t *sink, uint64_t start, uint64_t end, uint16_t rest,
-                     const abi.page_region *regions, int count) noexcept nogil:
-    cdef size_t first = (start - sink.origin) >> PAGE_SHIFT, pages = (end - start) >> PAGE_SHIFT
-    cdef uint64_t at = start
-    cdef asked_t *asked
-    cdef int i, shift = PAGE_SHIFT
-    if not pages:
-        return 0
-    if sink.entries is not NULL:
-        memset(sink.entries + first, 0, pages * sizeof(uint64_t))
-    for i in range(sink.answers):
-        asked = &sink.asked[i]
-        if asked.mask is not NULL:
-            put_mask(asked, first, start, pages, rest, regions, count)
-        if asked.count is not NULL:
-            asked.count[0] += count_matches(asked, pages, rest, regions, count)
-    if sink.states is not NULL:
-        fill(sink.states + first, rest, pages)
-        for i in range(count):
-            fill(sink.states + ((regions[i].start - sink.origin) >> shift),
-                 regions[i].categories, (regions[i].end - regions[i].start) >> shift)
-    if sink.runs is NULL:
-        return 0
-    for i in range(count):
-        if (at < regions[i].start and append_run(sink, at, regions[i].start, rest) < 0) or (
-                append_run(sink, regions[i].start, regions[i].end, regions[i].categories) < 0):
-            return -ENOMEM
-        at = regions[i].end
-    return append_run(sink, at, end, rest) if at < end else 0
 
 
 cdef object take(numbers_t *found):
@@ -253,8 +21,6 @@ cdef object take(numbers_t *found):
     found.count = 0
     return taken
 
-
-# ---- for Python --------------------------------------------------------------------------------
 
 cdef class Sink:
     """Where a walk puts its answers.

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
+from fastpagemap._kernel.filling cimport sink_t
 from fastpagemap._kernel.plan cimport cursor_t, plan_t
-from fastpagemap._kernel.sinks cimport sink_t
 
 cdef void set_cursor(cursor_t *cursor, const plan_t *plan, int maps, uint64_t at,
                      uint64_t end) noexcept nogil

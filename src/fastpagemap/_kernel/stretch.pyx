@@ -12,6 +12,7 @@ from libc.string cimport memset
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.decoding cimport BATCH_PAGES, HUGE, NEVER_SHARED, PRESENT, ZERO
 from fastpagemap._kernel.entries cimport add_to_present, read_batch, read_span
+from fastpagemap._kernel.filling cimport put_pages, put_regions, sink_t
 from fastpagemap._kernel.huge cimport read_huge_region, read_with_huge
 from fastpagemap._kernel.plan cimport (COMPLEMENT, DIRECT, READ, cursor_t, match_t, plan_t,
                                        state_of_categories)
@@ -19,7 +20,6 @@ from fastpagemap._kernel.procmaps cimport is_mapped
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.scan cimport (FIRST_PAGES, REGIONS, TIME_SLICE_NS, adapt_pace,
                                        count_unpopulated, match_limit, now, scan_once, start_pace)
-from fastpagemap._kernel.sinks cimport put_pages, put_regions, sink_t
 
 cdef enum:
     # Where reading is cheaper: entries to read before a scan is tried again.

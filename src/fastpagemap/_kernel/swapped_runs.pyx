@@ -11,11 +11,11 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.growing cimport append, found_t
 from fastpagemap._kernel.pagecache cimport (MAX_SINGLE_PAGES, MINCORE_PAGES, PARTS_PER_RANGE,
                                             check_mincore, count_evicted, next_data,
                                             pages_in_core)
 from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
-from fastpagemap._kernel.sinks cimport append, found_t
 
 import os
 

@@ -16,10 +16,10 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.growing cimport append, found_t, reserve
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.rwp cimport look, next_mapping, part_t
 from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE_NS, now
-from fastpagemap._kernel.sinks cimport append, found_t, reserve
 from fastpagemap._kernel.uffd cimport Userfaultfd, why_refused
 
 from .failures import failure

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from fastpagemap._kernel.sinks cimport found_t
+from fastpagemap._kernel.growing cimport found_t
 
 cdef class Userfaultfd:
     cdef int fd                 # -1: closed

@@ -10,11 +10,11 @@ from posix.fcntl cimport O_CLOEXEC
 from posix.unistd cimport close, getpid
 
 from fastpagemap._kernel cimport abi
+from fastpagemap._kernel.growing cimport append, reserve
 from fastpagemap._kernel.procmaps cimport is_mapped
 from fastpagemap._kernel.reading cimport PAGE_SHIFT
 from fastpagemap._kernel.rwp cimport find_untracked, lift_accessed
 from fastpagemap._kernel.scan cimport REGIONS, scan_once
-from fastpagemap._kernel.sinks cimport append, reserve
 
 from .failures import failure, is_refusal
 

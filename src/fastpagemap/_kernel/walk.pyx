@@ -7,10 +7,11 @@ from libc.string cimport memset
 
 from fastpagemap._kernel.decoding cimport BATCH_PAGES, ZERO, decode_states
 from fastpagemap._kernel.entries cimport add_to_present, mark_zero, read_span
+from fastpagemap._kernel.filling cimport put_pages, sink_t
 from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive, read_entries
 from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
-from fastpagemap._kernel.sinks cimport Sink, put_pages, sink_t
+from fastpagemap._kernel.sinks cimport Sink
 from fastpagemap._kernel.stretch cimport advance, set_cursor
 
 from .failures import walk_failure

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._kernel import frame_table, sinks
 from .._kernel.failures import tells_of_file
+from .._kernel.growing import limit_growth
 from ..model.integers import not_negative
 from .cgroups import left_in_cgroups
 
@@ -141,5 +141,4 @@ def _in_sysinfo() -> int | None:
         return None
 
 
-sinks.limit_growth(affordable)
-frame_table.limit_growth(affordable)
+limit_growth(affordable)
