@@ -24,7 +24,7 @@ from .model.mapping import Mapping
 from .model.runs import Runs
 from .model.span import Start
 from .process.capabilities import need_soft_dirty, soft_dirty
-from .process.limits import affordable
+from .process.limits import affordable, output
 from .process.mappings import mappings
 from .process.process import Process, open_process
 
@@ -192,7 +192,7 @@ class PageMap(Closing[Process]):
         """
         process = self._process()
         start, end, count = process.span(start, end)
-        entries = self._output(out, count, entry.ENTRY_DTYPE)
+        entries = output(out, (count,), entry.ENTRY_DTYPE)
         return Pages(process, start, end, entries)
 
     def masks(self, start: Start, end: int | None = None) -> Masks:
@@ -336,7 +336,7 @@ class PageMap(Closing[Process]):
         """
         process = self._process()
         start, end, count = process.span(start, end)
-        out = self._output(out, count, _BOOL)
+        out = output(out, (count,), _BOOL)
         fill_cached(process, start, end, out)
         return out
 
@@ -633,7 +633,7 @@ class PageMap(Closing[Process]):
             affordable(count, _U32.itemsize)
             counts = np.zeros(count, _U32)
         else:
-            counts = entry.output(out, (count,), _U32)
+            counts = output(out, (count,), _U32)
         physical.fill_mapcounts(process, start, end, counts, zeroed=out is None)
         return counts
 
@@ -674,7 +674,7 @@ class PageMap(Closing[Process]):
         """
         process = self._process()
         start, end, count = process.span(start, end)
-        found = self._output(out, count, _I16)
+        found = output(out, (count,), _I16)
         physical.fill_nodes(process, start, end, found)
         return found
 
@@ -721,12 +721,6 @@ class PageMap(Closing[Process]):
     def _mask(self, question: str, start: Start, end: int | None, out: Mask | None) -> Mask:
         process = self._process()
         start, end, count = process.span(start, end)
-        out = self._output(out, count, _BOOL)
+        out = output(out, (count,), _BOOL)
         masks.fill(process, start, end, {question: out})
         return out
-
-    @staticmethod
-    def _output(out: npt.NDArray[Any] | None, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        if out is None:
-            affordable(count, dtype.itemsize)
-        return entry.output(out, (count,), dtype)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import allocations, scan
-from ..model.entry import PAGE_SIZE, REGION_DTYPE, output
+from ..model.entry import PAGE_SIZE, REGION_DTYPE
 from ..model.integers import integers
 from ..model.mapping import KERNEL_HALF
 from ..model.questions import States, matching
@@ -28,7 +28,7 @@ from ..model.runs import (
     union,
 )
 from ..process.capabilities import categories
-from ..process.limits import affordable, as_uint64
+from ..process.limits import affordable, as_uint64, output
 from ..process.mappings import mappings
 from ..process.probes import asks_again
 from ..process.process import Process
@@ -70,9 +70,7 @@ def residency(
             f"allocation {row}: {size[row]} bytes at {where[row]:#x} go beyond 2**64 - 1, "
             "the last address there is"
         )
-    if out is None:
-        affordable(len(where), RESIDENCY_DTYPE.itemsize, "allocations")
-    out = output(out, where.shape, RESIDENCY_DTYPE)
+    out = output(out, where.shape, RESIDENCY_DTYPE, "allocations")
     rows = out.view(np.uint64).reshape(-1, len(_COLUMNS))
     extents, unknown, unknown_spans = _looked_up(process, where, size)
     process.check_alive()

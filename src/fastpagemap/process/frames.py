@@ -15,10 +15,9 @@ from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import IgnoringFileErrors
 from .._kernel.pagecache import file_system
 from ..model.closing import Closing
-from ..model.entry import output
 from ..model.errors import UnsupportedError
 from ..model.integers import integers
-from .limits import affordable, as_uint64
+from .limits import as_uint64, output
 from .nodes import node_ranges
 
 __all__ = ["CGROUPS", "FLAGS", "MAPCOUNTS", "Frames", "open_frames", "reading_order"]
@@ -249,12 +248,7 @@ class Frames(Closing[dict[str, Descriptor]]):
         Source: /sys/devices/system/node, Documentation/admin-guide/mm/memory-hotplug.rst.
         """
         self.file(FLAGS)
-        numbers = as_uint64(integers(pfns, "frame numbers"), "frame numbers")
-        if out is None:
-            affordable(numbers.size, _I16.itemsize, "frames")
-        out = output(out, numbers.shape, _I16)
-        if np.may_share_memory(numbers, out):
-            numbers = numbers.copy()
+        numbers, out = _prepared(pfns, out, _I16)
         node_ranges().look_up(numbers.reshape(-1), out.reshape(-1))
         return out
 
@@ -266,18 +260,24 @@ class Frames(Closing[dict[str, Descriptor]]):
         dtype: np.dtype[Any] = _U64,
     ) -> npt.NDArray[Any]:
         file = self.file(name)
-        numbers = as_uint64(integers(pfns, "frame numbers"), "frame numbers")
-        if out is None:
-            affordable(numbers.size, dtype.itemsize, "frames")
-        out = output(out, numbers.shape, dtype)
-        if np.may_share_memory(numbers, out):
-            numbers = numbers.copy()
+        numbers, out = _prepared(pfns, out, dtype)
         wanted, values = numbers.reshape(-1), out.reshape(-1)
         read = frames.read if dtype.itemsize == 8 else frames.read_counts
         for first in range(0, len(wanted), _SORTED_FRAMES):
             part = slice(first, first + _SORTED_FRAMES)
             read(file.fd, f"/proc/{name}", wanted[part], reading_order(wanted[part]), values[part])
         return out
+
+
+def _prepared(
+    pfns: npt.ArrayLike, out: npt.NDArray[Any] | None, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[Any]]:
+    """Return frame numbers, and the array to fill for them, which has memory of its own."""
+    numbers = as_uint64(integers(pfns, "frame numbers"), "frame numbers")
+    out = output(out, numbers.shape, dtype, "frames")
+    if np.may_share_memory(numbers, out):
+        numbers = numbers.copy()
+    return numbers, out
 
 
 def reading_order(wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64] | None:

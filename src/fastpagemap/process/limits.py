@@ -1,6 +1,7 @@
 """How much memory a result may use: what the machine has left, and this process's cgroups."""
 
 import glob
+import math
 import os
 import re
 import time
@@ -12,10 +13,11 @@ import numpy.typing as npt
 
 from .._kernel.failures import tells_of_file
 from .._kernel.growing import limit_growth
+from ..model import entry
 from ..model.integers import not_negative
 from .cgroups import left_in_cgroups
 
-__all__ = ["MIN_CHECKED_BYTES", "affordable", "as_uint64"]
+__all__ = ["MIN_CHECKED_BYTES", "affordable", "as_uint64", "output"]
 
 MIN_CHECKED_BYTES = 1 << 24
 """Smaller results are not checked: that would cost a tenth of what filling them costs."""
@@ -51,6 +53,18 @@ def affordable(count: int, itemsize: int, what: str = "pages") -> None:
                 ": ask for parts of the span, or mapping by mapping"
             )
     _credit.renew(least // 2 - needed)
+
+
+def output(
+    out: npt.NDArray[Any] | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    what: str = "pages",
+) -> npt.NDArray[Any]:
+    """Return the array to fill: `out` if it fits, or a new one; MemoryError if that would not."""
+    if out is None:
+        affordable(math.prod(shape), dtype.itemsize, what)
+    return entry.output(out, shape, dtype)
 
 
 def as_uint64(integers: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint64]:

@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine.usage import COLUMNS, checked_rows, listed_names
-from ..model.entry import output
 from ..model.errors import UnsupportedError
 from ..model.kinds import LABELS, kinds, labelled
 from ..model.mapping import Mapping
 from ..model.runs import State, bounds, bytes_within, has_any
-from ..process.limits import affordable
+from ..process.limits import output
 from .data import SnapshotData
 
 __all__ = ["state", "usage"]
@@ -79,8 +78,6 @@ def state(
     out: npt.NDArray[np.uint64] | None,
 ) -> npt.NDArray[np.uint64]:
     """Return the state of each page of a checked span; see ``Snapshot.state``."""
-    if out is None:
-        affordable(count, 8)
     states = output(out, (count,), np.dtype(np.uint64))
     states.fill(0)
     runs, page_size = snapshot.states, snapshot.page_size
