@@ -240,8 +240,13 @@ def huge_zero(pages):
 
 
 def merged(pages):
-    """Written pages of equal content, that the kernel merged into one (KSM; root)."""
-    memory = touched(pages)
+    """Written pages of equal content, that the kernel merged into one (KSM; root).
+
+    Nobody else has pages of that content, which the kernel would merge with these.
+    """
+    memory, content = touched(pages), os.urandom(16)
+    for page in range(pages):
+        ctypes.memmove(memory.at(page), content, len(content))
     with memory.undone_on_error():
         merge(memory, 0, pages)
     return memory
