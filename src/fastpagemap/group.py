@@ -48,6 +48,8 @@ class Group(Closing[list[Process]]):
     ------
     ValueError
         No process is given, or the group is closed.
+    TypeError
+        One of `processes` is neither a pid nor an object that has one.
     ProcessLookupError
         There is no such process, or it has no memory. Or all processes of the group have ended.
     PermissionError, UnsupportedError
@@ -264,7 +266,11 @@ class Group(Closing[list[Process]]):
         ProcessLookupError
             `process` has ended.
         ValueError
-            `process` is not in the group.
+            `process` is not in the group, or the span is wrong; see ``PageMap``.
+        TypeError
+            `process` has no pid, or the span is neither two integers nor one object with memory.
+        MemoryError
+            The result would not fit into free memory.
         """
         pid = pid_of(process)
         if pid not in self.pids:

@@ -53,13 +53,20 @@ class PageMap(Closing[Process]):
         knows that its process has ended. Every method raises this once the process has exited or
         called exec. If only its main thread has ended, the process is still read.
     PermissionError
-        This user may not read the process: it is another user's, and CAP_SYS_PTRACE or
-        CAP_DAC_READ_SEARCH is missing. Or /proc does not show it (hidepid).
+        This user may not read the process: it is another user's, which takes CAP_SYS_PTRACE and
+        CAP_DAC_READ_SEARCH, both. Or /proc does not show it (hidepid).
     UnsupportedError
         /proc is that of another pid namespace, and does not show which process is meant. Or it is
         not mounted, or has no pagemap files, as in gVisor.
-    ValueError, TypeError
-        `process` is neither a pid nor an object that has one.
+    ValueError
+        `process` is no positive number. Methods: the ``PageMap`` is closed, an address is not
+        page-aligned, `end` is below `start`, or `out` does not fit. Or an object with memory is
+        given to the ``PageMap`` of another process.
+    TypeError
+        `process` is neither a pid nor an object that has one. Methods: a span is neither two
+        integers nor one object with memory.
+    MemoryError
+        Methods: the result would not fit into free memory, or below the memory limit of a cgroup.
 
     Notes
     -----
@@ -184,11 +191,6 @@ class PageMap(Closing[Process]):
         Returns
         -------
         Pages
-
-        Raises
-        ------
-        MemoryError
-            The result would not fit into free memory.
         """
         process = self._process()
         start, end, count = process.span(start, end)
@@ -206,11 +208,6 @@ class PageMap(Closing[Process]):
         Returns
         -------
         Masks
-
-        Raises
-        ------
-        MemoryError
-            The result would not fit into free memory.
         """
         process = self._process()
         start, end, count = process.span(start, end)
@@ -616,8 +613,6 @@ class PageMap(Closing[Process]):
             not read /proc/kpagecount.
         UnsupportedError
             /proc has no kpagecount: see ``Frames``.
-        MemoryError
-            The result would not fit into free memory.
 
         Notes
         -----
@@ -661,8 +656,6 @@ class PageMap(Closing[Process]):
             The process is another user's (it takes CAP_SYS_PTRACE), or a sandbox forbids it.
         UnsupportedError
             move_pages(2) is missing or forbidden, and frame numbers are hidden.
-        MemoryError
-            The result would not fit into free memory.
 
         Notes
         -----

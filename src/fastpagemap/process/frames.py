@@ -96,6 +96,8 @@ class Frames(Closing[dict[str, Descriptor]]):
     UnsupportedError
         /proc has no such files: a container hides them, it is gVisor, /proc is mounted with
         ``subset=pid``, or the kernel has no CONFIG_PROC_PAGE_MONITOR.
+    MemoryError
+        Methods: the result would not fit into free memory.
 
     Notes
     -----

@@ -69,12 +69,17 @@ def to_polars(rows: npt.NDArray[np.void]) -> Any:
     Parameters
     ----------
     rows : ndarray
-        As `to_pandas` takes them; it raises the same.
+        As `to_pandas` takes them.
 
     Returns
     -------
     polars.DataFrame
         The same columns.
+
+    Raises
+    ------
+    ModuleNotFoundError, ValueError, MemoryError
+        As from `to_pandas`.
 
     Examples
     --------
@@ -92,12 +97,17 @@ def to_arrow(rows: npt.NDArray[np.void]) -> Any:
     Parameters
     ----------
     rows : ndarray
-        As `to_pandas` takes them; it raises the same.
+        As `to_pandas` takes them.
 
     Returns
     -------
     pyarrow.Table
         The same columns.
+
+    Raises
+    ------
+    ModuleNotFoundError, ValueError, MemoryError
+        As from `to_pandas`.
 
     Examples
     --------

@@ -111,6 +111,8 @@ class Snapshot(SnapshotData):
             A column named in `fields` could not be filled when the snapshot was taken.
         ValueError
             There is no such column, or a mapping ends at 2**64.
+        TypeError
+            `mappings` has something else.
         """
         return answers.usage(self, mappings, fields)
 
@@ -140,6 +142,10 @@ class Snapshot(SnapshotData):
         ValueError
             An object is given, and the snapshot is of another process, or was loaded from a file.
             Or addresses are not aligned, or `out` does not fit.
+        TypeError
+            The span is neither two integers nor one object with memory.
+        MemoryError
+            The result would not fit into free memory.
         """
         if end is None and is_memory(start) and self._owner != os.getpid():
             raise ValueError(
@@ -294,7 +300,7 @@ class Snapshot(SnapshotData):
         mappings : iterable of Mapping, optional
             The mappings to draw; all by default.
         width : int, optional
-            The width of the picture in pixels.
+            The width of the picture in pixels; 640 at least.
         soft_dirty : bool, optional
             Colour the pages that are soft-dirty.
 
@@ -307,6 +313,8 @@ class Snapshot(SnapshotData):
         ------
         ImportError
             matplotlib is not installed.
+        TypeError
+            `mappings` has something else.
         """
         try:
             picture = hooks.load("picture")

@@ -38,6 +38,8 @@ class AccessTracker(Tracker):
         shared mappings of what may not be written.
     ValueError
         The span is not all mapped, may not be accessed, or begins or ends within a hugetlb page.
+    TypeError
+        The span is neither two integers nor one object with memory.
     OSError
         EBUSY: part of it is tracked already, by a tracker of either kind or another user of
         userfaultfd. EMFILE: four descriptors are needed. ENOMEM: the edges would make more mappings

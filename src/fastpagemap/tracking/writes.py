@@ -39,6 +39,8 @@ class WriteTracker(Tracker):
         this memory, or it is a file's: see Notes.
     ValueError
         The span is not all mapped, not writable, or begins or ends within a hugetlb page.
+    TypeError
+        The span is neither two integers nor one object with memory.
     OSError
         EBUSY: part of it is tracked already, here or by another user of userfaultfd. EMFILE: four
         descriptors are needed, and one for each mapping of shared memory. ENOMEM: the edges would
