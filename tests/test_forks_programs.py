@@ -102,6 +102,39 @@ def test_places_of_objects(write_program):
     assert "view" not in sizes
 
 
+ELSEWHERE = """
+import os, time
+from array import array
+from collections import Counter, deque
+class Liar:
+    def __sizeof__(self): return 8 << 20
+class Buffer(bytearray): pass
+numbers = array("d", bytes(3 << 20))
+buffer = Buffer(b"1") * (3 << 20)
+buffer = Buffer(buffer)
+counter = Counter(range(100_000))
+liar = Liar()
+queue = deque([None]) * 1_000_000
+after = [bytes(1000) for _ in range(20_000)]  # what would be taken for the liar's
+if not os.fork():
+    time.sleep(1000)
+time.sleep(1000)
+"""
+
+
+def test_memory_that_lies_elsewhere(write_program):
+    """Only what belongs to an object counts, wherever it lies and however large it says it is."""
+    said = run("forks", "--json", "--count", 1, write_program(ELSEWHERE), timeout=60)
+    (found,) = looks(said)
+    sizes = {row["name"]: row["by_others"] + row["exclusive"] for row in found["objects"]}
+    assert abs(sizes["numbers"] - (3 << 20)) < 2 * PAGE
+    assert abs(sizes["buffer"] - (3 << 20)) < 2 * PAGE
+    counter = sys.getsizeof(dict.fromkeys(range(100_000)))
+    assert counter < sizes["counter"] < counter + 100_000 * 32 + 4 * PAGE
+    assert sizes["liar"] < PAGE
+    assert sizes["queue"] < PAGE
+
+
 LAZY = """
 import os, sys, time
 class Lazy:

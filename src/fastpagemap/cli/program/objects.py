@@ -26,7 +26,11 @@ _OF_ALL = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType
 # There is one of each, whoever names it.
 _SINGLE = (type(None), bool, type(...), type(NotImplemented))
 # Where in an object CPython (3.11 and later) has the address of what it keeps elsewhere.
-_BUFFERS: dict[type, int] = {list: 24, dict: 32, set: 40, frozenset: 40, bytearray: 32}
+_BUFFERS: dict[type, int] = {
+    list: 24, dict: 32, set: 40, frozenset: 40, bytearray: 32, array: 24,
+}  # fmt: skip
+# All that their __sizeof__ counts is in one piece. Others may count memory that lies elsewhere.
+_IN_ONE_PIECE = (str, int)
 _FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
@@ -87,28 +91,23 @@ class _Places:
     def _place(self, each: Any) -> None:
         kind: Any = type(each)
         try:
-            size, inner = sys.getsizeof(each), kind.__sizeof__(each)
-            head = size - inner
+            inner = kind.__sizeof__(each)
+            head = sys.getsizeof(each) - inner
+            own = inner if issubclass(kind, _IN_ONE_PIECE) else object.__sizeof__(each)
             # asked of the type first: __getattr__ may be a function of the program's, too
             array_like = hasattr(kind, "__array_interface__")
             memory = each.__array_interface__ if array_like else None
         except Exception:  # an object of a class that does it otherwise
             return
+        self._add(id(each) - head, head + own)
         if memory and isinstance(memory.get("data"), tuple):
-            owned = max(inner - object.__sizeof__(each), 0)
-            self._add(id(each) - head, size - owned)
             if getattr(each, "base", None) is None:  # a view has none of its own
                 self._add(memory["data"][0], int(getattr(each, "nbytes", 0)))
             return
-        kept = inner - kind.__basicsize__
-        offset = _BUFFERS.get(kind)
-        if offset is None or kept <= 0:
-            self._add(id(each) - head, size)
-            return
-        self._add(id(each) - head, size - kept)
-        if not _FREE_THREADED:
-            buffer = ctypes.c_size_t.from_address(id(each) + offset).value
-            self._add(buffer, kept)
+        base = next((each for each in kind.__mro__ if each in _BUFFERS), None)
+        if base and not _FREE_THREADED:
+            buffer = ctypes.c_size_t.from_address(id(each) + _BUFFERS[base]).value
+            self._add(buffer, base.__sizeof__(each) - own)
 
     def _add(self, address: int, size: int) -> None:
         if address and size > 0:
