@@ -73,7 +73,11 @@ def _format(path: str, chosen: str | None) -> str:
     help="Only the mapping with this address, in hexadecimal. Give it again for more mappings.",
 )
 @click.option(
-    "--width", type=click.IntRange(640, 8000), default=1200, show_default=True, help="In pixels."
+    "--width",
+    type=click.IntRange(640, 8000),
+    default=1200,
+    show_default=True,
+    help="In pixels, from 640 to 8000.",
 )
 @click.option(
     "--soft-dirty",
