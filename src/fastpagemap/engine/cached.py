@@ -178,8 +178,8 @@ class _Caches:
         """Return the exception that says of which mapping it cannot be known, and why."""
         if why:
             reason = (
-                f"{why[0].strerror}: cachestat (Linux 6.5) and mincore answer to the owner of the "
-                "file, or who may write it, if no sandbox forbids them"
+                f"{why[0].strerror}: only the owner of the file, or a user who may write it, can "
+                "ask cachestat (Linux 6.5) or mincore; or a sandbox forbids both"
             )
         elif self._local.is_local(mapping):
             reason = (

@@ -141,8 +141,8 @@ def _by_mincore(opened: Opened, path: str) -> int:
 def _hidden(path: str) -> UnsupportedError:
     return UnsupportedError(
         errno.EOPNOTSUPP,
-        "only the owner of the file, and who may write it, can ask what of it is cached; and no "
-        "sandbox may forbid fstatfs, or both cachestat (Linux 6.5) and mincore",
+        "only the owner of the file, or a user who may write it, can learn what of it is cached; "
+        "or a sandbox forbids fstatfs, or both cachestat (Linux 6.5) and mincore",
         path,
     )
 
