@@ -220,7 +220,8 @@ class PageMap(Closing[Process]):
     def present(self, start: Start, end: int | None = None, *, out: Mask | None = None) -> Mask:
         """Return which pages are mapped in RAM (bit 63).
 
-        PROT_NONE and MADV_FREE'd pages are present until the kernel has reclaimed them.
+        Pages that lost their access rights (PROT_NONE) or were given up by MADV_FREE are present
+        until the kernel has reclaimed them.
 
         Parameters
         ----------
