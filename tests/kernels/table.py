@@ -2,19 +2,21 @@
 
 
 def print_tables(rows):
-    """Print a line for each kernel, then a line for each thing that some test needs."""
+    """Print what each kernel has, and how many tests had what they need: a column a kernel."""
     columns = {name: _cells(answer) for name, answer in rows.items() if "seen" in answer}
-    heads = list(dict.fromkeys(head for cells in columns.values() for head in cells)) or ["result"]
-    lines = [["kernel", *heads]]
     for name, answer in rows.items():
-        if name in columns:
-            lines.append([name, *columns[name].values()])
-        else:
+        if name not in columns:
             word = "MISSING" if "missing kernel" in answer else f"FAILED: {answer['failed'][0]}"
-            lines.append([name, word, *[""] * (len(heads) - 1)])
-    print("\nKernels:\n")
-    _print(lines)
+            print(f"\n{name}: {word}")
     if columns:
+        heads = list(dict.fromkeys(head for cells in columns.values() for head in cells))
+        print("\nKernels:\n")
+        _print(
+            [
+                ["kernel", *columns],
+                *([head, *(cells.get(head, "") for cells in columns.values())] for head in heads),
+            ]
+        )
         print("\nHow many tests had what they need, of those that need it:\n")
         _print(_needs({name: rows[name] for name in columns}))
 
