@@ -227,3 +227,12 @@ def test_entries_of_old_kernels_stay_readable(tmp_path):
         assert (tmp_path / f"{bits}").exists() == (code == 0)
     kept = fpm.Snapshot.load(tmp_path / f"{shift}")
     assert kept.usage(fields=["present"])["present"].sum() == 8 * PAGE
+
+
+def test_entries_of_nothing_make_no_picture(tmp_path):
+    """Such as those of other addresses than the reader meant."""
+    (tmp_path / "entries").write_bytes(bytes(8 * 64))
+    picture = tmp_path / "none.png"
+    said = run("map", tmp_path / "entries", "--raw", "--start", "7f0000000000", "-o", picture)
+    assert b"nothing to draw: none of its pages was ever touched" in refused(said, 1)
+    assert not picture.exists()

@@ -206,6 +206,6 @@ def _chosen(mappings: list[Mapping], options: dict[str, Any]) -> list[Mapping]:
     if not found:
         why = "no mapping is like that ('fastpagemap report' lists them)"
         if path is None and not addresses:
-            why = "no page of it is anything"
+            why = "none of its pages was ever touched"
         raise OSError(f"there is nothing to draw: {why}")
     return found
