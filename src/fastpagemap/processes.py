@@ -33,8 +33,8 @@ def usage_of(
         The columns wanted beside ``pid``, in their order. Fewer columns cost less. By default all
         sizes that this kernel can fill, without those that cost more.
     left_out : dict, optional
-        Filled with the pid of each process that has no row, and the exception that tells why.
-        Without it, that is raised if no process has a row.
+        Filled with the processes that have no row: the pid, and the exception that says why. If it
+        is not given and no process has a row, one of these exceptions is raised.
 
     Returns
     -------
@@ -50,7 +50,8 @@ def usage_of(
     Raises
     ------
     ProcessLookupError, PermissionError, UnsupportedError, MemoryError
-        `left_out` is not given, and no process has a row. The first that is running tells why.
+        `left_out` is not given, and no process has a row. It is the exception of the first process
+        that is running, or of the first one if none is.
     UnsupportedError
         This kernel cannot fill a column that `fields` names.
     ValueError, TypeError
@@ -64,8 +65,9 @@ def usage_of(
 
     The processes are read one after the other, with three open files at a time, and go on
     meanwhile. One that keeps its memory locked, by a FUSE file system that does not answer, makes
-    the call wait, and Ctrl-C does not end that. ``fastpagemap report --all`` gives such a process
-    up: it asks by a child. A program that must not wait has to do that too (docs/embedding.md).
+    the call wait, and Ctrl-C does not end that. ``fastpagemap report --all`` reads each process
+    from a child, and gives it up. A program that must not wait has to do so, too
+    (docs/embedding.md).
 
     Examples
     --------

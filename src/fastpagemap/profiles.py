@@ -35,7 +35,7 @@ def write(
     format: str | None = None,
     column: str = "present",
 ) -> None:
-    """Write how many bytes of what each call stack allocated are there, as a profile.
+    """Write a profile: how much each call stack has allocated, and how much of it is in RAM.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def write(
         ``usage`` has all three, and ``residency`` all but ``size``, which the caller knows. Rows
         with the same stack are added up.
     format : {'pprof', 'collapsed', 'speedscope'}, optional
-        By default what the file's name ends with says it: ``.pb.gz`` or ``.pprof``;
-        ``.collapsed`` or ``.folded``; ``.speedscope.json`` or ``.json``.
+        By default, the end of the file's name decides: ``.pb.gz`` or ``.pprof``; ``.collapsed`` or
+        ``.folded``; ``.speedscope.json`` or ``.json``.
 
         pprof: gzipped, with the sample types of tcmalloc's heap profiles, ``space``,
         ``resident_space`` and ``swapped_space``. ``go tool pprof`` and many others open it.

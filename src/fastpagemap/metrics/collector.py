@@ -40,9 +40,9 @@ class Collector(_Collector):
         Pids, or objects with a ``.pid``; see ``PageMap``. A callable is called at each scrape and
         returns them. By default all processes there are at each scrape.
     budget : float, optional
-        The share of one processor's time, from 0 to 1, for what is dear: ``pss``, ``uss``,
-        ``union`` and ``swapped_union``. They are counted in a thread of their own after a scrape,
-        the group first that was counted longest ago; the next scrapes tell them with their age.
+        The share of one processor's time, from 0 to 1, for the sums that cost much: ``pss``,
+        ``uss``, ``union`` and ``swapped_union``. A thread counts them after a scrape. It begins
+        with the group that was counted longest ago. The next scrapes have the sums and their age.
     by : {'name', 'cgroup', 'unit'}, optional
         What a group is: the processes of one name, as ps shows it; of one cgroup; of one systemd
         unit.
@@ -60,9 +60,9 @@ class Collector(_Collector):
     Notes
     -----
     Processes that have ended or have no memory are in no group. Those that this user may not read
-    are counted in ``fastpagemap_unreadable_processes``. ``union`` and ``swapped_union``, where
-    memory of several counts once, are there if ``Group.total`` has them: for CAP_SYS_ADMIN; and for
-    groups of so many processes that half of the files that this process may open are enough.
+    are counted in ``fastpagemap_unreadable_processes``. In ``union`` and ``swapped_union``, memory
+    of several processes counts once. They need CAP_SYS_ADMIN, and three open files for each process
+    of a group. A group that needs more than half of the files that this process may open has none.
 
     A process that keeps its memory locked makes a scrape wait for a second, and is unreadable until
     it lets go. A thread waits for that; 32 of them at most, then scrapes fail.

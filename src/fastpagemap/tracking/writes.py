@@ -72,9 +72,9 @@ class WriteTracker(Tracker):
 
     Reported, although the content is as before:
 
-    - Pages that MADV_POPULATE_WRITE, or mlock(2) of private memory, prepares for writing; that the
-      kernel merges with equal ones (KSM, MADV_MERGEABLE); that MADV_DONTNEED takes out of a mapping
-      of shared hugetlb.
+    - Pages that are prepared for writing, by MADV_POPULATE_WRITE, or by mlock(2) of private memory.
+    - Pages that the kernel has merged with equal ones (KSM, MADV_MERGEABLE).
+    - Pages of shared hugetlb after MADV_DONTNEED.
     - On some kernels (6.18.15; not 6.12, 6.18.44, 7.3), an untouched page that is only read, once.
 
     Shared memory can also change past this mapping: by write(2), splice(2) and the like to its
