@@ -223,12 +223,15 @@ def _pageout(number):
 
 
 def _fork():
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
-    linux.call("prctl", linux.PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    while True:
+    linux.die_with_parent()
+    # It may have ended before that. In a pid namespace of its own, the child sees 0.
+    while os.getppid() in (parent, 0):
         time.sleep(1000)
+    os._exit(0)
 
 
 def _clone():
