@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -45,6 +46,43 @@ def complete_target(ctx: click.Context, parameter: click.Parameter, incomplete: 
     )
     # the file first: bash forgets what came before it
     return [*complete_file(ctx, parameter, incomplete), *map(CompletionItem, fitting)]
+
+
+def complete_one_of(names: Sequence[str]) -> Callable[[Any, Any, str], list[str]]:
+    """Return what completes a word to one of these names."""
+    return lambda context, parameter, incomplete: [
+        name for name in names if name.startswith(incomplete)
+    ]
+
+
+def complete_list_of(names: Sequence[str]) -> Callable[[Any, Any, str], list[str]]:
+    """Return what completes the last of several names with commas between them."""
+
+    def complete(context: Any, parameter: Any, incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        given = before.split(",")
+        if not set(given) <= {*names, ""}:  # part of an answer has to be plain
+            return []
+        return [
+            f"{before}{comma}{name}"
+            for name in names
+            if name.startswith(last) and name not in given
+        ]
+
+    return complete
+
+
+def script_for(shell: str, command: click.Command) -> str:
+    """Return the script that completes a command in a shell.
+
+    click's for fish cuts a word at its first comma.
+    """
+    from click.shell_completion import get_completion_class
+
+    maker = get_completion_class(shell)
+    assert maker is not None
+    source: str = maker(command, {}, "fastpagemap", "_FASTPAGEMAP_COMPLETE").source()
+    return source.replace('string split ","', 'string split --max 1 ","')
 
 
 def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fastpagemap.cli.completion import complete_list_of, complete_one_of
 from fastpagemap.cli.naming import matching
 from fastpagemap.cli.options import parsed
 from fastpagemap.cli.processes import processes, user_given, user_of
@@ -18,17 +19,12 @@ __all__ = ["chosen_processes", "selection_of", "selection_options"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _columns_like(context: Any, parameter: Any, beginning: str) -> list[str]:
-    """Return what a shell may complete the name of a column to."""
-    return [name for name in conditions.COLUMNS if name.startswith(beginning)]
-
-
 _OPTIONS = (
     click.option(
         "--sort",
         metavar="COLUMN",
         callback=parsed(conditions.parse_column),
-        shell_complete=_columns_like,
+        shell_complete=complete_one_of(conditions.COLUMNS),
         help="Sort by this column, the largest first. By default, sort by address or pid.",
     ),
     click.option(
@@ -43,7 +39,7 @@ _OPTIONS = (
         metavar="NAME,...",
         default="",
         callback=parsed(lambda text: conditions.parse_columns(text) if text else ()),
-        shell_complete=_columns_like,
+        shell_complete=complete_list_of(conditions.SHOWN_COLUMNS),
         help="Show only these columns of sizes, in this order. For mappings, this is the only way "
         "to get pss, uss, cached, cache_dirty and cache_writeback.",
     ),
@@ -69,7 +65,7 @@ _OPTIONS = (
         metavar="CONDITION",
         multiple=True,
         callback=parsed(conditions.parse_filter),
-        shell_complete=_columns_like,
+        shell_complete=complete_one_of(conditions.COLUMNS),
         help="Only rows where a column is not 0 ('swapped') or meets a condition ('size>=64M', "
         "'threads>8', 'user=www*'). If given several times, rows must meet all of them.",
     ),
@@ -79,7 +75,7 @@ _OPTIONS = (
         metavar="[COLUMN=]SIZE",
         multiple=True,
         callback=parsed(conditions.parse_least),
-        shell_complete=_columns_like,
+        shell_complete=complete_one_of(conditions.SIZE_COLUMNS),
         help="Only rows of at least this size in COLUMN. By default, COLUMN is the column of sizes "
         "that --sort names, or else size (mappings), present (--all), rss (several TARGETs) or "
         "overlap (--who).",

@@ -15,11 +15,13 @@ from fastpagemap.report.members import GROUP_SIZES, MEMBER_SIZES, SHARER_SIZES
 from fastpagemap.report.report import MORE_SIZES, SIZES, Report
 from fastpagemap.report.text import ANON, human
 
-__all__ = ["COLUMNS", "COUNTS", "SIZE_COLUMNS", "Filter", "column_of", "matches"]
+__all__ = ["COLUMNS", "COUNTS", "SHOWN_COLUMNS", "SIZE_COLUMNS", "Filter", "column_of", "matches"]
 __all__ += ["parse_column", "parse_columns", "parse_filter", "parse_least", "parse_size", "texts"]
 
 #: All columns of sizes that rows may have: of mappings, of groups, of sharers.
 SIZE_COLUMNS = tuple(dict.fromkeys((*SIZES, *MORE_SIZES, *MEMBER_SIZES, *SHARER_SIZES)))
+#: What --columns may name: of a group's processes, also what only all of them together have.
+SHOWN_COLUMNS = (*SIZE_COLUMNS, *GROUP_SIZES)
 #: The other columns that rows may have, by what is in them.
 COUNTS = ("threads", "mappings")
 NUMBERS = (*COUNTS, "pid", "parent", "inode")
@@ -154,8 +156,7 @@ def parse_columns(text: str) -> tuple[str, ...]:
     ValueError
         One of them does not exist.
     """
-    known = *SIZE_COLUMNS, *GROUP_SIZES
-    return tuple(dict.fromkeys(parse_column(name, known) for name in text.split(",")))
+    return tuple(dict.fromkeys(parse_column(name, SHOWN_COLUMNS) for name in text.split(",")))
 
 
 def parse_column(text: str, known: Sequence[str] = COLUMNS) -> str:

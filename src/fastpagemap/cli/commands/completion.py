@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import click
 
+from fastpagemap.cli.completion import script_for
+
 
 @click.command(
     short_help="Complete commands and options in a shell.",
@@ -25,9 +27,4 @@ def completion(ctx: click.Context, shell: str) -> Iterable[str]:
     Save it where SHELL looks for completions, as in the examples, and start a new shell. The name
     of a process is completed only if it has nothing but letters, digits and '_', '.', '+', '-'.
     """
-    from click.shell_completion import get_completion_class
-
-    maker = get_completion_class(shell)
-    assert maker is not None
-    script = maker(ctx.find_root().command, {}, "fastpagemap", "_FASTPAGEMAP_COMPLETE")
-    return script.source().splitlines()
+    return script_for(shell, ctx.find_root().command).splitlines()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastpagemap.cli.completion import complete_file, complete_target
+from fastpagemap.cli.completion import complete_file, complete_list_of, complete_target
 from fastpagemap.cli.options import interval_option, number, parsed, timeout_option
 from fastpagemap.report import conditions, unreadable
 from fastpagemap.report.report import MORE_SIZES, SIZES
@@ -15,6 +15,8 @@ from fastpagemap.report.text import printable
 
 if TYPE_CHECKING:
     from fastpagemap.cli.recorder import Recorder
+
+_COLUMNS = SIZES + MORE_SIZES
 
 
 @click.command(
@@ -51,7 +53,7 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--columns", metavar="NAME,...", default="",
-    callback=parsed(lambda text: _columns(text)),
+    callback=parsed(lambda text: _columns(text)), shell_complete=complete_list_of(_COLUMNS),
     help="Fill only these columns of sizes, as in 'report'; the others are null.",
 )  # fmt: skip
 @click.option("--host", metavar="NAME", help="Write this in place of the name of this host.")
@@ -85,8 +87,7 @@ def record(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
 
 def _columns(text: str) -> tuple[str, ...] | None:
     """Return the columns to read, of which the size is always one; None for the usual ones."""
-    known = SIZES + MORE_SIZES
-    names = [conditions.parse_column(name, known) for name in text.split(",") if text]
+    names = [conditions.parse_column(name, _COLUMNS) for name in text.split(",") if text]
     return tuple(dict.fromkeys(("size", *names))) if names else None
 
 
