@@ -81,6 +81,29 @@ def test_how_to_get_help_and_out_is_always_there(victim):
     on_screen(Top(Census(0.1, [victim.pid])), scenario, (60, 16))
 
 
+WATCH_LINE = "? Help  q Quit  space Pause  +- Zoom  g Go to  p Children  / Search  o Sort"
+TOP_LINE = "? Help  q Quit  Enter Watch  space Pause  / Search  o Sort"
+
+
+@pytest.mark.parametrize("width", [60, 66, 70, 76, 77, 80])
+def test_no_key_of_the_last_line_is_cut(victim, width):
+    """Those that do not fit are left out, also when the screen gets narrower or wider."""
+
+    async def scenario(screen, line):
+        keys = line.split("  ")
+        while len("  ".join(keys)) + 2 > width:
+            keys.pop()
+        for columns, expected in ((width, "  ".join(keys)), (100, line), (width, "  ".join(keys))):
+            await screen.pilot.resize_terminal(columns, 20)
+            await screen.until(
+                lambda expected=expected: shown(screen).splitlines()[-1].strip() == expected
+            )
+
+    top = Top(Census(0.1, [victim.pid]))
+    on_screen(top, lambda screen: scenario(screen, TOP_LINE), (width, 20))
+    watching(Live(victim.pid, 0.1), lambda screen: scenario(screen, WATCH_LINE), (width, 20))
+
+
 def test_how_old_the_list_is(victim):
     """Where there is no time to read it at each refresh."""
 

@@ -13,11 +13,12 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 from textual.message import Message
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from fastpagemap.cli.collect import reason
 from fastpagemap.cli.watch.cells import Line
 from fastpagemap.cli.watch.census import Census, Member
+from fastpagemap.cli.watch.footer import Keys
 from fastpagemap.cli.watch.keys import TOP_HELP, TOP_KEYS
 from fastpagemap.cli.watch.lines import WARNING, ago
 from fastpagemap.cli.watch.listing import Rows
@@ -74,7 +75,7 @@ class Top(ListScreen):
         with Container(id="all"):
             yield self._what
             yield self._processes
-            yield Footer(show_command_palette=False)
+            yield Keys()
         yield Static(id="small")
 
     # ---- events ----

@@ -11,12 +11,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 from textual.message import Message
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from fastpagemap.cli.watch import lines
 from fastpagemap.cli.watch.area import Area, View, parse_place
 from fastpagemap.cli.watch.cells import Cells, Legend, Line, few_colours
 from fastpagemap.cli.watch.dialogs import Question
+from fastpagemap.cli.watch.footer import Keys
 from fastpagemap.cli.watch.keys import WATCH_HELP, WATCH_KEYS
 from fastpagemap.cli.watch.mappings import Mappings
 from fastpagemap.cli.watch.painting import Frame, Painter
@@ -91,7 +92,7 @@ class Watch(ListScreen):
                     yield self._cells
                 yield self._mappings
             yield self._legend
-            yield Footer(show_command_palette=False)
+            yield Keys()
         yield Static(id="small")
 
     # ---- events ----
