@@ -76,6 +76,14 @@ def test_swap():
     assert max(map(len, table)) <= 30
 
 
+@pytest.mark.parametrize("width", [30, 40, 80])
+def test_how_many_rows_there_are_is_never_cut(victim, width):
+    victim.fork()
+    lines = lines_on(width, "report", "--tree", victim.pid, "-n", "1")
+    assert lines[0].startswith("processes counted")
+    assert re.search(r" 2 pro", "\n".join(lines))
+
+
 def test_aligned():
     """In a pipe the last cell is whole; on a terminal it is cut, at the end that is wanted."""
     heads, rows = ("size", "path"), [("4Ki", "/a/long/path/of/a/file"), ("12", "/b")]

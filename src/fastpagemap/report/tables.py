@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["counted", "dated", "for_terminal", "human", "plain", "printable", "title"]
 
+# Cuts a text to so many columns of a terminal, with dots in place of what is gone.
+Cut = Callable[[str, int, str], str]
+
 # Headings of columns whose names are too long: on a terminal, and in a pipe.
 SHORT = {"permissions": "perm", "mappings": "maps"}
 PLAIN = {"permissions": "perms"}
@@ -111,7 +114,7 @@ def for_terminal(report: Report) -> Iterator[str]:
     # what tells paths apart is at their end
     cut = shortened if last == "command" else ending
 
-    def line(cells: Sequence[str], styles: Iterable[str]) -> str:
+    def line(cells: Sequence[str], styles: Iterable[str], cut: Cut) -> str:
         padded = [
             cell.rjust(width) + shape.gap
             for cell, width in zip(cells[:-1], shape.widths, strict=True)
@@ -120,10 +123,10 @@ def for_terminal(report: Report) -> Iterator[str]:
         return "".join(map(paint, padded, styles)).rstrip()
 
     def bold(cells: Sequence[str]) -> str:
-        return line(cells, ["bold"] * len(cells))
+        return line(cells, ["bold"] * len(cells), beginning)
 
     count = len(shape.before)
-    yield paint(ending(title(report), console.width, dots), "bold")
+    yield paint(beginning(title(report), console.width, dots), "bold")
     yield from map(bold, _heads(shape, last))
     # On a very narrow terminal there is no other column than the last.
     names = (*shape.before, *shape.columns, LABELS[report.by][-1])
@@ -131,7 +134,7 @@ def for_terminal(report: Report) -> Iterator[str]:
         sizes = row[count:-1]
         cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
         styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
-        yield line([*cells, *map(_size, sizes), text], styles)
+        yield line([*cells, *map(_size, sizes), text], styles, cut)
     first = [_last_line(report), *[""] * (count - 1)] if count else []
     yield bold([*first, *map(_size, last_sizes(report, shape.columns)), counted(report)])
     for note in notes:
