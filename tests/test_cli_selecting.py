@@ -123,6 +123,23 @@ def test_the_column_that_min_is_about(victim, arguments, column):
     assert about.endswith(f", only {column}>=64Ki")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--path", "libc", "--min", "64K"], ["path like 'libc'", "size>=64Ki"]),
+        (["--path", "nothing*", "--group", "kind"], ["path like 'nothing*'"]),
+        (["--all", "--user", str(os.geteuid()), "--name", "victim"], ["name like 'victim'", None]),
+    ],
+)
+def test_what_was_left_out_is_said(victim, arguments, expected):
+    """Else the sums would be taken for those of all there is."""
+    target = [] if "--all" in arguments else [victim.pid]
+    expected = [it or f"user={os.geteuid()}" for it in expected]
+    assert as_json(*target, *arguments)["only"] == expected
+    about = run("report", *target, *arguments).stdout.decode().splitlines()[0]
+    assert about.endswith(", ".join(["", *(f"only {it}" for it in expected)]))
+
+
 def test_of_processes_min_is_about_what_is_present():
     found = as_json("--all", "--min", "5M")
     assert found["only"] == ["present>=5Mi"]

@@ -120,7 +120,7 @@ def selection_of(by: str, options: dict[str, Any]) -> Selection:
     ]
     wanted = Selection(
         options["group"], options["path"], (*options["filters"], *least), options["sort"],
-        options["columns"], options["name"], options["limit"],
+        options["columns"], options["name"], options["limit"], options["user"],
     )  # fmt: skip
     try:
         wanted.check(by)

@@ -33,10 +33,20 @@ class Selection(NamedTuple):
     sort: str | None = None
     #: The columns that are shown; by default all there are.
     columns: tuple[str, ...] = ()
-    #: Of processes that are looked at together: only those of such names.
+    #: Of processes: only those of such names. `select` chooses among those looked at together.
     name: str | None = None
     #: How many rows are shown.
     limit: int | None = None
+    #: Of all processes: only those of this user; they are chosen before they are read.
+    user: str | None = None
+
+    @property
+    def only(self) -> list[str]:
+        """What is wanted of rows, in words."""
+        patterns = {"path": self.path, "name": self.name}
+        found = [f"{label} like '{it}'" for label, it in patterns.items() if it is not None]
+        found += [] if self.user is None else [f"user={self.user}"]
+        return found + [str(condition) for condition in self.filters]
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -97,8 +107,8 @@ def select(report: Report, wanted: Selection) -> Report:
         keep &= condition.rows(report)
     if not keep.all():
         report = report.take(keep)
-    if wanted.filters:
-        report = replace(report, more={**report.more, "only": [str(it) for it in wanted.filters]})
+    if wanted.only:
+        report = replace(report, more={**report.more, "only": wanted.only})
     if wanted.sort:
         report = report.take(_order(report, wanted.sort))
     return _limited(_shown(report, wanted.columns), wanted.limit)
