@@ -236,6 +236,15 @@ def test_what_does_not_go_together_is_refused(arguments):
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1), said.stderr
 
 
+def test_where_there_are_no_rows_none_match(tmp_path):
+    """As of two snapshots between which nothing changed."""
+    with fpm.PageMap() as pagemap:
+        pagemap.snapshot().save(tmp_path / "a.fpm")
+    said = run("diff", *[tmp_path / "a.fpm"] * 2, "--json", "--path", "lib")
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["rows"] == []
+
+
 def test_of_differences_one_form(tmp_path):
     with fpm.PageMap() as pagemap:
         pagemap.snapshot().save(tmp_path / "a.fpm")

@@ -86,7 +86,7 @@ def _matching(report: Report, pattern: str | None, *labels: str) -> Report:
         return report
     found = np.zeros(len(report), bool)
     for label in labels:
-        found |= [matches(pattern, text) for text in texts(report, label)]
+        found |= np.array([matches(pattern, text) for text in texts(report, label)], bool)
     return report.take(found)
 
 
