@@ -98,6 +98,16 @@ def test_what_is_spelled_almost_so_is_suggested(start):
     assert b"--all" in said.stderr
 
 
+def test_a_process_without_memory_is_said_to_be_one(start):
+    """Ps lists it, so there is a process of that name."""
+    process = start("sleep", "--version")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+    for command in ("report", "forks"):
+        said = run(command, NAME)
+        assert (said.returncode, said.stdout) == (1, b"")
+        assert f"'{NAME}' has no memory: it is a kernel thread or a zombie" in said.stderr.decode()
+
+
 def test_several_of_a_name_are_told_apart(start):
     start("one")
     start("other")

@@ -15,7 +15,7 @@ import click
 from fastpagemap.cli import asking
 from fastpagemap.cli.naming import called, named, near, table
 from fastpagemap.cli.options import NOT_RAW, Raw
-from fastpagemap.cli.processes import has_memory
+from fastpagemap.cli.processes import has_memory, name_of, processes
 from fastpagemap.model.errors import SnapshotError
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import topmost
@@ -104,6 +104,8 @@ class SeveralProcesses(click.BadParameter):
 
 def _nobody(name: str) -> str:
     """Return in words that no process has a name, and which ones are spelled much like it."""
+    if any(name == name_of(pid) for pid in processes() if pid != os.getpid()):
+        return f"'{name}' has no memory: it is a kernel thread or a zombie"
     text = f"no process is called '{name}', and no file"
     if hides_others():
         text += " (/proc hides those of other users)"
