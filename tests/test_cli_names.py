@@ -60,7 +60,7 @@ def test_a_snapshot_that_is_called_like_a_process_is_named(tmp_path):
         assert (said.returncode, said.stderr) == (0, b"")
 
 
-def elsewhere(kind, options, *arguments, nobody=False):
+def elsewhere(kind, options, *arguments, nobody=False, cwd="/"):
     """Run the command where another file system is mounted at /proc."""
     program = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); import linux, runas\n"
@@ -76,7 +76,7 @@ def elsewhere(kind, options, *arguments, nobody=False):
     )
     directory = os.path.dirname(__file__)
     command = [sys.executable, "-c", program, directory, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd="/")
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.mark.root
@@ -85,6 +85,32 @@ def test_without_proc(arguments):
     said = elsewhere(b"tmpfs", None, *arguments)
     assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1)
     assert said.stderr.startswith("fastpagemap: /proc does not show this process")
+
+
+@pytest.mark.root
+def test_without_proc_files_are_read_all_the_same(tmp_path):
+    with fpm.PageMap() as pagemap:
+        pagemap.snapshot().save(tmp_path / "here.fpm")
+    said = elsewhere(b"tmpfs", None, "report", "here.fpm", cwd=tmp_path)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith(f"# process {os.getpid()} ")
+
+
+@pytest.mark.root
+def test_without_proc_no_file_is_said_to_be_missing():
+    said = elsewhere(b"tmpfs", None, "files", __file__)
+    text = "it can only be opened through /proc, which is not mounted here"
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr == f"fastpagemap: {__file__}: {text}\n"
+
+
+@pytest.mark.root
+def test_without_proc_memray_says_what_it_lacks(write_program):
+    pytest.importorskip("memray")
+    said = elsewhere(b"tmpfs", None, "run", str(write_program("")))
+    assert said.returncode == 1
+    assert "fastpagemap: memray cannot record the program: " in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 @pytest.mark.root

@@ -16,7 +16,7 @@ from fastpagemap.cli import asking
 from fastpagemap.cli.naming import called, named, near, table
 from fastpagemap.cli.options import NOT_RAW, Raw
 from fastpagemap.cli.processes import has_memory, name_of, processes
-from fastpagemap.model.errors import SnapshotError
+from fastpagemap.model.errors import SnapshotError, UnsupportedError
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import topmost
 from fastpagemap.process.namespaces import hides_others
@@ -243,7 +243,9 @@ def _means_file(text: str) -> bool:
     if not _is_snapshot(text):
         return not named(text)
     # not those with the word in their command lines: an editor of this file, another fastpagemap
-    pid = next(called(text), None)
+    pid = None
+    with contextlib.suppress(UnsupportedError):  # no /proc: no process can be meant
+        pid = next(called(text), None)
     if pid is not None:
         raise click.UsageError(f"'{text}' is a snapshot here, and a process: say ./{text} or {pid}")
     if not text.endswith(SUFFIX):

@@ -52,6 +52,9 @@ def open_given(path: str, leases: Leases) -> Opened:
         raise UnsupportedError(errno.EOPNOTSUPP, why, path)
     try:
         opened, quiet = reopen_quietly(file)
+    except FileNotFoundError:
+        why = "it can only be opened through /proc, which is not mounted here"
+        raise UnsupportedError(errno.EOPNOTSUPP, why, path) from None
     except OSError as error:
         raise type(error)(error.errno, error.strerror, path) from None
     # Files of a stacked file system and of FUSE may have another size by now.

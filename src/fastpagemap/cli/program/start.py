@@ -63,7 +63,12 @@ def _under_memray(options: dict[str, Any], program: str) -> None:
     small = options["python_allocators"]
     # memray notes the words in its file, where they have to be UTF-8
     words, sys.argv = sys.argv, []
-    with memray.Tracker(destination=destination, trace_python_allocators=small):
+    with contextlib.ExitStack() as recorded:
+        try:
+            tracker = memray.Tracker(destination=destination, trace_python_allocators=small)
+            recorded.enter_context(tracker)
+        except (OSError, RuntimeError) as error:
+            sys.exit(f"fastpagemap: memray cannot record the program: {error}")
         sys.argv = words
         sys.exit(run(program, options, _stand_still if options["stop_at_exit"] else None))
 
