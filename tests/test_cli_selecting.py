@@ -190,8 +190,13 @@ def test_processes_of_a_user(victim):
     mine = as_json("--all", "--user", name)["rows"]
     assert os.getpid() in [row["pid"] for row in mine]
     assert {row["user"] for row in mine} == {name}
-    said = run("report", "--all", "--user", "no-such-user")
+
+
+@pytest.mark.parametrize("user", ["", "no-such-user"])
+def test_a_user_without_processes(user):
+    said = run("report", "--all", "--user", user)
     assert (said.returncode, said.stderr.count(b"\n")) == (1, 1)
+    assert f"no process is of user '{user}'" in said.stderr.decode()
 
 
 @pytest.mark.root
@@ -229,11 +234,30 @@ def test_rows_of_a_group_by_name(victim):
         ["--all", "--filter", "threads>-1"],
         ["--swap", "--name", "x"],
         ["--swap", "-n", "3"],
+        ["--swap", "--user", ""],
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments):
     said = run("report", *arguments)
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1), said.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["forks", "1", "--json", "--limit", "10"],
+        ["run", "--json", "--limit", "3", __file__],
+        ["memray", "x", str(os.getpid()), "--json", "--limit", "3"],
+        ["memray", "x", str(os.getpid()), "--json", "--pprof", "-"],
+        ["memray", "x", str(os.getpid()), "--json", "--flamegraph", "-"],
+        ["memray", "x", str(os.getpid()), "--pprof", "x.json", "--flamegraph", "./x.json"],
+        ["record", "1", "-o", "-"],
+    ],
+)
+def test_what_would_not_be_heeded_is_refused(arguments, tmp_path):
+    said = run(*arguments, cwd=tmp_path)
+    assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1), said.stderr
+    assert not os.listdir(tmp_path)
 
 
 def test_where_there_are_no_rows_none_match(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.completion import complete_file
@@ -119,6 +120,13 @@ def form_options(function: Function) -> Function:
     as_csv = click.option("--csv", is_flag=True, help="Comma-separated, with a header.")
     as_json = click.option("--json", is_flag=True, help="One JSON object; rows are in 'rows'.")
     return cast(Function, as_json(as_csv(with_form)))
+
+
+def check_limit(as_json: bool) -> None:
+    """Raise an error for --limit, if it was given: in JSON there are all rows."""
+    source = click.get_current_context().get_parameter_source("limit")
+    if as_json and source is not ParameterSource.DEFAULT:
+        raise click.UsageError("--limit is about the table: --json has all rows")
 
 
 def number(context: Any, parameter: Any, value: float | None) -> float | None:

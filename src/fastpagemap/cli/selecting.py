@@ -141,6 +141,7 @@ def chosen_processes(name: str | None, user: str | None) -> list[int]:
     whose = None if user is None else user_given(user)
     found = [pid for pid in pids if whose is None or whose == user_of(pid)]
     if not found:
-        what = [f"is called '{name}'"] * (name is not None) + [f"is of user '{user}'"] * bool(user)
-        raise ProcessLookupError(f"no process {' and '.join(what)}")
+        asked = {"is called": name, "is of user": user}
+        what = " and ".join(f"{how} '{it}'" for how, it in asked.items() if it is not None)
+        raise ProcessLookupError(f"no process {what}")
     return found

@@ -17,7 +17,7 @@ import click
 from fastpagemap.cli import program as programs
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import interval_option, timeout_option
+from fastpagemap.cli.options import check_limit, interval_option, timeout_option
 
 if TYPE_CHECKING:
     from fastpagemap.report.forked import Family
@@ -86,6 +86,7 @@ def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[s
     ('other') shares no heap. The processes go on while they are looked at. Before Linux 6.7 the
     zero page (memory that was read, but never written) counts as mapped by others.
     """
+    check_limit(options["as_json"])
     if programs.is_script(target):
         return _of_program(target, arguments, options)
     if arguments:

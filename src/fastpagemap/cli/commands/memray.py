@@ -10,7 +10,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_file, complete_target
-from fastpagemap.cli.options import output_path, timeout_option
+from fastpagemap.cli.options import check_limit, output_path, timeout_option
 
 STDOUT = "/dev/stdout"
 
@@ -61,9 +61,14 @@ def memray(file: str, target: str, **options: Any) -> Iterable[str]:
     memray runs with --follow-fork. Files of 'memray run --aggregate' do not work: they have no
     addresses. Needs memray, and protobuf for --pprof.
     """
+    check_limit(options["as_json"])
     outputs = [path for path in (options["pprof"], options["flamegraph"]) if path]
     if outputs.count(STDOUT) > 1:
         raise click.UsageError("--pprof - and --flamegraph -: one of them")
+    if options["as_json"] and STDOUT in outputs:
+        raise click.UsageError("--json and a profile are both for standard output: one of them")
+    if len(set(map(os.path.realpath, outputs))) < len(outputs):
+        raise click.UsageError(f"--pprof and --flamegraph: two files, not {outputs[0]} for both")
     return _memray(os.path.realpath(file), targets.process(target), options, STDOUT in outputs)
 
 

@@ -80,6 +80,8 @@ def record(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     """
     if bool(targets) == options["everyone"]:
         raise click.UsageError("say which processes: process ids or names, or --all")
+    if options["directory"] == "-":
+        raise click.UsageError("-o -: it writes several files, into a directory ('./-' is one)")
     if options["everyone"] and options["tree"]:
         raise click.UsageError("--all or --tree: one of them")
     return _record(targets, options)

@@ -192,7 +192,8 @@ def _swap(texts: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
         *("everyone", "sort", "path", "filters", "least", "group", "parquet", "raw"),
         *("columns", "tree", "cgroup", "who", "name", "user", "limit", "openmetrics", "by"),
     ]
-    if texts or any(options[name] for name in others) or options["form"] == "csv":
+    given = any(options[name] or options[name] == "" for name in others)
+    if texts or given or options["form"] == "csv":
         raise click.UsageError(
             "--swap is about the whole machine: only --json and --timeout go with it"
         )

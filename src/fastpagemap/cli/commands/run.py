@@ -14,7 +14,7 @@ import click
 
 from fastpagemap.cli import program as programs
 from fastpagemap.cli.completion import complete_file
-from fastpagemap.cli.options import parsed
+from fastpagemap.cli.options import check_limit, parsed
 
 AT_EXIT, AT_SIGNAL = "exit", "SIGUSR1"
 
@@ -100,6 +100,7 @@ def run(program: str, arguments: tuple[str, ...], **options: Any) -> Iterable[st
     appear as arenas, at the line that needed a new one, unless --python-allocators records each
     object. Needs memray.
     """
+    check_limit(options["as_json"])
     if not options["module"] and not os.path.isfile(program):
         raise click.BadParameter(f"there is no file {program}", param_hint="PROGRAM")
     return _run(program, arguments, options)
