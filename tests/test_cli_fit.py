@@ -65,7 +65,9 @@ def test_files(tmp_path, width):
     path.write_bytes(bytes(1 << 20))
     lines = lines_on(width, "files", path)
     assert max(map(len, lines)) <= width
-    assert lines[-1].endswith("name") == (width == 80)
+    (line,) = [line for line in lines if line.endswith("_name")]
+    assert line.split()[:3] == ["1Mi", "1Mi", "1Mi"]
+    assert ("No room here" in "\n".join(lines)) == (width == 40)
 
 
 @pytest.mark.root
@@ -92,3 +94,18 @@ def test_aligned():
     assert [*aligned(heads, rows, 16, ending)][1:] == [" 4Ki  …of/a/file", "  12  /b"]
     for width in range(1, 40):
         assert max(map(len, aligned(heads, rows, width))) <= width
+
+
+def test_columns_are_left_out_whole():
+    """A size of which the end is cut would be taken for another."""
+    heads = ("pid", "rss", "pss", "uss", "name")
+    rows = [("1", "24.7Mi", "12.3Mi", "11.1Mi", "postgres: checkpointer"), ("22", *"00", "-", "x")]
+    for width in range(20, 60):
+        table = [*aligned(heads, rows, width)]
+        shown = table[0].split()
+        assert shown[-1] == "name"
+        assert table[1].split()[: len(shown) - 1] == list(rows[0][: len(shown) - 1])
+        gone = [name for name in heads if name not in shown]
+        said = f"No room here, but in a pipe, for: {', '.join(gone)}." if gone else ""
+        assert " ".join(table[3:]) == said
+    assert table[0].split() == list(heads)
