@@ -89,6 +89,19 @@ def test_maps_that_are_none(saved, tmp_path):
     assert b"is not one" in refused(run(*dump, "--maps", entries, input=b""))
 
 
+def test_entries_that_are_none(saved):
+    """They are not taken for a process without memory."""
+    _, maps, raw, _ = saved
+    for more in [], ["--maps", maps]:
+        assert b"-: it has no entries" in refused(run("report", "-", *raw, *more, input=b""))
+
+
+def test_diff_reads_no_pipe_twice(saved):
+    entries, _, raw, _ = saved
+    said = run("diff", entries, entries, *raw, "--maps", "-", input=b"")
+    assert b"--maps - can be read once" in refused(said)
+
+
 def test_a_live_pagemap_is_its_process(victim):
     path = f"/proc/{victim.pid}/pagemap"
     wanted = rows_of(run("report", victim.pid, "--json"))

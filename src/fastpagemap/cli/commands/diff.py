@@ -78,6 +78,8 @@ def _diff(
 
     if pair == ("-", "-"):
         raise click.UsageError("BEFORE and AFTER cannot both be standard input")
+    if raw.maps == "-":
+        raise click.UsageError("--maps - can be read once, and is needed for BEFORE and AFTER")
     old, new = (targets.snapshot(text, raw, timeout) for text in pair)
     if old.page_size != new.page_size:
         raise click.UsageError(
