@@ -24,7 +24,7 @@ FORMATS = """
 | `rows_are` | string | `mapping`, `process`, `path` or `kind`; `member` for several processes counted together; `sharer` with `--who` |
 | `totals` | object | the sum of each column of sizes, over the rows that are shown |
 | `together` | object | for several processes: what they have together, as in `Group.total`, whichever rows are shown; with `--who`: `overlap`, how much of the process's memory any other process maps |
-| `of` | int | with `-n`: how many rows there are; `together` has the sums of all |
+| `of` | int | where `together` is about more rows than are shown: of how many |
 | `only` | array | with `--path`, `--name`, `--user`, `--filter` and `--min`: the conditions |
 | `ended` | array | for several processes: the pids of those that are left out because they have ended or have no memory |
 | `mapped` | int | with `--who`: what the process maps, each page once |

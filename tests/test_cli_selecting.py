@@ -205,7 +205,11 @@ def test_rows_of_a_group_by_name(victim):
         whole = as_json(victim.pid, other.pid)
         found = as_json(victim.pid, other.pid, "--name", "no-such-name")
         every = as_json(victim.pid, other.pid, "--name", "victim.py")
+        said = run("report", victim.pid, other.pid, "--filter", "rss<1")
+    assert said.stdout.decode().rstrip().endswith("2 processes, 0 shown")
     assert found["rows"] == []
+    assert found["of"] == 2
+    assert (found["totals"]["rss"], "of" in every) == (0, False)
     assert [row["pid"] for row in every["rows"]] == [victim.pid, other.pid]
     assert found["together"]["rss"] == pytest.approx(whole["together"]["rss"], rel=0.1)
 

@@ -97,6 +97,8 @@ def select(report: Report, wanted: Selection) -> Report:
     them by group; keep those that pass all filters; sort by a column, sizes and counts with the
     largest first; keep as many as are wanted.
     """
+    # the last line of those that are counted together is about all of them
+    whole = None if report.together is None else len(report)
     report = of_path(report, wanted.path)
     if report.by in _SIZES_OF:
         report = _matching(report, wanted.name, "name", "command")
@@ -111,7 +113,7 @@ def select(report: Report, wanted: Selection) -> Report:
         report = replace(report, more={**report.more, "only": wanted.only})
     if wanted.sort:
         report = report.take(_order(report, wanted.sort))
-    return _limited(_shown(report, wanted.columns), wanted.limit)
+    return _limited(_shown(report, wanted.columns), wanted.limit, whole)
 
 
 def _order(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -122,15 +124,16 @@ def _order(report: Report, column: str) -> np.ndarray[tuple[int], np.dtype[np.in
     return np.argsort(~column_of(report, column), kind="stable")
 
 
-def _limited(report: Report, limit: int | None) -> Report:
-    """Return the first rows; the sizes of all together stay as they are."""
-    if limit is None or limit >= len(report):
+def _limited(report: Report, limit: int | None, whole: int | None) -> Report:
+    """Return the first rows; the sizes of all together stay as they are, and say of how many."""
+    whole = len(report) if whole is None else whole
+    shown = report.take(slice(limit))
+    if len(shown) == whole:
         return report
     together = report.together
     if together is None:
         together = {name: report.total(name) for name in report.columns}
-    more = {**report.more, "of": len(report)}
-    return replace(report.take(slice(limit)), together=together, more=more)
+    return replace(shown, together=together, more={**report.more, "of": whole})
 
 
 def _shown(report: Report, columns: tuple[str, ...]) -> Report:
