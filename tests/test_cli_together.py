@@ -208,3 +208,22 @@ def _waiting():
     process = subprocess.Popen(["sleep", "60"], preexec_fn=linux.die_with_parent)
     linux.wait_until_asleep(process.pid)
     return process
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("arguments", [["--who"], ["--tree"], []])
+def test_a_process_that_calls_exec_is_not_said_to_be_gone(arguments, tmp_path):
+    """It goes on, as another program: ps lists it."""
+    program = tmp_path / "again"
+    program.write_text('#!/bin/sh\nexec "$0"\n')
+    program.chmod(0o755)
+    with subprocess.Popen([program]) as process:
+        try:
+            said = run("report", *arguments, process.pid)
+            while not said.returncode:  # it was quicker than the process
+                said = run("report", *arguments, process.pid)
+        finally:
+            process.kill()
+    text = said.stderr.decode()
+    assert "called exec" in text
+    assert "group" not in text or "--tree" in arguments

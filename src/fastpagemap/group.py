@@ -323,7 +323,7 @@ def _has_ended(pid: int) -> ProcessLookupError:
 
 
 def _all_ended() -> ProcessLookupError:
-    return ProcessLookupError(errno.ESRCH, "all processes of the group have ended")
+    return ProcessLookupError(errno.ESRCH, "all processes of the group have ended, or called exec")
 
 
 def _opened(processes: Any) -> list[Process]:

@@ -19,6 +19,8 @@ _INTERRUPTIONS = frozenset({None, errno.EINTR, errno.ETIMEDOUT, errno.EPIPE})
 def failure(number: int, what: str) -> OSError:
     """Return the OSError of an errno that a system call on `what` gave."""
     text = os.strerror(number)
+    if number == errno.ESRCH:  # not said of a pid alone: another program may run with it
+        text = "its memory is gone: the process exited or called exec"
     return OSError(number, text + _files_allowed() if number == errno.EMFILE else text, what)
 
 

@@ -170,7 +170,9 @@ def _count(members: list[Known], skipped: Collection[int]) -> _Counted:
     """
     held, ended = open_again(members)
     if not held:
-        raise ProcessLookupError(errno.ESRCH, "no process of the group is left")
+        raise ProcessLookupError(
+            errno.ESRCH, "no process of the group is left: all have ended, or called exec"
+        )
     with Group._of(held, ended) as group:
         group._skipped = skipped
         while True:
@@ -250,8 +252,11 @@ def _own(pid: int) -> tuple[_Member, int, int]:
     """Return a process, what it maps, and what of it others map as well."""
     with PageMap(pid) as pagemap:
         process = pagemap._process()
-        with Group._of([process], []) as group:
-            mapped = int(group.overlap()[0, 0])
+        try:
+            with Group._of([process], []) as group:
+                mapped = int(group.overlap()[0, 0])
+        except ProcessLookupError:  # it is not asked about as one of a group
+            raise process.gone() from None
         own = int(pagemap.usage(fields=["uss"])["uss"].sum())
         member = _Member(known(process), process.name(), pagemap.uid)
         return member, mapped, max(mapped - own, 0)
