@@ -160,6 +160,19 @@ def test_pictures_through_pipes(victim, kind):
     assert said.stdout.startswith(SUFFIXES[kind])
 
 
+def test_what_matplotlib_lacks_is_not_said(victim, tmp_path):
+    """As where a part of it is the distribution's and another pip's; no picture needs that part."""
+    pytest.importorskip("matplotlib")
+    package = tmp_path / "mpl_toolkits"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    said = run(
+        *("map", victim.pid, "-o", tmp_path / "a.png"),
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (said.returncode, said.stderr) == (0, b"")
+
+
 def test_the_format_of_a_picture(victim, tmp_path):
     pytest.importorskip("matplotlib")
     assert run("map", victim.pid, "-o", tmp_path / "a", "--format", "svg").returncode == 0

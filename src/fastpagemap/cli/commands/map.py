@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -183,12 +184,14 @@ def _coloured(target: str, by: str, timeout: float) -> tuple[Snapshot, Coloured]
 @contextlib.contextmanager
 def _another_directory() -> Iterator[None]:
     """Change to / for a while: matplotlib reads a matplotlibrc in the current directory."""
-    # What it says of its own directories is nothing that went wrong here.
+    # What it says of its own directories and parts is nothing that went wrong here.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir("/")
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         os.fchdir(here)
         os.close(here)
