@@ -60,6 +60,26 @@ def test_a_snapshot_that_is_called_like_a_process_is_named(tmp_path):
         assert (said.returncode, said.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["0"], "report"),
+        (["forks", "0"], "forks"),
+        (["dump", "--raw", "1", "-o", "x"], "dump"),
+        (["diff", "-", "-"], "diff"),
+        (["map", "0", "-o", "x.png", "--by", "node"], "map"),
+        (["report", "0", "--json", "--csv"], "report"),
+        ([], ""),
+    ],
+)
+def test_misuse_names_the_command_whose_help_to_read(arguments, command, tmp_path):
+    """Also if it is found while the command reads."""
+    said = run(*arguments, cwd=tmp_path)
+    expected = " ".join(["see 'fastpagemap", *command.split(), "--help'"])
+    assert (said.returncode, said.stderr.count(b"\n")) == (2, 1)
+    assert said.stderr.decode().endswith(f"({expected})\n")
+
+
 def elsewhere(kind, options, *arguments, nobody=False, cwd="/"):
     """Run the command where another file system is mounted at /proc."""
     program = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -113,3 +114,20 @@ def cli() -> None:
     such a file on standard input. The name of a process is that of its program, or a word of its
     command line, such as 'ml.py' in 'python3 ml.py'.
     """
+
+
+@cli.result_callback()
+@click.pass_context
+def _result(ctx: click.Context, result: Any) -> Any:
+    """Return what a command returned; errors of its lines name the command, as its own do."""
+    return _lines_of(ctx, result) if isinstance(result, Iterator) else result
+
+
+def _lines_of(ctx: click.Context, lines: Iterator[str]) -> Iterator[str]:
+    try:
+        yield from lines
+    except click.UsageError as error:
+        if error.ctx is None:
+            name = ctx.invoked_subcommand
+            error.ctx = click.Context(ctx.command, parent=ctx, info_name=name)
+        raise
