@@ -48,12 +48,12 @@ WITH_SWAP = (
     "residency",
     "snapshot",
 )
-WRITES = ("writes",)
+TRACKING = ("writes", "accesses")
 POLITE = ("polite", "sampling")
 COMMANDS = ("cli", "lists", "metrics", "record")
 #: page-types, which is downloaded and built, is no part of these
-ALONE = {"goals", "soft_dirty"}
-QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *WRITES, *POLITE, *COMMANDS)
+ALONE = {"goals", "soft_dirty", *TRACKING}
+QUESTIONS = (*WITHOUT_SWAP, *WITH_SWAP, *TRACKING, *POLITE, *COMMANDS)
 #: above every other area, so that what is swapped here stays where it was put
 PRIORITY = 32767
 
@@ -108,7 +108,7 @@ def measure(
     if not set(WITH_SWAP).isdisjoint(wanted):
         with swap(scale.size // 2 + 64 * MIB):
             ask(WITH_SWAP)
-    ask(WRITES)
+    ask(TRACKING)
     ask(POLITE)
     ask(COMMANDS)
     return results, shown
