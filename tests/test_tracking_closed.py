@@ -72,13 +72,16 @@ def test_spans_that_cannot_be_tracked():
         with pytest.raises(ValueError, match="nothing is mapped"):
             fpm.WriteTracker(1 << 62, (1 << 62) + PAGE)
         made.protect(memory.READ, 2, 3)
+        with pytest.raises(ValueError, match="nothing is mapped"):
+            fpm.WriteTracker((1 << 64) - PAGE, 1 << 64)
         with pytest.raises(ValueError, match=r"may not be written \(r--p\)"):
             fpm.WriteTracker(made.start, made.at(4))
         with pytest.raises(ValueError, match="aligned"):
             fpm.WriteTracker(made.start + 1, made.end)
         assert not protected(made)
-        with fpm.WriteTracker(made.start, made.start) as tracker:
-            assert len(tracker.written()) == 0
+        for address in (made.start, 0, 1 << 64):
+            with fpm.WriteTracker(address, address) as tracker:
+                assert len(tracker.written()) == len(tracker.regions()) == 0
     with fpm.PageMap() as pm:
         (vdso,) = [m for m in pm.mappings() if m.path == "[vdso]"]
         with pytest.raises(ValueError, match="no one writes there"):

@@ -57,7 +57,7 @@ class Tracker(Closing[tuple[Process, uffd.Userfaultfd]]):
         self._lock = threading.RLock()
         self._owner = os.getpid()
         process = Process()
-        if not procmaps.is_anonymous_with(process.maps, self.start, self.end, self._rights):
+        if not self._is_anonymous(process):
             check_mapped(process, self.start, self.end, self._check)
         watch = self._opened()
         try:
@@ -67,6 +67,13 @@ class Tracker(Closing[tuple[Process, uffd.Userfaultfd]]):
         except BaseException:
             self.close()
             raise
+
+    def _is_anonymous(self, process: Process) -> bool:
+        """Return whether the span is known to be memory that can always be tracked."""
+        # The kernel's 64 bits have no address 2**64, and no memory reaches up to there.
+        return self.end < 1 << 64 and procmaps.is_anonymous_with(
+            process.maps, self.start, self.end, self._rights
+        )
 
     def _open(self) -> uffd.Userfaultfd:
         """Open the userfaultfd."""
