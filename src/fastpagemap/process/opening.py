@@ -78,4 +78,8 @@ def reopen_quietly(file: Descriptor) -> tuple[Descriptor, bool]:
 def pass_over(error: OSError) -> None:
     """Raise an error again that does not tell about the file."""
     if not tells_of_file(error):
-        raise error
+        try:
+            raise error
+        finally:
+            # Else it and this frame would keep each other, and all that the frames below hold open.
+            del error

@@ -195,7 +195,8 @@ class Tracker(Closing[tuple[Process, uffd.Userfaultfd]]):
             try:
                 check_mapped(process, self.start, self.end)
             except ValueError as gap:
-                reason = gap
+                # Without this frame, which has it as `reason`: else they would keep each other.
+                reason = gap.with_traceback(None)
         elif error.errno == errno.EBUSY:
             reason = OSError("another userfaultfd tracks what is there now")
         self._need_open()  # a signal handler may have closed it

@@ -43,8 +43,8 @@ class WriteTracker(Tracker):
         The span is neither two integers nor one object with memory.
     OSError
         EBUSY: part of it is tracked already, here or by another user of userfaultfd. EMFILE: four
-        descriptors are needed, and one for each mapping of shared memory. ENOMEM: the edges would
-        make more mappings than vm.max_map_count.
+        descriptors are needed, one for each mapping of shared memory, and one more for a moment.
+        ENOMEM: the edges would make more mappings than vm.max_map_count.
     MemoryError
         The page tables for untouched memory would not fit into free memory.
 
