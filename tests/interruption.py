@@ -1,4 +1,4 @@
-"""Exceptions at every point of a function at which a signal's handler may run."""
+"""What happens at every point of a function at which a signal's handler or a thread may run."""
 
 import dis
 import sys
@@ -8,8 +8,8 @@ class Stop(Exception):
     """What a signal's handler raises."""
 
 
-def _raising_at(number, codes):
-    """A trace function that raises at the n-th such point of `codes`.
+def _acting_at(number, codes, act):
+    """A trace function that acts at the n-th such point of `codes`.
 
     CPython runs handlers after calls, and where a function begins.
     """
@@ -25,7 +25,8 @@ def _raising_at(number, codes):
                 left -= 1
                 if left < 0:
                     sys.settrace(None)
-                    raise Stop
+                    act()
+                    return None
         return at_opcode
 
     def at_call(frame, _event, _):
@@ -39,12 +40,23 @@ def _raising_at(number, codes):
 
 def interrupted(call, codes, number):
     """Whether a call was broken off at the n-th such point of `codes`."""
-    before = sys.gettrace()
-    sys.settrace(_raising_at(number, codes))
+
+    def stop():
+        raise Stop
+
     try:
-        call()
+        disturbed(call, codes, number, stop)
     except Stop:
         return True
+    return False
+
+
+def disturbed(call, codes, number, act):
+    """What a call returns, and whether `act` was called at the n-th such point of `codes`."""
+    acted = []
+    before = sys.gettrace()
+    sys.settrace(_acting_at(number, codes, lambda: acted.append(act())))
+    try:
+        return call(), bool(acted)
     finally:
         sys.settrace(before)
-    return False

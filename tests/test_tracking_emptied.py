@@ -9,7 +9,8 @@ import fastpagemap as fpm
 import hugetlb
 import linux
 import runas
-from interruption import interrupted
+from fastpagemap.tracking.emptied import Emptied
+from interruption import disturbed, interrupted
 from linux import PAGE
 from tracked import codes, numbers, pages_of
 
@@ -144,6 +145,26 @@ def test_wherever_a_handler_may_run():
             points += 1
         assert points > 10
         assert numbers(tracker.written()) == []
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_a_change_of_the_file_during_an_answer_is_told_afterwards(ask):
+    """Though the answer tells of a store: that cannot be why the file has changed since then."""
+    with backed.memfd(PAGES) as made, fpm.WriteTracker(made.start, made.end) as tracker:
+        # From when the pages are looked at.
+        late = codes(ask) - {getattr(fpm.WriteTracker, ask).__code__}
+        late |= {fpm.WriteTracker._asks_again.__code__, Emptied.explain.__code__}
+        late -= {getattr(fpm.WriteTracker, name).__code__ for name in ("_answer", "_need_open")}
+        points, acted = 0, True
+        while acted:
+            made.write(3, 4, value=points % 99 + 1)
+            told, acted = disturbed(
+                lambda: ASK[ask](tracker, made), late, points, lambda: write_call(made, 7, 8)
+            )
+            assert told == [3]
+            assert ASK[ask](tracker, made) == (list(range(PAGES)) if acted else [])
+            points += 1
+        assert points > 5
 
 
 def told_by_somebody():

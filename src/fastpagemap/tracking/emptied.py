@@ -117,8 +117,11 @@ class Emptied:
         return True
 
     def explain(self) -> None:
-        """After an answer of something, which may be why the times are what they are now."""
-        self._explained = self._times()
+        """After an answer of something, which may be why the times were what they were before it.
+
+        What has changed them since then may be in that answer, or in none yet.
+        """
+        self._explained = self._before
 
     def _times(self) -> list[int]:
         return [look(part.file).modified for part in self._parts if part.file is not None]
