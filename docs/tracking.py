@@ -46,8 +46,12 @@ edit it. A test does the same on every kernel that it runs on (tests/test_tracki
 | refused | such memory cannot be tracked: `UnsupportedError` |
 | n/a | this cannot be done to such memory |
 
-Each thing was done alone, without a store between two answers. A store also changes the file's time
-of modification. So after a store, the time no longer shows other changes: they are not reported.
+Each thing was done alone, without a store between two answers, and to whole pages. A store also
+changes the file's time of modification. So after a store, the time no longer shows other changes:
+they are not reported. Emptied pages explain a change of the time, too. If a hole, or the new end of
+the file, cuts a page beside them, that page is not reported. On Linux 6.12, but not on 6.18, the
+time stays the same for a tick of the clock (1 to 10 ms): a change so soon after one that was
+reported is not reported.
 
 The tracker must open a file to read its time. Root and processes with CAP_CHECKPOINT_RESTORE always
 can. Others need a descriptor in this process, or the file's path. Shared anonymous memory and SysV

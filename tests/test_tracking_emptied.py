@@ -69,12 +69,17 @@ def test_told_once(kind, way, ask):
             assert ASK[ask](tracker, made) == []
 
 
+def cut_in_part(made, first, last):
+    """A hole in which no whole page is."""
+    linux.call("fallocate", made.fd, PUNCH, first * PAGE + 100, PAGE)
+
+
 def write_call(made, first, last):
     os.pwrite(made.fd, b"new" * (last - first), first * PAGE)
 
 
 @pytest.mark.parametrize("ask", ASK)
-@pytest.mark.parametrize("way", [remove, punch, cut, write_call])
+@pytest.mark.parametrize("way", [remove, punch, cut, cut_in_part, write_call])
 def test_all_is_told_where_only_the_time_tells(way, ask):
     everything = list(range(PAGES))
     with backed.memfd(PAGES) as made, fpm.WriteTracker(made.start, made.end) as tracker:

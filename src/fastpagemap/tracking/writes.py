@@ -84,7 +84,10 @@ class WriteTracker(Tracker):
 
     Not reported:
 
-    - Changes past this mapping, if this mapping was also written since the last answer.
+    - Changes past this mapping, if the same answer has anything else to report: written pages, or
+      emptied ones. So not a page that a hole or the new end of the file cuts, beside emptied pages.
+    - Changes past this mapping within a tick of the clock (1 to 10 ms) after the last change that
+      was reported, if the kernel's times are so coarse (seen on Linux 6.12, not 6.18).
     - Stores to pages to which the other mapping had written before.
     - Changes past this mapping of shared memory without a descriptor or a path (SysV, MAP_SHARED |
       MAP_ANONYMOUS), unless this process is root or has CAP_CHECKPOINT_RESTORE.
