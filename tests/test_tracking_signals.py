@@ -115,3 +115,35 @@ def test_a_handler_that_asks_or_closes(kind, large, alarm):
         assert numbers(told[0].astype(int) + told[1] == 1) == list(range(0, 4_000_000, 40_000))
         with pytest.raises(ValueError, match="closed"):
             alarm(0.002, lambda *_: tracker.close(), asks_on)
+
+
+def test_a_child_that_a_handler_forks_takes_nothing(kind, large, alarm):
+    """It does not go on with the answer, which is about its parent's memory."""
+    parent, children, asking = os.getpid(), [], False
+
+    def fork(*_):
+        if asking and not children:
+            children.append(os.fork())
+            if children[0]:
+                os.waitpid(children[0], 0)  # so that it would be the first to go on
+
+    def answer():
+        nonlocal asking
+        asking = True
+        try:
+            return numbers(mask(tracker))
+        finally:
+            asking = False
+            if os.getpid() != parent:
+                os._exit(0)
+
+    some = list(range(0, LARGE // PAGE, LARGE // PAGE // 64))
+    with kind(*fpm.span(large)) as tracker:
+        for seconds in (0.0015, 0.001, 0.0005, 0.0002):
+            if not children:
+                for page in some:
+                    large[page * PAGE] = 1
+                assert alarm(seconds, fork, answer) == some
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        assert children
+        assert answer() == []

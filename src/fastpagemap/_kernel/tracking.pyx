@@ -14,6 +14,7 @@ from libc.errno cimport EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP, EPERM
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
+from posix.unistd cimport getpid
 
 from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.growing cimport append, found_t, reserve
@@ -144,12 +145,12 @@ cdef ssize_t advance(sweep_t *sweep) noexcept nogil:
     return 0
 
 
-cdef int run(sweep_t *sweep, object path) except -1:
-    """Sweep to the end; signal handlers run in between."""
+cdef int run(sweep_t *sweep, Userfaultfd watch, object path) except -1:
+    """Sweep to the end; signal handlers run in between. EPERM in a child that one has forked."""
     cdef ssize_t got
     while sweep.at < sweep.end:
         with nogil:
-            got = advance(sweep)
+            got = advance(sweep) if watch.owner == getpid() else -EPERM
         if got == -ENOMEM:
             raise MemoryError
         if got < 0:
@@ -163,7 +164,7 @@ def protect(int fd, int maps, Userfaultfd watch, object path):
     cdef sweep_t sweep
     begin(&sweep, fd, maps, watch, True)
     sweep.step = <uint64_t> MAX_STEP_PAGES << PAGE_SHIFT
-    run(&sweep, path)
+    run(&sweep, watch, path)
     check(watch, fd, maps, path)
     # Without scans, accesses can be protected and never told.
     if watch.accesses and why_refused(fd, -EPERM) != -EPERM:
@@ -260,7 +261,7 @@ cdef class Answer:
                 raise failure(-problem, self.path)
             self.taken = True
         try:
-            run(&self.sweep, self.path)
+            run(&self.sweep, watch, self.path)
             check(watch, self.fd, self.maps, self.path)
         except BaseException:
             self.give_back()

@@ -161,7 +161,7 @@ cdef class Userfaultfd:
         still be protected.
         """
         cdef int problem
-        if self.fd < 0:  # closed: nothing is protected any more
+        if self.fd < 0 or self.owner != getpid():  # closed, or a child's: nothing is protected
             return 0
         if self.accesses:
             return lift_accessed(self.fd, maps, start, end)
