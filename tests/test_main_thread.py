@@ -1,16 +1,19 @@
 """A main thread that has ended: its /proc/PID shows no memory, and the other threads go on."""
 
+import os
 import threading
 
 import numpy as np
 import pytest
 
+import backed
 import fastpagemap as fpm
 import oracle
 import runas
 from fastpagemap.cli import collect, processes
+from fastpagemap.process import backing, probes
 from fastpagemap.process.process import Process
-from leaderless import PAGES, Leaderless
+from leaderless import PAGES, Leaderless, without_main_thread
 from linux import PAGE
 
 pytestmark = pytest.mark.usefixtures("_nothing_stays_open")
@@ -157,3 +160,24 @@ def test_while_a_process_of_many_threads_exits(name):
                 ask_on(pm, target)
             timer.join()
     assert not wrong
+
+
+def own_memory():
+    """Of this process: a store, and what only its file tells, in each case once."""
+    with backed.memfd(16) as made, fpm.PageMap() as pm:
+        found = [fpm.capabilities().categories, len(pm.regions(made.start, made.end))]
+        with fpm.WriteTracker(made.start, made.end) as tracker:
+            made.write(3, 4, value=5)
+            found += [int(tracker.written().sum()), len(tracker.regions())]
+            os.pwrite(made.fd, b"new", 7 * PAGE)
+            return [*found, int(tracker.written().sum())]
+
+
+@pytest.mark.usefixtures("_write_tracking")
+def test_ones_own():
+    here = own_memory()
+    probes._categories.cache_clear()
+    probes._soft_dirty.cache_clear()
+    backing.kernel_tmpfs.cache_clear()
+    assert without_main_thread(own_memory) == here
+    assert here[1:] == [1, 1, 0, 16]

@@ -81,7 +81,9 @@ cdef int sees_soft_dirty() noexcept nogil:
 
     Nothing is cleared: clearing affects the whole process, and disturbs whoever tracks it.
     """
-    cdef int fd = open(b"/proc/self/pagemap", O_RDONLY | O_CLOEXEC), found = 0, clean = 0, tries = 0
+    # Not /proc/self, which shows no memory once the main thread has ended.
+    cdef int fd = open(b"/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC)
+    cdef int found = 0, clean = 0, tries = 0
     if fd < 0:
         return -errno
     while clean < CLEAN_PROBES:
@@ -116,7 +118,7 @@ def soft_dirty():
     """Return whether this kernel keeps soft-dirty bits."""
     cdef int found = sees_soft_dirty()
     if found < 0:
-        raise failure(-found, "/proc/self/pagemap")
+        raise failure(-found, "/proc/thread-self/pagemap")
     return found == 1
 
 

@@ -63,7 +63,8 @@ def _hugetlbfs_of(shift: int) -> int:
 
 def _device_at(address: int) -> int:
     """Return the device of the file that this process has mapped at an address."""
-    with open("/proc/self/maps", "rb") as file:
+    # Not /proc/self, which shows no memory once the main thread has ended.
+    with open("/proc/thread-self/maps", "rb") as file:
         found = procmaps.parse_maps(file.read(), Mapping, os.fsdecode)
     return next(mapping.device for mapping in found if mapping.start <= address < mapping.end)
 

@@ -62,17 +62,23 @@ def is_btrfs(file: Descriptor) -> bool:
 def reopen(file: Descriptor) -> Descriptor:
     """Open a file that was found by O_PATH for reading."""
     # O_NONBLOCK: do not wait for the holder of a lease.
-    return open_file(f"/proc/self/fd/{file.fd}", os.O_RDONLY | os.O_NONBLOCK)
+    return open_file(_link(file), os.O_RDONLY | os.O_NONBLOCK)
 
 
 def reopen_quietly(file: Descriptor) -> tuple[Descriptor, bool]:
     """Open a file as `reopen` does; return whether to map it leaves its access time alone, too."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-    path = f"/proc/self/fd/{file.fd}"
+    path = _link(file)
     try:
         return open_file(path, flags | os.O_NOATIME), True
     except PermissionError:  # which only its owner may ask for
         return open_file(path, flags), False
+
+
+def _link(file: Descriptor) -> str:
+    """Return the path of a descriptor of this process."""
+    # Not /proc/self, which shows no descriptors once the main thread has ended.
+    return f"/proc/thread-self/fd/{file.fd}"
 
 
 def pass_over(error: OSError) -> None:

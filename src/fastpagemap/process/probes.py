@@ -38,7 +38,8 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_OWN = "/proc/self/pagemap"
+# Not /proc/self, which shows no memory once the main thread has ended.
+_OWN = "/proc/thread-self/pagemap"
 
 
 def soft_dirty() -> bool:
