@@ -14,6 +14,7 @@ pytest.importorskip("prometheus_client")
 
 from fastpagemap.metrics import Collector
 from fastpagemap.metrics.counting import Counter
+from fastpagemap.metrics.errand import MAX_LEFT_BEHIND
 from fastpagemap.report.openmetrics import Amounts
 from scraping import AGE, PROCESSES, UNREADABLE, counted, finish, scrape, sleepers
 
@@ -33,9 +34,7 @@ def test_one_that_is_locked_is_unreadable(tmp_path):
         before = scrape(collector)
         locked.lock()
         for _ in range(2):
-            began = time.monotonic()
-            found = scrape(collector)
-            assert time.monotonic() - began < TIMEOUT
+            found = timely(collector)
             assert {key[1] for key in found if key[0] == PROCESSES} == {"one", "two"}
             assert (before[UNREADABLE], found[UNREADABLE]) == (0, 1)
         assert len(readers()) == 1  # it is not waited for again
@@ -47,17 +46,47 @@ def test_one_that_is_locked_is_unreadable(tmp_path):
 
 
 def test_many_that_are_locked(tmp_path):
-    """The threads that wait for them have a bound, and the scrape ends in time all the same."""
+    """The others are read in the same scrape, and it ends in time."""
     with contextlib.ExitStack() as stack:
         many = [stack.enter_context(Locked(name=NAME)) for _ in range(4)]
         (other,) = stack.enter_context(sleepers(tmp_path, b"other"))
         for locked in many:
             locked.lock()
         collector = Collector([*(each.pid for each in many), other], budget=0)
-        began = time.monotonic()
-        found = scrape(collector)
-        assert time.monotonic() - began < TIMEOUT
+        found = timely(collector)
         assert (found[UNREADABLE], found[PROCESSES, "other"]) == (4, 1)
+
+
+def test_more_that_are_locked_than_may_be_waited_for(tmp_path):
+    """Each scrape ends in time. What was read before is read again; what is new is left out."""
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(Locked(name=NAME)) for _ in range(MAX_LEFT_BEHIND + 2)]
+        (other, new) = stack.enter_context(sleepers(tmp_path, b"other", b"new"))
+        listed = [*(each.pid for each in many), other]
+        collector = Collector(lambda: listed, budget=0)
+        assert scrape(collector)[PROCESSES, NAME] == len(many)
+        for locked in many:
+            locked.lock()
+        listed.append(new)
+        while (found := timely(collector)).get((PROCESSES, "other")) is None:
+            assert found[UNREADABLE] == len(listed)
+        assert len(readers()) == len(many)
+        assert (found[UNREADABLE], (PROCESSES, "new") in found) == (len(many) + 1, False)
+        assert timely(collector) == found
+        for locked in many:
+            locked.unlock()
+        for reader in readers():
+            reader.join()
+        found = scrape(collector)
+    assert (found[PROCESSES, NAME], found[PROCESSES, "new"]) == (len(many), 1)
+
+
+def timely(collector):
+    """Scrape, while a server would wait."""
+    began = time.monotonic()
+    found = scrape(collector)
+    assert time.monotonic() - began < TIMEOUT
+    return found
 
 
 def test_one_that_is_locked_after_it_was_read(tmp_path):

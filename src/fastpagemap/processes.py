@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Container, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,10 @@ from .engine.process_sums import summed_columns, sums_of
 from .process.identity import each, pid_of
 from .process.process import open_process
 
-__all__ = ["usage_of"]
+__all__ = ["Outcome", "outcomes", "usage_of"]
+
+Outcome: TypeAlias = list[int] | Exception
+"""The sums of a process, by column; or why it has none."""
 
 
 def usage_of(
@@ -80,20 +83,12 @@ def usage_of(
     columns = summed_columns(fields)
     failed = {} if left_out is None else left_out
     rows: dict[int, list[int]] = {}
-    for process in each(processes):
-        pid = getattr(process, "pid", process)
-        try:
-            pid = pid_of(process)
-            if pid not in rows:
-                rows[pid] = sums_of(open_process(process), columns, counted=False).sizes
-                failed.pop(pid, None)  # an object of another process that had the pid before
-        except (OSError, MemoryError) as error:
-            if isinstance(error, OSError) and not tells_of_file(error):
-                raise
-            # With what led to it, it would keep files of the process open.
-            error.__traceback__ = error.__context__ = None
-            if pid not in rows:
-                failed[pid] = error
+    for pid, outcome in outcomes(processes, columns, rows):
+        if not isinstance(outcome, Exception):
+            rows[pid] = outcome
+            failed.pop(pid, None)  # an object of another process that had the pid before
+        elif pid not in rows:
+            failed[pid] = outcome
     if left_out is None and failed and not rows:
         raise _telling(failed.values())
     table = np.empty(len(rows), [("pid", np.int64), *((name, np.uint64) for name in columns)])
@@ -102,6 +97,30 @@ def usage_of(
     for number, name in enumerate(columns):
         table[name] = sizes[:, number]
     return table
+
+
+def outcomes(
+    processes: Any, columns: tuple[str, ...], known: Container[int] = ()
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield the pid of each process, read one after the other, and its outcome.
+
+    Those that are in `known` when it is their turn are not read.
+    """
+    for process in each(processes):
+        pid = getattr(process, "pid", process)
+        outcome: Outcome
+        try:
+            pid = pid_of(process)
+            if pid in known:
+                continue
+            outcome = sums_of(open_process(process), columns, counted=False).sizes
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and not tells_of_file(error):
+                raise
+            # With what led to it, it would keep files of the process open.
+            error.__traceback__ = error.__context__ = None
+            outcome = error
+        yield pid, outcome
 
 
 def _telling(errors: Iterable[Exception]) -> Exception:

@@ -65,7 +65,9 @@ class Collector(_Collector):
     of a group. A group that needs more than half of the files that this process may open has none.
 
     A process that keeps its memory locked makes a scrape wait for a second, and is unreadable until
-    it lets go. A thread waits for that; 32 of them at most, then scrapes fail.
+    it lets go. A thread waits for that. More of them make it wait for some 5 seconds; those that
+    are left are unreadable, until the next scrape. Processes that a scrape has read before come
+    first. Once 32 threads wait, no others are read; once 64 wait, none is.
 
     Examples
     --------
@@ -113,7 +115,7 @@ class Collector(_Collector):
         Raises
         ------
         TimeoutError
-            Another scrape goes on for too long, or too many processes keep their memory locked.
+            Another scrape goes on for too long.
         """
         if not self._one_scrape.acquire(timeout=_PATIENCE_S):
             raise TimeoutError("another scrape still goes on")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
@@ -13,7 +12,7 @@ from ..process import stat
 from ..process.capabilities import categories
 from ..process.cgroups import cgroup_of, unit_of
 from ..process.namespaces import directory_of
-from ..processes import usage_of
+from ..processes import Outcome, outcomes
 from .errand import MAX_LEFT_BEHIND, Errand
 
 __all__ = ["GROUPINGS", "PATIENCE_S", "Reader", "cheap_fields", "rows"]
@@ -22,9 +21,9 @@ Rows: TypeAlias = tuple[list[tuple[int, dict[str, int]]], int]
 """Pids with their bytes by column, and how many processes with memory could not be read."""
 
 #: Seconds that a process may keep its reader waiting. Once one has done that, the others have less
-#: in the same scrape: Prometheus gives up after 10 s.
+#: in the same scrape, and all together no more than these: Prometheus gives up after 10 s.
 PATIENCE_S = 1.0
-_SHORT_S = 0.2
+_SHORT_S, _MAX_WAITED_S = 0.2, 4.0
 _CHEAP = ("size", "present", "swapped", "swapped_shared", "unknown")
 
 
@@ -61,59 +60,102 @@ def cheap_fields() -> tuple[str, ...]:
 
 def rows(processes: Iterable[Any], fields: tuple[str, ...]) -> Rows:
     """Read processes, one after the other."""
-    left_out: dict[int, Exception] = {}
-    found = usage_of(processes, fields=fields, left_out=left_out)
-    columns = [found[name].tolist() for name in fields]
-    sizes = [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
-    unreadable = [each for each in left_out.values() if not isinstance(each, ProcessLookupError)]
-    return list(zip(found["pid"].tolist(), sizes, strict=True)), len(unreadable)
+    reading = _Reading(list(processes), fields)
+    reading()
+    return _rows_of(reading.found, fields)
+
+
+def _rows_of(found: dict[int, Outcome], fields: tuple[str, ...]) -> Rows:
+    processes, unreadable = [], 0
+    for pid, outcome in found.items():
+        if not isinstance(outcome, Exception):
+            processes.append((pid, dict(zip(fields, outcome, strict=True))))
+        elif not isinstance(outcome, ProcessLookupError):
+            unreadable += 1
+    return processes, unreadable
 
 
 class Reader:
     """Reads processes; those that keep their memory locked are left out until they let go."""
 
     def __init__(self) -> None:
-        self._locked: dict[int, Errand[Rows]] = {}
+        self._locked: dict[Any, Errand[None]] = {}
+        self._answered: set[Any] = set()
 
     def rows(self, processes: Iterable[Any], fields: tuple[str, ...]) -> Rows:
         """Read processes, as ``rows`` does; one that is locked is one that cannot be read.
 
-        Raises
-        ------
-        TimeoutError
-            Too many threads of this object still wait for processes that have not let go.
+        So is one for which there is no time or no thread left. Those that have answered before come
+        first, and more threads may wait for them: new ones do not keep them from being read,
+        however many of these are locked.
         """
-        wanted, patience = list(processes), PATIENCE_S
-        while True:
-            self._locked = {pid: each for pid, each in self._locked.items() if each.is_alive()}
-            if len(self._locked) >= MAX_LEFT_BEHIND:
-                raise TimeoutError(f"{len(self._locked)} processes keep their memory locked")
-            left = [each for each in wanted if _pid(each) not in self._locked]
-            turns = _Turns(left)
-            errand = Errand(functools.partial(rows, turns, fields))
+        self._locked = {pid: each for pid, each in self._locked.items() if each.is_alive()}
+        listed = list(processes)
+        pids = {_pid(each) for each in listed}
+        self._answered &= pids
+        left = [each for each in listed if _pid(each) not in self._locked]
+        known = [each for each in left if _pid(each) in self._answered]
+        new = [each for each in left if _pid(each) not in self._answered]
+        found: dict[int, Outcome] = {}
+        waited = self._read(known, fields, found, 2 * MAX_LEFT_BEHIND, 0.0)
+        self._read(new, fields, found, MAX_LEFT_BEHIND, waited)
+        self._answered |= found.keys()
+        rows, unreadable = _rows_of(found, fields)
+        return rows, unreadable + len(pids - found.keys())
+
+    def _read(
+        self,
+        left: list[Any],
+        fields: tuple[str, ...],
+        found: dict[int, Outcome],
+        most: int,
+        waited: float,
+    ) -> float:
+        """Read processes while fewer than `most` threads wait; return the seconds waited so far."""
+        while left and len(self._locked) < most and waited < _MAX_WAITED_S:
+            reading = _Reading(left, fields)
+            errand, patience = Errand(reading), _SHORT_S if waited else PATIENCE_S
             if errand.ends(patience):
-                found, unreadable = errand.answer()
-                return found, unreadable + len(
-                    {_pid(each) for each in wanted} & self._locked.keys()
-                )
-            turns.given_up = True
-            self._locked[turns.current] = errand
-            patience = _SHORT_S
+                errand.answer()
+                left = []
+            else:
+                waited += patience
+                locked, left = reading.give_up()
+                self._locked[_pid(locked)] = errand
+            _add(reading.found.copy().items(), found)
+        return waited
 
 
-class _Turns:
-    """Processes one after the other; it is known whose turn it is."""
+class _Reading:
+    """Reads processes one after the other; it is known whose turn it is, and what was found."""
 
-    def __init__(self, processes: list[Any]) -> None:
-        self._processes = processes
-        self.current, self.given_up = 0, False
+    def __init__(self, processes: list[Any], fields: tuple[str, ...]) -> None:
+        self._processes, self._fields = processes, fields
+        self._turns, self._given_up = 0, False
+        self.found: dict[int, Outcome] = {}
 
-    def __iter__(self) -> Iterator[Any]:
+    def __call__(self) -> None:
+        _add(outcomes(self._each(), self._fields), self.found)
+
+    def give_up(self) -> tuple[Any, list[Any]]:
+        """Read no more; return the process whose turn it is, and those that come after it."""
+        self._given_up = True
+        turns = max(self._turns, 1)
+        return self._processes[turns - 1], self._processes[turns:]
+
+    def _each(self) -> Iterator[Any]:
         for each in self._processes:
-            if self.given_up:
+            if self._given_up:
                 return
-            self.current = _pid(each)
+            self._turns += 1
             yield each
+
+
+def _add(more: Iterable[tuple[int, Outcome]], found: dict[int, Outcome]) -> None:
+    """Add outcomes, but none that only tells why a process that has one could not be read."""
+    for pid, outcome in more:
+        if not isinstance(outcome, Exception) or pid not in found:
+            found[pid] = outcome
 
 
 def _pid(process: Any) -> Any:
