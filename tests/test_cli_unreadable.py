@@ -69,5 +69,5 @@ def test_paths_have_a_budget(victim, monkeypatch):
     found = collect.collect_all([victim.pid, os.getpid()], "path", timeout=20.0)
     assert found.labels["path"] == whole
     assert [(one.pid, one.reason) for one in found.unreadable] == [
-        (os.getpid(), "its paths are too long to be listed")
+        (os.getpid(), "not enough memory: its paths are too long")
     ]

@@ -7,6 +7,7 @@ import pytest
 import fastpagemap as fpm
 import memory
 import reused
+from fastpagemap.cli import collect
 from fastpagemap.report.parquet import columns, schema
 from fastpagemap.report.recording import COLUMNS
 from linux import PAGE
@@ -163,3 +164,12 @@ def test_who_cannot_be_read_does_not_end_others(victim, tmp_path):
     assert len(told) == 2
     assert {row["pid"] for row in rows_of(tmp_path)} == {victim.pid}
     assert len(recorder.seen) == 1
+
+
+def test_paths_have_a_budget(victim, tmp_path, monkeypatch):
+    """As those of `report` have; the others are recorded."""
+    size = sum(map(len, collect.read_mappings(victim.pid, False, None).labels["path"]))
+    monkeypatch.setattr(collect, "MAX_PATHS_SIZE", size)
+    recorder = record(tmp_path, [os.getpid(), victim.pid])
+    assert {pid for pid, _ in recorder.seen} == {victim.pid}
+    assert recorder.refused == {os.getpid(): "not enough memory: its paths are too long"}

@@ -195,13 +195,7 @@ def _by_group(answers: Iterator[tuple[int, Report | Exception]], group: str) -> 
     owners: set[int | None] = set()
     labels: Labels = {label: [] for label in LABELS[group]}
     usages: list[Usage] = [np.zeros(0, [(name, np.uint64) for name in SIZES])]
-    size = 0
-    for pid, one in readable(answers, unreadable):
-        size += sum(map(len, one.labels[group]))
-        if size > MAX_PATHS_SIZE:
-            size -= sum(map(len, one.labels[group]))
-            unreadable.append(Unreadable(pid, name_of(pid), "its paths are too long to be listed"))
-            continue
+    for _, one in readable(affordable(answers, group), unreadable):
         owners.add(one.about.uid)
         for label in labels:
             labels[label] += one.labels[label]
@@ -209,6 +203,22 @@ def _by_group(answers: Iterator[tuple[int, Report | Exception]], group: str) -> 
     usage = np.concatenate(usages[1:] or usages)
     about = about_now(None, "", only(owners))
     return grouped(Report(about, group, labels, usage, unreadable), group)
+
+
+def affordable(
+    answers: Iterable[tuple[int, Report | Exception]], label: str
+) -> Iterator[tuple[int, Report | Exception]]:
+    """Yield answers while all their labels may be kept; in place of others, a MemoryError."""
+    left = MAX_PATHS_SIZE
+    for pid, answer in answers:
+        outcome = answer
+        if isinstance(answer, Report):
+            size = sum(map(len, answer.labels[label]))
+            if size <= left:
+                left -= size
+            else:
+                outcome = MemoryError("its paths are too long")
+        yield pid, outcome
 
 
 def only(owners: set[int | None]) -> int | None:

@@ -13,7 +13,7 @@ from functools import partial
 import click
 
 from fastpagemap.cli.asking import Asking
-from fastpagemap.cli.collect import MAX_PATHS_SIZE, Fields, about_now, read_mappings, reason
+from fastpagemap.cli.collect import Fields, about_now, affordable, read_mappings, reason
 from fastpagemap.cli.processes import name_of
 from fastpagemap.cli.worker import NoAnswer, WorkerEnded
 from fastpagemap.report.changes import Changes, Key, joined
@@ -129,7 +129,7 @@ class Recorder:
             self._begin(about)
         rows: list[Report] = []
         read, refused = set[Key](), set[int]()
-        for pid, outcome in self._outcomes(pids):
+        for pid, outcome in affordable(self._outcomes(pids), "path"):
             if isinstance(outcome, Report):
                 read.add((outcome.about.pid, outcome.about.start_time))
                 rows += self._changes.since_last(outcome)
@@ -146,7 +146,7 @@ class Recorder:
 
     def _outcomes(self, pids: Iterable[int]) -> Iterator[tuple[int, Report | Exception]]:
         """Yield what was read of each process; skip those that did not answer a while ago."""
-        now, size = time.monotonic(), 0
+        now = time.monotonic()
         self._silent = {pid: end for pid, end in self._silent.items() if end > now}
         left = iter([pid for pid in pids if pid not in self._silent])
         assert self._asking is not None
@@ -154,11 +154,6 @@ class Recorder:
             pid, outcome = self._asking.next()
             if isinstance(outcome, (NoAnswer, WorkerEnded)):
                 self._silent[pid] = now + SILENT_PAUSE
-            elif isinstance(outcome, Report):
-                size += sum(map(len, outcome.labels["path"]))
-                if size > MAX_PATHS_SIZE:
-                    size -= sum(map(len, outcome.labels["path"]))
-                    outcome = MemoryError("its paths are too long to be recorded")
             yield pid, outcome
 
     def _begin(self, about: About) -> None:
