@@ -16,7 +16,7 @@ from linux import PAGE
 from recordings import files_in, mapped, readings, record, rows_in
 from victim import Victim
 
-pytest.importorskip("pyarrow")
+pyarrow = pytest.importorskip("pyarrow")
 image = pytest.importorskip("matplotlib.image")
 over_time = pytest.importorskip("fastpagemap.report.over_time")
 
@@ -220,6 +220,43 @@ def test_what_is_no_recording(victim, tmp_path, what):
         "file": "Not a directory",
     }
     assert expected.get(what, "damaged, or not written by") in text
+
+
+FORGED = {
+    "no time of reading": {"uptime": None},
+    "another time of reading": {"uptime": float("nan")},
+    "more time than there was": {"uptime": 1e308},
+    "no address": {"start": None},
+    "no pid": {"pid": None},
+    "no path": {"path": None},
+    "a list": {b"fastpagemap": b"[1]"},
+    "an endless list": {b"fastpagemap": b"[" * 100_000},
+    "no end": {b"fastpagemap_end": b'{"until": "x"}'},
+    "an endless end": {b"fastpagemap_end": b'{"until": 1e400, "readings": 1e400}'},
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_a_file_that_somebody_else_made(tmp_path, change):
+    """Of another host, from which files are copied: each is damaged, and none a fault of ours."""
+    record(tmp_path, [os.getpid()])
+    (path,) = files_in(tmp_path)
+    table = pyarrow.parquet.ParquetFile(path).read()
+    rows = [row | {key: change[key] for key in row.keys() & change.keys()} for row in rows_in(path)]
+    said = {key: value for key, value in change.items() if isinstance(key, bytes)}
+    kept = table.schema.with_metadata((table.schema.metadata or {}) | said)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, kept), path)
+    with pytest.raises(OSError, match="damaged, or not written by"):
+        read_history(os.fspath(tmp_path), None)
+
+
+def test_a_file_without_rows(tmp_path):
+    record(tmp_path, [os.getpid()])
+    (path,) = files_in(tmp_path)
+    table = pyarrow.parquet.ParquetFile(path).read()
+    pyarrow.parquet.write_table(table.slice(0, 0), path)
+    with pytest.raises(FileNotFoundError, match="nothing is recorded there"):
+        read_history(os.fspath(tmp_path), None)
 
 
 def test_nothing_that_can_be_drawn(victim, tmp_path):

@@ -8,6 +8,7 @@ import json
 import os
 import urllib.parse
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,13 @@ SIZES = ("size", "present", "swapped", "swapped_shared", "unknown", "shared", "z
 _WHOSE = ("boot_id", "pid", "start_time")
 _MAPPING = ("start", "end", "permissions", "offset", "device", "inode", "path")
 _READ = (*_WHOSE, "name", "time", "uptime", *_MAPPING, *SIZES)
+#: What is in each row; the columns of sizes may be null as well.
+_KINDS = {"time": datetime, "uptime": float, "start": int, "end": int, "path": str}
+_KINDS |= {"permissions": str}
+#: Seconds that no kernel has run for: some 300 years.
+_MAX_UPTIME = 1e10
+#: Letters of a value that a message shows.
+_MAX_SHOWN = 40
 #: Processes that a message names.
 _MAX_NAMED = 8
 
@@ -114,6 +122,8 @@ def read_history(directory: str, pid: int | None) -> tuple[History, int]:
             if when >= last.get(whose, when):
                 names[whose], last[whose] = name, when
             paths.setdefault(whose, []).append(path)
+    if not names:
+        raise _nothing(directory)
     chosen = [whose for whose in names if pid in (None, whose.pid)]
     if len({(whose.host, whose.pid) for whose in chosen}) != 1:
         raise NotOneProcess(_question(names, pid))
@@ -133,8 +143,12 @@ def _paths(directory: str) -> list[str]:
         if name.endswith(".parquet") and not name.startswith(".")
     ]
     if not found:
-        raise FileNotFoundError(errno.ENOENT, f"{printable(directory)}: nothing is recorded there")
+        raise _nothing(directory)
     return sorted(found)
+
+
+def _nothing(directory: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, f"{printable(directory)}: nothing is recorded there")
 
 
 def _host(path: str) -> str:
@@ -154,7 +168,7 @@ def _opened(path: str) -> Iterator[Any]:
             if missing := set(_READ).difference(content.schema_arrow.names):
                 raise ValueError(f"it has no column {min(missing)}")
             yield content
-        except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+        except (pa.ArrowException, ValueError, KeyError, OSError, RecursionError) as error:
             why = str(error).partition("\n")[0] or type(error).__name__
             text = f"{printable(path)}: damaged, or not written by 'fastpagemap record': {why}"
             raise OSError(errno.EINVAL, text) from None
@@ -166,6 +180,9 @@ def _processes(path: str) -> Iterator[tuple[Whose, str, float]]:
     with _opened(path) as content:
         table = content.read([*keys, "time"]).group_by(keys).aggregate([("time", "max")])
         found = table.to_pylist()
+        for row in found:
+            _check("pid", row["pid"], int)
+            _check("time", row["time_max"], datetime)
     for row in found:
         whose = Whose(host, *(row[name] for name in _WHOSE))
         yield whose, row["name"] or "", row["time_max"].timestamp()
@@ -176,15 +193,44 @@ def _rows(path: str, whose: Whose) -> tuple[dict[str, Any], dict[str, list[Any]]
     import pyarrow.compute as pc
 
     with _opened(path) as content:
-        said = content.metadata.metadata or {}
-        about = json.loads(said.get(b"fastpagemap", b"{}"))
-        about |= json.loads(said.get(b"fastpagemap_end", b"{}"))
+        about = _about(content.metadata.metadata or {})
         table = content.read(list(_READ))
         table = table.filter(pc.equal(table["pid"], whose.pid))  # of many processes, few rows stay
         rows = [row for row in table.to_pylist() if tuple(map(row.get, _WHOSE)) == whose[1:]]
+        for row in rows:
+            _check_row(row)
     for row in rows:
         row["time"] = row["time"].timestamp()
     return about, {name: [row[name] for row in rows] for name in _READ}
+
+
+def _about(said: dict[bytes, bytes]) -> dict[str, Any]:
+    """Return what a file says of the kernel, and of its end."""
+    about: dict[str, Any] = {"until": 0.0, "readings": 0}
+    for key in (b"fastpagemap", b"fastpagemap_end"):
+        part = json.loads(said.get(key, b"{}"))
+        _check("metadata", part, dict)
+        about |= part
+    _check("until", about["until"], (int, float))
+    _check("readings", about["readings"], int)
+    if not (0 <= about["until"] <= _MAX_UPTIME and 0 <= about["readings"] <= _MAX_UPTIME):
+        raise ValueError("no file ends like this")
+    return about
+
+
+def _check_row(row: dict[str, Any]) -> None:
+    """Raise ValueError if a row is none that ``record`` writes: anybody may have made the file."""
+    for name, kind in _KINDS.items():
+        _check(name, row[name], kind)
+    for name in SIZES:
+        _check(name, row[name], (int, type(None)))
+    if not 0 <= row["uptime"] <= _MAX_UPTIME:
+        raise ValueError(f"uptime {row['uptime']}")
+
+
+def _check(name: str, value: object, kind: type | tuple[type, ...]) -> None:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} {printable(str(value)[:_MAX_SHOWN])}")
 
 
 def _question(names: dict[Whose, str], pid: int | None) -> str:
@@ -210,8 +256,7 @@ def _history(
     kernel = ""
     for about, found in files:
         times = found["uptime"]
-        last = max(float(about.get("until", 0)), *times)
-        spans.append(Span(min(times), last, int(about.get("readings", 0))))
+        spans.append(Span(min(times), max(about["until"], *times), about["readings"]))
         kernel = str(about.get("kernel", kernel))
         for column in _READ:
             cells[column] += found[column]
