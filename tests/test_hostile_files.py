@@ -13,8 +13,9 @@ import locks
 import runas
 import sharing
 from compare import Said, ask, honest
+from fastpagemap.process.namespaces import shows_all
 from linux import PAGE
-from needs import refusal
+from needs import Absent, need, refusal
 from painted import ask_as, ask_painted
 from sharer import Sharer
 from sharing import MIXED, expected, hide, paint
@@ -181,6 +182,25 @@ def test_the_holder_of_a_lease_is_not_told(kind):
         def map_leased():
             memfd = kind == "memfd"
             return leased(backed.memfd(PAGES) if memfd else backed.posix(PAGES, 0, directory))
+
+        with Sharer({"lease": map_leased}) as other:
+            start, end = other.ask("lease")
+            honest(look_everywhere(other.pid, start, end), expected(MIXED))
+            assert other.ask("ready") == other.pid
+
+
+def test_a_lease_whose_descriptor_was_closed():
+    """It lasts as long as the mapping. /proc/locks has it, if it has all locks of the machine."""
+    need(shows_all(), "the processes of the whole machine", Absent)
+    with open("/proc/locks", "rb") as file:
+        need(len(file.read()) < 3 << 10, "few locks on this machine", Absent)
+    with backed.mounted("tmpfs") as directory:
+
+        def map_leased():
+            made = backed.posix(PAGES, 0, directory)
+            found = leased(made)
+            os.close(made.fd)
+            return found
 
         with Sharer({"lease": map_leased}) as other:
             start, end = other.ask("lease")

@@ -44,15 +44,13 @@ class Descriptors:
         names = self._group(mapping.path).names
         return names.get(mapping.inode) or names.get(None)
 
-    def is_leased(self, path: str, inode: int, *, own: bool = False) -> bool:
+    def is_leased(self, path: str, inode: int) -> bool:
         """Return whether to open a file that this process has open might break a lease of it.
 
         The kernel gives such a lease only on a file that nobody else has open. So its descriptor
-        has the path of its mappings. Not seen is a lease of another process, nor, because to look
-        costs more than to answer, one of the process that asks, if `own` does not say so.
+        has the path of its mappings. Not seen is a lease of another process, nor one whose
+        descriptor was closed: it lasts as long as a mapping.
         """
-        if self._process.pid == os.getpid() and not own:
-            return False
         leased = self._group(path).leased
         return inode in leased or None in leased or len(self.all) >= _MAX_DESCRIPTORS
 

@@ -16,6 +16,7 @@ from .._kernel import descriptor
 from .._kernel.descriptor import Descriptor, open_resolved
 from ..model.mapping import Mapping
 from .descriptors import Descriptors
+from .leases import Leases
 from .mounts import Mounts, own_mounts, parse_mounts
 from .opening import Stat, is_tmpfs, look, pass_over, reopen
 from .overlay import Layers
@@ -24,6 +25,11 @@ from .process import Process
 __all__ = ["Files"]
 
 _IN_MEMORY = descriptor.RESOLVE_IN_ROOT | descriptor.RESOLVE_NO_SYMLINKS | descriptor.RESOLVE_CACHED
+
+
+# The kernel lists a page of locks at once. In what it lists later, one may be missing if another
+# was released meanwhile. And it costs more than to look at the descriptors of a usual process.
+_MAX_LOCK_BYTES = 3 << 10
 
 
 class Files:
@@ -37,6 +43,7 @@ class Files:
         self.process = process
         self._kernel_tmpfs = kernel_tmpfs
         self._descriptors = Descriptors(process)
+        self._leases = Leases(_MAX_LOCK_BYTES)
         self._modes: dict[tuple[int, int, str], int] = {}
 
     @functools.cached_property
@@ -132,10 +139,21 @@ class Files:
         return not self.is_leased(mapping)
 
     def is_leased(self, mapping: Mapping, *, own: bool = False) -> bool:
-        """Return whether to open a mapping's file might break a lease; see `Descriptors`."""
+        """Return whether to open a mapping's file might break a lease.
+
+        Of this process it is not known, because to look costs more than to answer, if `own` does
+        not say so.
+        """
+        if self.process.pid == os.getpid() and not own:
+            return False
         # Of the kernel's own tmpfs, only memfds have descriptors, which are needed for a lease.
-        leasable = mapping.device != self._kernel_tmpfs or mapping.path.startswith("/memfd:")
-        return leasable and self._descriptors.is_leased(mapping.path, mapping.inode, own=own)
+        if mapping.device == self._kernel_tmpfs and not mapping.path.startswith("/memfd:"):
+            return False
+        # Also of a descriptor that was closed. And a process may have thousands of them.
+        leased = self._leases.tell(mapping.device, mapping.inode)
+        if leased is None:
+            leased = self._descriptors.is_leased(mapping.path, mapping.inode)
+        return leased
 
     def layer(
         self, mapping: Mapping, usable: Callable[[Descriptor, Stat], bool]

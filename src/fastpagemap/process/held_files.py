@@ -58,7 +58,7 @@ def deleted_files(process: Process) -> Iterator[Found]:
             if key in seen or not _is_shared_memory(file, about):
                 continue
             seen.add(key)
-            if not descriptors.is_leased(path, about.inode, own=True):
+            if not descriptors.is_leased(path, about.inode):
                 yield Found(path, reopen(file), about)
         except OSError as error:  # closed meanwhile
             pass_over(error)

@@ -11,6 +11,7 @@ from .._kernel.descriptor import open_file
 from .._kernel.lines import Lines
 from ..model.errors import UnsupportedError
 from .mounts import own_mounts
+from .namespaces import is_foreign, shows_all
 from .opening import Stat, pass_over
 
 __all__ = ["Leases"]
@@ -27,7 +28,29 @@ _MAX_BYTES = 1 << 22
 
 
 class Leases:
-    """The leases for writing that this pid namespace shows, as they are when first asked for."""
+    """The leases for writing that this pid namespace shows, as they are when first asked for.
+
+    Parameters
+    ----------
+    most : int, optional
+        How many bytes of locks are looked at.
+    """
+
+    def __init__(self, most: int = _MAX_BYTES) -> None:
+        self._most = most
+        self._failed = False
+
+    def tell(self, device: int, inode: int) -> bool | None:
+        """Return whether a file has a lease; None if the list may lack one.
+
+        It does in a pid namespace that does not show the process that took it.
+        """
+        files = self._files
+        return (device, inode) in files if files is not None and self._is_complete else None
+
+    @functools.cached_property
+    def _is_complete(self) -> bool:
+        return not self._failed and shows_all() and not is_foreign()
 
     def cover(self, found: Stat, path: str, *, exact: bool = False) -> bool:
         """Return whether to open a file for reading would break a lease.
@@ -42,7 +65,7 @@ class Leases:
         """
         if self._files is None:
             why = (
-                f"{_LOCKS} has more than {_MAX_BYTES >> 20} MiB: whether a process holds a lease "
+                f"{_LOCKS} has more than {self._most >> 20} MiB: whether a process holds a lease "
                 "on it, which would break if it were opened, is not known"
             )
             raise UnsupportedError(errno.EOPNOTSUPP, why, path)
@@ -61,10 +84,11 @@ class Leases:
                 for major, minor, inode in _LEASE.findall(text):
                     files.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
                 size += len(text)
-                if size > _MAX_BYTES:
+                if size > self._most:
                     return None
         except OSError as error:
             pass_over(error)
+            self._failed = True
         return frozenset(files)
 
     @functools.cached_property
