@@ -73,7 +73,10 @@ def _duckdb(directory):
 ENGINES = {
     "duckdb": _duckdb,
     "polars": lambda directory: (
-        library("polars").scan_parquet(f"{directory}/", hive_partitioning=True).collect().to_dicts()
+        library("polars")
+        .scan_parquet(f"{directory}/**/*.parquet", hive_partitioning=True)
+        .collect()
+        .to_dicts()
     ),
     "pyarrow": lambda directory: library("pyarrow.parquet").read_table(directory).to_pylist(),
     "dataset": lambda directory: (
@@ -91,6 +94,15 @@ def test_every_engine_reads_the_same(directory, name):
     assert set(found[0]) == {"host", *COLUMNS}
     assert {row["host"] for row in found} == {"one", "two.example"}
     assert in_order(found) == expected(directory)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_a_crash_left_behind_is_passed_over(directory, name):
+    """A file that was written when `record` was killed, on a file system that names it at once."""
+    whole = expected(directory)
+    (path, *_) = files_in(directory)
+    pathlib.Path(path).with_name(".fastpagemap-0123456789abcdef").write_bytes(b"PAR1")
+    assert len(ENGINES[name](directory)) == len(whole)
 
 
 @pytest.fixture
