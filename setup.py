@@ -6,6 +6,7 @@ FASTPAGEMAP_BUILD chooses how: nothing for what users get, "debug", or "sanitize
 import glob
 import gzip
 import os
+import re
 import sys
 import sysconfig
 import tarfile
@@ -35,6 +36,9 @@ DIRECTIVES = {
     "embedsignature": False,
     "auto_pickle": False,
 }
+# Where the files are that README.md names, for who reads it elsewhere.
+FILES = "https://github.com/fastpagemap/fastpagemap/blob/main/"
+PICTURES = "https://raw.githubusercontent.com/fastpagemap/fastpagemap/main/"
 
 
 class Kind(NamedTuple):
@@ -127,6 +131,14 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def readme() -> str:
+    """Return README.md with full addresses: an index shows it on a page of its own."""
+    with open("README.md", encoding="utf-8") as file:
+        text = file.read()
+    text = re.sub(r"(!\[[^]]*\]\()(?!\w+:)", rf"\1{PICTURES}", text)
+    return re.sub(r"(\]\()(?!\w+:|#)", rf"\1{FILES}", text)
+
+
 class BuildOnLinux(build_ext):
     """Say in one line where the modules cannot be built; an sdist can be made anywhere."""
 
@@ -183,6 +195,8 @@ class SameBytes(sdist):
 
 if __name__ == "__main__":  # Cython's processes may import this file
     setup(
+        long_description=readme(),
+        long_description_content_type="text/markdown",
         ext_modules=[
             # first, because it takes longest; never in a loop over pages, so not worth more time
             extension(SHARED, [], "-O1"),

@@ -1,7 +1,9 @@
 """What setup.py says where nothing can be built, and what it makes of a compiler's warnings."""
 
+import email
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,6 +90,25 @@ def test_an_sdist_has_the_same_bytes_again(project):
     names = {member.name.partition("/")[2] for member in members}
     assert {"src/fastpagemap/core.pyx", "src/_fastpagemap_main.py", "pyproject.toml"} <= names
     assert not [name for name in names if name.endswith((".so", ".c", ".pyc"))]
+
+
+def test_what_an_index_shows_has_full_addresses(project):
+    """Its page has no files beside it; each file that is named is one of the project's."""
+    done = setup(project, "-q", "egg_info")
+    assert done.returncode == 0, done.stderr
+    (made,) = (project / "src").glob("*.egg-info/PKG-INFO")
+    message = email.message_from_string(made.read_text(encoding="utf-8"))
+    assert message["Description-Content-Type"] == "text/markdown"
+    shown = message.get_payload()
+    links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    own = [link for link in links if "://" not in link]
+    assert len(own) > 20
+    for link in own:
+        assert (ROOT / link).is_file()
+        where = "raw.githubusercontent.com" if link.endswith(".png") else "github.com"
+        way = "main" if link.endswith(".png") else "blob/main"
+        assert f"](https://{where}/fastpagemap/fastpagemap/{way}/{link})" in shown
+    assert not re.findall(r"\]\((?!https://)", shown)
 
 
 def test_an_unknown_kind_of_build_is_refused(project):
