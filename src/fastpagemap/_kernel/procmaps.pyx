@@ -1,6 +1,6 @@
 """/proc/PID/maps: parsed, or queried for one address."""
 
-from cpython.ref cimport Py_INCREF, PyObject
+from cpython.ref cimport PyObject
 from libc.errno cimport EINTR, ENOENT, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memset, strlen
@@ -17,22 +17,17 @@ cdef enum:
     # The paths of one process: about half a million of usual ones.
     MAX_PATH_BYTES = 1 << 26
 
-# CPython's own, to build a tuple in place.
 cdef extern from "Python.h":
-    ctypedef object (*allocfunc)(type, Py_ssize_t)
+    ctypedef object (*newfunc)(type, object, PyObject *)
     void *PyType_GetSlot(type, int)
-    int Py_tp_alloc
+    int Py_tp_new
     void PyObject_GC_UnTrack(PyObject *)
-    int PyTuple_SetItem(object, Py_ssize_t, PyObject *) except -1
 
 
 # The four characters of maps, by the flags of PROCMAP_QUERY: read 1, write 2, execute 4, shared 8.
 cdef list RIGHTS = [r + w + x + s for s in "ps" for x in "-x" for w in "-w" for r in "-r"]
-
-
-cdef inline int put(object row, Py_ssize_t index, object value) except -1:
-    Py_INCREF(value)
-    return PyTuple_SetItem(row, index, <PyObject *> value)
+# tuple.__new__, without Python's way to it. Filled in place, a tuple would have no hash since 3.14.
+cdef newfunc new_tuple = <newfunc> PyType_GetSlot(tuple, Py_tp_new)
 
 
 cdef class Parser:
@@ -90,18 +85,10 @@ cdef class Parser:
         path = self.path_of(at, end - at) if at < end else ""
         if start < self.last:
             cut_back(self.rows, start)
-        # What tuple.__new__(row_type, ...) does, without another tuple to copy from.
-        row = (<allocfunc> PyType_GetSlot(self.row_type, Py_tp_alloc))(self.row_type, 7)
-        if start != self.last:
-            self.last_stop = start
-        put(row, 0, self.last_stop)
+        first = self.last_stop if start == self.last else start
         self.last_stop = stop
-        put(row, 1, self.last_stop)
-        put(row, 2, rights)
-        put(row, 3, offset)
-        put(row, 4, self.device)
-        put(row, 5, inode)
-        put(row, 6, path)
+        fields = (first, self.last_stop, rights, offset, self.device, inode, path)
+        row = new_tuple(self.row_type, (fields,), NULL)
         # Ints and a str make no cycle: the collector need not look at each of 20,000 rows.
         PyObject_GC_UnTrack(<PyObject *> row)
         self.rows.append(row)
