@@ -47,8 +47,9 @@ def install(needed):
 class Archive:
     """The packages that Debian has for one architecture, and those unpacked here already."""
 
-    def __init__(self, cache, architecture):
+    def __init__(self, cache, architecture, suites=SUITES):
         self.architecture = architecture
+        self._suites = suites
         self.directory = Path(cache, architecture)
         self._state = self.directory / "apt"
 
@@ -98,29 +99,19 @@ class Archive:
             shutil.rmtree(unfinished, ignore_errors=True)
         return target
 
-    def source(self, package):
-        """Return the directory with a package's source, as its authors published it."""
-        target = self.directory / f"{package}-source"
-        if target.exists():
-            return target
+    def source(self, package, directory):
+        """Unpack a package's source, as its authors published it, into a directory."""
         if not self._refresh():
             raise Failed("no Debian mirror in this machine's apt sources, or out of reach")
-        unfinished = self.directory / f"{target.name}.{os.getpid()}"
-        unfinished.mkdir(parents=True)
-        try:
-            self._apt("apt-get", "source", "--download-only", package, cwd=unfinished)
-            (archive,) = unfinished.glob("*.orig.tar.*[!c]")  # .asc is its signature
-            run("tar", "-x", "--strip-components=1", "-f", archive, "-C", unfinished)
-            unfinished.rename(target)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        return target
+        self._apt("apt-get", "source", "--download-only", package, cwd=directory)
+        (archive,) = Path(directory).glob("*.orig.tar.*[!c]")  # .asc is its signature
+        run("tar", "-x", "--strip-components=1", "-f", archive, "-C", directory)
 
     def _refresh(self, older=0):
         """Get lists of packages if there are none, or old ones; return whether there are any."""
         stamp, lists = self._state / "stamp", self._state / "lists"
         age = time.time() - stamp.stat().st_mtime if stamp.exists() else WEEK
-        known, sources = self._state / "sources.list", _sources(self.architecture)
+        known, sources = self._state / "sources.list", _sources(self.architecture, self._suites)
         if known.exists() and known.read_text() != sources:
             age = WEEK
         if age + older >= WEEK or not any(lists.glob("*Packages*")):
@@ -154,11 +145,11 @@ class Archive:
         return run(program, "-q", *pairs, *arguments, **options)
 
 
-def _sources(architecture):
+def _sources(architecture, suites):
     """The lines of sources.list: from the mirrors that this machine itself uses."""
     known = run("apt-get", "indextargets", "--format", "$(REPO_URI)").split()
     lines = []
-    for suite in SUITES:
+    for suite in suites:
         end = "/debian-security" if suite.endswith("-security") else "/debian"
         mirror = next((uri for uri in known if uri.rstrip("/").endswith(end)), None)
         if mirror:
