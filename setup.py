@@ -194,6 +194,7 @@ class SameBytes(sdist):
 
 
 if __name__ == "__main__":  # Cython's processes may import this file
+    os.umask(0o022)  # a wheel has the modes of the files it is made from, and is for everyone
     setup(
         long_description=readme(),
         long_description_content_type="text/markdown",

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def project(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     built = shutil.ignore_patterns("*.so", "*.c", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=built)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/fastpagemap.1", tmp_path / "docs")
     return tmp_path
 
 
@@ -49,6 +52,13 @@ def setup(project, *command, change="", **environment):
         text=True,
         timeout=300,
     )
+
+
+def small(project, code):
+    """Have one module in place of all, which take a minute to compile."""
+    for module in [*project.rglob("*.pyx"), *project.rglob("*.pxd")]:
+        module.unlink()
+    (project / "src/fastpagemap/core.pyx").write_text(code)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +121,19 @@ def test_what_an_index_shows_has_full_addresses(project):
     assert not re.findall(r"\]\((?!https://)", shown)
 
 
+def test_a_wheel_is_for_everyone_whoever_builds_it(project):
+    """Also where a user's umask keeps new files from others; pip would not care, but others do."""
+    need(shutil.which("cc"), "a C compiler")
+    small(project, "answer = 42\n")
+    done = setup(project, "-q", "bdist_wheel", change="import os; os.umask(0o077)")
+    assert done.returncode == 0, done.stderr
+    (made,) = (project / "dist").glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
+        modes = {file.filename: file.external_attr >> 16 & 0o777 for file in archive.infolist()}
+    assert len(modes) > 100
+    assert {name for name, mode in modes.items() if mode & 0o044 != 0o044} == set()
+
+
 def test_an_unknown_kind_of_build_is_refused(project):
     done = setup(project, "-q", "build_ext", FASTPAGEMAP_BUILD="fast")
     assert done.returncode == 1
@@ -120,12 +143,9 @@ def test_an_unknown_kind_of_build_is_refused(project):
 def test_a_warning_is_an_error_only_where_that_is_asked_for(project):
     """As in CI: a compiler of the future must not refuse what an sdist holds."""
     need(shutil.which("cc"), "a C compiler")
-    for module in [*project.rglob("*.pyx"), *project.rglob("*.pxd")]:
-        module.unlink()  # those that are right take a minute to compile
 
     def build(code, strict):
-        module = project / "src/fastpagemap/core.pyx"
-        module.write_text(f"cdef extern from *:\n    '''\n    {code}\n    '''\n")
+        small(project, f"cdef extern from *:\n    '''\n    {code}\n    '''\n")
         return setup(project, "-q", "build_ext", "--inplace", FASTPAGEMAP_WERROR=strict)
 
     # what gcc 14 refuses, each compiler has to
