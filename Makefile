@@ -40,7 +40,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo docs linkcheck manual postgres questions tracking comparison privileges test debug sanitize torture valgrind test-kernels lint bench wheel clean
+.PHONY: help demo docs linkcheck manual postgres questions tracking comparison privileges test debug sanitize torture valgrind test-kernels test-musl lint bench wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 21
@@ -103,6 +103,9 @@ valgrind: $(VENV)/.test ## run every call of the core under valgrind
 test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS="6.1 7" SELECT=quick|whole RUN=... JOBS=1)
 	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \
 		$(if $(SELECT),--select $(SELECT)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
+
+test-musl: $(VENV)/.test $(VENV)/.build ## build the wheel for musl and run its tests (x86-64, Debian; root: swap, too)
+	PATH=$(BIN):$$PATH $(BIN)/python tests/kernels/musl.py
 
 lint: $(VENV)/.lint ## check style, types, layers, stubs, and the forms of the project's own files
 	$(BIN)/ruff check .
