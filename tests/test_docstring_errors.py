@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pathlib
 import re
 
 import numpy as np
@@ -100,6 +101,11 @@ def test_processes(process):
     check(named(fpm.capabilities), fpm.capabilities, process)
 
 
+def test_names_of_cgroups():
+    for wrong in ("", 3, None, b"/not/there", pathlib.Path("/not/there")):
+        check(named(fpm.Group.cgroup), fpm.Group.cgroup, wrong)
+
+
 def test_members_of_a_group():
     with fpm.Group([os.getpid()]) as group:
         try:
@@ -140,6 +146,10 @@ def test_snapshots():
     check(named(fpm.Snapshot.usage), snapshot.usage, 3)
     check(named(fpm.Snapshot.usage), snapshot.usage, fields=["nothing"])
     check(named(fpm.Snapshot.plot), snapshot.plot, 3)
+    for wrong in (3, None):
+        check(named(fpm.Snapshot.diff), snapshot.diff, wrong)
+        check(named(fpm.Snapshot.load), fpm.Snapshot.load, wrong)
+        check(named(fpm.Snapshot.save), snapshot.save, wrong)
 
 
 @pytest.mark.parametrize("name", ["to_pandas", "to_polars", "to_arrow"])

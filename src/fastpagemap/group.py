@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Self, TypeVar
 
@@ -117,12 +118,12 @@ class Group(Closing[list[Process]]):
         return cls._of(*tree(process))
 
     @classmethod
-    def cgroup(cls, path: str) -> Self:
+    def cgroup(cls, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Self:
         """Return the group of the processes in a cgroup, and in all cgroups below it.
 
         Parameters
         ----------
-        path : str
+        path : str, bytes or path object
             The directory of a cgroup of version 1 or 2, or its name as in /proc/PID/cgroup. Kernel
             threads are left out, as they have no memory.
 
@@ -130,6 +131,8 @@ class Group(Closing[list[Process]]):
         ------
         ValueError
             `path` is empty.
+        TypeError
+            `path` is none.
         FileNotFoundError
             There is no such cgroup.
         ProcessLookupError
@@ -139,9 +142,10 @@ class Group(Closing[list[Process]]):
         UnsupportedError
             It has processes of another pid namespace.
         """
-        held, ended = members(path)
+        name = os.fsdecode(path)
+        held, ended = members(name)
         if not held:
-            raise ProcessLookupError(f"the cgroup {path} has no process with memory")
+            raise ProcessLookupError(f"the cgroup {name} has no process with memory")
         return cls._of(held, ended)
 
     @classmethod

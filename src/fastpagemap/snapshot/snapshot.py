@@ -171,7 +171,11 @@ class Snapshot(SnapshotData):
         ------
         ValueError
             Their page sizes differ.
+        TypeError
+            `other` is not a Snapshot.
         """
+        if not isinstance(other, Snapshot):
+            raise TypeError(f"other must be a Snapshot, not {other!r}")
         return Diff(self, other)
 
     # ---- files ----
@@ -192,6 +196,8 @@ class Snapshot(SnapshotData):
         ------
         OSError
             The file cannot be written; the old content is still there.
+        TypeError
+            `file` is neither.
         SnapshotError
             `load` would refuse it: it was changed by hand and contradicts itself, or it has more
             than 64 million runs, 4 million mappings, or 256 MiB of paths.
@@ -202,6 +208,7 @@ class Snapshot(SnapshotData):
             with replace_file(os.fsdecode(file), self.uid) as opened:
                 opened.write(content)
         else:
+            _check_file(file, "write")
             file.write(content)
 
     @classmethod
@@ -226,12 +233,15 @@ class Snapshot(SnapshotData):
         OSError
             It cannot be read; or the path is that of a named pipe or a device. ``/dev/stdin`` may
             be a pipe.
+        TypeError
+            `file` is neither.
         """
         formats = _file_format()
         if isinstance(file, (str, bytes, os.PathLike)):
             with open_to_read(file) as opened:
                 content = read_up_to(opened, formats.MAX_BYTES, b"P")
         else:
+            _check_file(file, "read")
             content = read_up_to(file, formats.MAX_BYTES, b"P")
         return cls(**formats.decode(content))
 
@@ -369,3 +379,10 @@ def take(process: Process) -> Snapshot:
     if process.is_this:
         object.__setattr__(taken, "_owner", process.pid)
     return taken
+
+
+def _check_file(file: object, method: str) -> None:
+    """Raise TypeError if something has no such method."""
+    if not hasattr(file, method):
+        doing = {"read": "reading", "write": "writing"}[method]
+        raise TypeError(f"file must be a path, or a file open for {doing} bytes, not {file!r}")
