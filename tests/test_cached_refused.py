@@ -1,12 +1,15 @@
 """A sandbox refuses a call: what is cached is told another way, or it is said that it is not."""
 
+import contextlib
 import errno
+import gc
 import os
 import tempfile
 
 import pytest
 
 import backed
+import calls
 import cgroups
 import fastpagemap as fpm
 import linux
@@ -40,6 +43,31 @@ def known(ask, path):
         assert error.filename == path  # noqa: PT017
         return False
     return True
+
+
+def test_nothing_is_held_until_garbage_is_collected(written):
+    """What was refused is told by another way, or not; either way no descriptor stays open."""
+
+    def look():
+        seccomp.without_cachestat(errno.EPERM)
+        for name in ("mincore", "move_pages"):
+            seccomp.refuse(calls.number(name), errno.EPERM)
+        gc.disable()
+        before = len(os.listdir("/proc/self/fd"))
+        with fpm.PageMap(other.pid) as pm:
+            (row,) = [each for each in pm.mappings() if each.start == made.start]
+            for ask in (
+                lambda: pm.cached(made.start, made.end),
+                lambda: pm.usage([row], fields=["cached"]),
+                lambda: pm.usage([row], fields=["cache_dirty"]),
+                lambda: pm.nodes(made.start, made.end),
+            ):
+                with contextlib.suppress(OSError):
+                    ask()
+        return len(os.listdir("/proc/self/fd")) - before
+
+    with backed.mapped(os.dup(written.fileno()), PAGES) as made, Sharer({}) as other:
+        assert runas.in_child(look) == 0
 
 
 @pytest.mark.parametrize("error", ERRORS)

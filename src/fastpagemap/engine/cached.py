@@ -93,14 +93,15 @@ def _ask(
             try:
                 answers.append(look(caches, mapping, start, end))
             except UnsupportedError as error:
-                answers.append(error)
+                # A traceback has this frame, and both would be kept until garbage is collected.
+                answers.append(error.with_traceback(None))
         changed = segments.changed(process) if len(segments) else np.zeros(0, bool)
         parts = zip(segments.rows.tolist(), starts, ends, (~changed).tolist(), answers, strict=True)
         for row, start, end, kept, answer in parts:
             if not isinstance(answer, UnsupportedError):
                 yield row, start, end, kept, answer
             elif kept:
-                raise answer
+                raise UnsupportedError(answer.errno, answer.strerror, answer.filename)
         if not changed.any():
             return
         chosen, backings = segments.part(changed), Backings(process)
@@ -152,7 +153,7 @@ class _Caches:
                 found = kernel.counts(opened.file.fd, mapping.path, first, inside)
             except OSError as error:
                 pass_over(error)
-                why.append(error)
+                why.append(error.with_traceback(None))
                 continue
             self._last = _key(mapping), opened
             return found
@@ -225,7 +226,7 @@ def _fill_by_file(
         return True
     except OSError as error:
         pass_over(error)
-        why.append(error)
+        why.append(error.with_traceback(None))
     # mincore calls a swapped page with a copy in the swap cache cached. To map a file for it may
     # change its access time.
     if not opened.quiet or (opened.tmpfs and pagecache.swap_in_use()):
@@ -235,6 +236,6 @@ def _fill_by_file(
             kernel.by_mincore(file, path, page + number * _WINDOW_PAGES, window, opened.pages)
     except OSError as error:
         pass_over(error)
-        why.append(error)
+        why.append(error.with_traceback(None))
         return False
     return True

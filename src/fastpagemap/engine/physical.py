@@ -65,7 +65,7 @@ def fill_nodes(process: Process, start: int, end: int, nodes: npt.NDArray[np.int
                 raise process.gone() from None
             if not is_refusal(error):
                 raise
-            refused = error
+            refused = error.with_traceback(None)  # which has this frame, and would be kept by it
     try:
         _fill_by_frames(process, start, end, nodes)
     except PermissionError:

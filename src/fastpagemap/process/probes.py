@@ -101,7 +101,7 @@ def _categories() -> Category:
                 scan.regions(pagemap.fd, "pagemap", starts, ends, category, 0, 0, category)
             except OSError as error:
                 if is_refusal(error):  # no such call: before Linux 6.7, or forbidden
-                    refused = error
+                    refused = error.with_traceback(None)
                 elif error.errno != errno.EINVAL:  # not this category
                     raise
             else:
