@@ -100,6 +100,10 @@ def test_entries_that_are_none(tmp_path):
         for source in (path, io.BytesIO(content)):
             with pytest.raises(ValueError, match="whole number"):
                 Snapshot.from_entries(source)
+    path.write_bytes(b"")
+    for source in (path, io.BytesIO()):
+        with pytest.raises(ValueError, match="no entries"):
+            Snapshot.from_entries(source)
     with pytest.raises(ValueError, match="aligned"):
         Snapshot.from_entries(np.zeros(1, np.uint64), 1)
     with pytest.raises(ValueError, match="beyond the last address"):

@@ -185,14 +185,11 @@ def _entries(text: str, raw: Raw, timeout: float | None) -> Snapshot:
                 spans = saved_mappings(source)
             at = text
         with _opened(text) as source:
-            found = Snapshot.from_entries(source, raw.start, maps=spans)
+            return Snapshot.from_entries(source, raw.start, maps=spans)
     except SnapshotError:
         raise
     except ValueError as error:
         raise click.UsageError(f"{at}: {error}") from None
-    if not found.mappings:
-        raise click.UsageError(f"{text}: it has no entries, like the pagemap of an ended process")
-    return found
 
 
 def _live_snapshot(text: str, raw: Raw, timeout: float | None) -> Snapshot | None:

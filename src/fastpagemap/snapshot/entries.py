@@ -192,9 +192,10 @@ def _windows(source: Any) -> Iterator[tuple[int, Addresses]]:
 
 def _read_windows(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
     """Yield the windows of a file from its position on; skip holes."""
-    at = 0
+    at = end = 0
     pending = b""
     for offset, content in _read_data(file):
+        end = offset + len(content)
         if pending and offset != at + len(pending):
             raise AssertionError("a hole in an entry")
         if not pending:
@@ -209,6 +210,8 @@ def _read_windows(file: IO[bytes]) -> Iterator[tuple[int, Addresses]]:
             f"{at + len(pending)} bytes are not a whole number of entries, of 8 bytes each: "
             "cut short, or not a pagemap"
         )
+    if not end:
+        raise ValueError("it has no entries, like the pagemap of an ended process")
 
 
 def _read_data(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

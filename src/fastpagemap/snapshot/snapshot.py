@@ -270,9 +270,9 @@ class Snapshot(SnapshotData):
         Raises
         ------
         ValueError
-            The file does not hold a whole number of entries, extends beyond the address space, or
-            holds what no kernel writes. `maps` is neither maps nor smaps. `start` or `maps` is
-            given with a live pagemap, whose process knows both.
+            The file is empty, does not hold a whole number of entries, extends beyond the address
+            space, or holds what no kernel writes. `maps` is neither maps nor smaps. `start` or
+            `maps` is given with a live pagemap, whose process knows both.
         ProcessLookupError
             The process of a live pagemap has ended.
         OSError
