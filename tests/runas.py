@@ -79,13 +79,18 @@ def as_nobody(function, *arguments):
 
 
 def _become_and_call(uid, capabilities, function, arguments):
-    from needs import need
+    from needs import Absent, need
 
     if os.geteuid() == 0:
         become(uid, capabilities)
     else:
         need(not capabilities, "root (to grant single capabilities)")
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    except PermissionError as error:  # as where it lies in root's home
+        if error.filename == sys.executable:
+            raise Absent("a Python that other users may run") from error
+        raise
 
 
 def become(uid, capabilities=()):

@@ -5,7 +5,6 @@ import json
 import os
 import pwd
 import subprocess
-import sys
 
 import pytest
 
@@ -178,10 +177,10 @@ def test_processes_of_a_name():
 
 @pytest.mark.root
 def test_processes_of_a_user(victim):
-    program = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(program, user=runas.NOBODY, **pipes) as process:
-        process.stdout.readline()
+    with subprocess.Popen(["cat"], user=runas.NOBODY, bufsize=0, **pipes) as process:
+        process.stdin.write(b"\n")
+        process.stdout.readline()  # it runs
         found = as_json("--all", "--user", runas.NOBODY)["rows"]
         process.communicate()
     assert process.pid in [row["pid"] for row in found]
