@@ -80,7 +80,8 @@ class WriteTracker(Tracker):
     Shared memory can also change past this mapping: by write(2), splice(2) and the like to its
     file, or by stores through another mapping. The kernel then only updates the file's time of
     modification. If that has changed, and nothing else has to be reported, all pages of the file
-    are reported. The same happens if pages were emptied, and then read before the answer.
+    are reported. The same happens if pages were emptied, and then read before the answer; and if
+    this mapping was written during the answer before, and not since.
 
     Not reported:
 
