@@ -105,7 +105,7 @@ test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS
 		$(if $(SELECT),--select $(SELECT)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
 
 test-musl: $(VENV)/.test $(VENV)/.build ## build the wheel for musl and run its tests (x86-64, Debian; root: swap, too)
-	PATH=$(BIN):$$PATH $(BIN)/python tests/kernels/musl.py
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python tests/kernels/musl.py
 
 lint: $(VENV)/.lint ## check style, types, layers, stubs, and the forms of the project's own files
 	$(BIN)/ruff check .
