@@ -1,30 +1,13 @@
 """What do access-tracking's answers cost, arming, and the reader; beside the kernel's own calls?"""
 
-import numpy as np
-
 import fastpagemap as fpm
-from lab import Result, Scale, timed
-from protection import Memory, Run, arming, judged, turns, users
+from lab import Result, Scale
+from protection import Memory, answers, arming, users
 
 #: how often what the kernel takes an answer, or arming, may take
 ANSWER = ARMING = 1.15
 #: and the reader
 READER = 1.05
-
-
-def answers(memory: Memory, rounds: int) -> list[Result]:
-    """Measure `accessed` with 1 % accessed, against the bare calls on memory tracked alike."""
-    with fpm.AccessTracker(memory.start, memory.end) as tracker:
-        out = np.empty(len(tracker), bool)
-        runs: dict[str, Run] = {
-            "bare": memory.bare.sweep,
-            "bare, into a mask": memory.bare.sweep_into_mask,
-            "accessed()": timed(tracker.accessed),
-            "accessed(out=)": timed(lambda: tracker.accessed(out=out)),
-            "regions(reset=True)": timed(lambda: tracker.regions(reset=True)),
-        }
-        cost = turns(memory.some, runs, rounds)
-    return judged(memory.layout, "1 % accessed", cost, ANSWER)
 
 
 def run(scale: Scale) -> list[Result]:
@@ -36,6 +19,6 @@ def run(scale: Scale) -> list[Result]:
     for huge in (False, True):
         with Memory(scale.size, huge, fpm.AccessTracker) as memory:
             results += arming(memory, scale.rounds, ARMING)
-            results += answers(memory, scale.rounds)
+            results += answers(memory, "accessed", scale.rounds, ANSWER)
             results += users(memory, "read", memory.bare.read, max(3, scale.rounds // 2), READER)
     return results

@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 
 import fastpagemap as fpm
-from lab import Result, Scale, timed
-from protection import Memory, Run, arming, judged, turns, users
+from lab import Result, Scale
+from protection import Memory, answers, arming, users
 
 #: how often what the kernel takes an answer, or arming, may take
 ANSWER = ARMING = 1.15
@@ -15,21 +15,6 @@ ANSWER = ARMING = 1.15
 WRITER = 1.05
 #: KiB that an answer may allocate, beside its result
 ALLOCATED = 4.0
-
-
-def answers(memory: Memory, rounds: int) -> list[Result]:
-    """Measure `written` with 1 % written, against the bare calls on memory tracked alike."""
-    with fpm.WriteTracker(memory.start, memory.end) as tracker:
-        out = np.empty(len(tracker), bool)
-        runs: dict[str, Run] = {
-            "bare": memory.bare.sweep,
-            "bare, into a mask": memory.bare.sweep_into_mask,
-            "written()": timed(tracker.written),
-            "written(out=)": timed(lambda: tracker.written(out=out)),
-            "regions(reset=True)": timed(lambda: tracker.regions(reset=True)),
-        }
-        cost = turns(memory.some, runs, rounds)
-    return judged(memory.layout, "1 % written", cost, ANSWER)
 
 
 def allocated(memory: Memory) -> list[Result]:
@@ -66,7 +51,7 @@ def run(scale: Scale) -> list[Result]:
         with Memory(scale.size, huge, fpm.WriteTracker) as memory:
             # the first write to a huge page makes it small: what wants them huge comes first
             results += arming(memory, scale.rounds, ARMING)
-            results += answers(memory, scale.rounds)
+            results += answers(memory, "written", scale.rounds, ANSWER)
             results += allocated(memory)
             results += users(memory, "write", memory.bare.write, max(3, scale.rounds // 2), WRITER)
     return results

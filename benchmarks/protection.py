@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 import fastpagemap as fpm
 from lab import PAGE, Result, Rows, library, readable, table, timed
 
@@ -132,6 +134,22 @@ def turns(before: Callable[[], object], runs: dict[str, Run], rounds: int) -> di
             if turn:
                 times[name].append(took)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def answers(memory: Memory, done: str, rounds: int, wanted: float) -> list[Result]:
+    """Measure the answer about what was `done` with 1 %, against the bare calls."""
+    with memory.tracked() as tracker:
+        out = np.empty(len(tracker), bool)
+        ask = getattr(tracker, done)
+        runs: dict[str, Run] = {
+            "bare": memory.bare.sweep,
+            "bare, into a mask": memory.bare.sweep_into_mask,
+            f"{done}()": timed(ask),
+            f"{done}(out=)": timed(lambda: ask(out=out)),
+            "regions(reset=True)": timed(lambda: tracker.regions(reset=True)),
+        }
+        cost = turns(memory.some, runs, rounds)
+    return judged(memory.layout, f"1 % {done}", cost, wanted)
 
 
 def arming(memory: Memory, rounds: int, wanted: float) -> list[Result]:
