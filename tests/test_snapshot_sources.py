@@ -77,7 +77,8 @@ def test_other_live_files_are_not_taken_for_empty_ones(tmp_path):
     assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1)
     empty = tmp_path / "empty"
     empty.touch()
-    assert not Snapshot.from_entries(empty).mappings
+    with pytest.raises(ValueError, match="no entries"):
+        Snapshot.from_entries(empty)
 
 
 def test_pipes_and_devices_are_refused_at_once(tmp_path):
