@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from ._kernel.descriptor import Descriptor
-from .engine import group_sums
-from .engine.frames import gather, mapped_sets, overlaps, sharers
-from .engine.physical import hidden
+from .engine.members import Members, has_ended
 from .model.closing import Closing
-from .model.errors import UnsupportedError
 from .model.span import Start
-from .process.capabilities import sees_pfns
-from .process.family import members, memories, tree
-from .process.frames import MAPCOUNTS, open_frames
+from .process.family import members, tree
 from .process.identity import each, pid_of
 from .process.process import Process, open_process
 
 __all__ = ["Group"]
 
-Answer = TypeVar("Answer")
 
-
-class Group(Closing[list[Process]]):
+class Group(Closing[Members]):
     """Several processes, with memory that they share counted once.
 
     Parameters
@@ -89,19 +80,11 @@ class Group(Closing[list[Process]]):
     """
 
     def __init__(self, processes: Iterable[Any]) -> None:
-        self._start(_opened(processes), [])
+        self._hold(Members(_opened(processes)))
 
-    def _start(self, held: list[Process], ended: list[int]) -> None:
+    def _hold(self, held: Members) -> None:
         self._held = held
-        self._ended = dict.fromkeys(ended)
-        self._counts: Descriptor | None = None
-        # Processes outside that are not asked what they have in swap: they would not answer.
-        self._skipped: Collection[int] = ()
-        try:
-            if sees_pfns():
-                self._counts = open_frames(MAPCOUNTS)
-        except (PermissionError, UnsupportedError):  # then smaps has to do
-            pass
+        self._ended = held.ended  # told even once the group is closed
 
     @classmethod
     def tree(cls, process: Any) -> Self:
@@ -152,7 +135,7 @@ class Group(Closing[list[Process]]):
     def _of(cls, held: list[Process], ended: list[int]) -> Self:
         """Return the group of open processes, and of some that have ended."""
         group = cls.__new__(cls)
-        group._start(held, ended)
+        group._hold(Members(held, ended))
         return group
 
     def __repr__(self) -> str:
@@ -163,41 +146,15 @@ class Group(Closing[list[Process]]):
     def __len__(self) -> int:
         return len(self.pids)
 
-    def close(self) -> None:
-        """Let go of the processes; calls under way in other threads still finish."""
-        super().close()
-        self._counts = None
-
     @property
     def pids(self) -> tuple[int, ...]:
         """The pids of the processes in the group."""
-        return tuple(process.pid for process in self._processes())
+        return tuple(process.pid for process in self._need_open().running())
 
     @property
     def ended(self) -> tuple[int, ...]:
         """The pids of the processes that have ended."""
         return tuple(self._ended)
-
-    def _processes(self) -> list[Process]:
-        return [process for process in self._need_open() if process.pid not in self._ended]
-
-    def _ask(self, question: Callable[[Process], Answer]) -> list[tuple[Process, Answer]]:
-        """Ask each process, of those with the same memory one; leave out those that have ended."""
-        found = []
-        processes = self._processes()
-        memory = memories(processes)
-        answers: dict[int, Answer] = {}
-        for process in processes:
-            own = memory[process.pid]
-            try:
-                if own not in answers:
-                    answers[own] = question(process)
-                found.append((process, answers[own]))
-            except ProcessLookupError:
-                self._ended[process.pid] = None
-        if not found:
-            raise _all_ended()
-        return found
 
     def usage(self) -> npt.NDArray[np.void]:
         """Return how much memory each process has, and how much of it is its own.
@@ -220,7 +177,7 @@ class Group(Closing[list[Process]]):
         also absent if another process may have the same memory in swap, and cannot be read or seen.
         From a container, processes outside of it cannot be seen.
         """
-        return group_sums.usage_of(self._ask, self._counts, self._skipped)
+        return self._need_open().usage()
 
     def total(self) -> np.void:
         """Return how much memory the processes have together, each page counted once.
@@ -245,7 +202,7 @@ class Group(Closing[list[Process]]):
         ``swapped_unique`` is absent if ``usage`` has no ``swapped_uss``. ``changed`` is absent if
         the kernel does not count single pages.
         """
-        return group_sums.total_of(self._ask, self._counts, self._skipped)
+        return self._need_open().total()
 
     def sharers(self, process: Any, start: Start, end: int | None = None) -> npt.NDArray[np.uint16]:
         """Return how many processes of the group map each page of a span in one of them.
@@ -276,21 +233,14 @@ class Group(Closing[list[Process]]):
         MemoryError
             The result would not fit into free memory.
         """
-        pid = pid_of(process)
-        if pid not in self.pids:
-            if pid in self._ended:
-                raise _has_ended(pid)
+        pid, held = pid_of(process), self._need_open()
+        member = next((each for each in held.running() if each.pid == pid), None)
+        if member is None:
+            if pid in held.ended:
+                raise has_ended(pid)
             raise ValueError(f"process {pid} is not in the group: {', '.join(map(str, self.pids))}")
-        member = next(each for each in self._processes() if each.pid == pid)
         start, end, _ = member.span(start, end)
-        counts = self._need_frames()
-        answers = self._ask(gather)
-        asked = [answer for answer in answers if answer[0].pid == pid]
-        if not asked:
-            raise _has_ended(pid)
-        gathered = [found for _, found in answers]
-        together = sum(found is asked[0][1] for found in gathered)
-        return sharers(asked[0][0], start, end, mapped_sets(gathered, counts.fd), together)
+        return held.sharers(member, start, end)
 
     def overlap(self) -> npt.NDArray[np.uint64]:
         """Return how much memory each pair of processes has in common, in bytes.
@@ -306,28 +256,7 @@ class Group(Closing[list[Process]]):
         PermissionError
             Frame numbers are hidden from this user.
         """
-        counts = self._need_frames()
-        gathered = [found for _, found in self._ask(gather)]
-        return overlaps(gathered, mapped_sets(gathered, counts.fd))
-
-    def _need_frames(self) -> Descriptor:
-        """Return the open /proc/kpagecount; raise if this user may not see frames."""
-        processes = self._processes()
-        if not processes:
-            raise _all_ended()
-        counts = self._counts
-        if counts is None:
-            open_frames(MAPCOUNTS)
-            raise hidden(processes[0])
-        return counts
-
-
-def _has_ended(pid: int) -> ProcessLookupError:
-    return ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
-
-
-def _all_ended() -> ProcessLookupError:
-    return ProcessLookupError(errno.ESRCH, "all processes of the group have ended, or called exec")
+        return self._need_open().overlap()
 
 
 def _opened(processes: Any) -> list[Process]:

@@ -1,8 +1,8 @@
 """Read what forked processes still share with their parent, for ``fastpagemap forks``.
 
-By process it is told by `Group`. By mapping and by object it is told by bit 56 of a page's entry,
-which says that it is mapped exactly once. So what is a worker's own is what it has copied, or
-touched first since the fork.
+By process, `Members` tells it. By mapping and by object, bit 56 of a page's entry does, which says
+that it is mapped exactly once. So what is a worker's own is what it has copied, or touched first
+since the fork.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastpagemap.cli import asking, together
 from fastpagemap.cli.processes import name_of
-from fastpagemap.group import Group
+from fastpagemap.engine.members import Members
 from fastpagemap.model.entry import Category
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.pagemap import PageMap
@@ -65,8 +65,8 @@ def look(pid: int, objects: Objects, timeout: float | None) -> Family:
 def _look(pid: int, known: list[Known], objects: Objects) -> Family:
     with PageMap(pid) as parent:  # first, as it says what is wrong with one that has no memory
         held, ended = open_again(known)
-        with Group._of(held, ended) as group:
-            rows, total = group.usage(), group.total()
+        group = Members(held, ended)
+        rows, total = group.usage(), group.total()
         mappings = parent.mappings()
         heap = [mapping for mapping in mappings if _is_copied(mapping)]
         parts = {pid: add(map(mapping_name, heap), _measure(parent, heap))}

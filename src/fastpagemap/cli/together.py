@@ -22,9 +22,9 @@ from fastpagemap.cli.naming import commands
 from fastpagemap.cli.processes import processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.cli.worker import NoAnswer, WorkerEnded, started
+from fastpagemap.engine.members import ALL_PIDS, Members
 from fastpagemap.engine.shared_frames import common, shared_frames
-from fastpagemap.group import Group
-from fastpagemap.pagemap import PageMap
+from fastpagemap.engine.usage import usage
 from fastpagemap.process.family import (
     Known,
     descendants,
@@ -35,14 +35,12 @@ from fastpagemap.process.family import (
     open_known,
 )
 from fastpagemap.process.frames import MAPCOUNTS, open_frames
+from fastpagemap.process.mappings import mappings
+from fastpagemap.process.process import Process
 from fastpagemap.report.members import Sharer, of_group, of_sharers
 from fastpagemap.report.report import Report, Unreadable, Usage
 
 __all__ = ["Chosen", "collect_group", "collect_sharers", "of_cgroup", "of_tree"]
-
-#: Every pid that there may be.
-_ALL_PIDS = range(1 << 31)
-
 
 #: Processes to look at, by pid: when each began; None for whichever has that pid.
 Chosen = dict[int, int | None]
@@ -124,13 +122,12 @@ def _readable(
 
 def _probe(pid: int, began: int | None = None) -> _Member:
     """Ask a process for what needs the lock of its memory, and little else."""
-    with PageMap(pid) as pagemap:
-        process = pagemap._process()
-        found = known(process)
-        if began not in (None, found.began):
-            raise process.gone()
-        pagemap.usage(pagemap.mappings()[:1], fields=["present"])
-        return _Member(found, process.name(), pagemap.uid)
+    process = Process(pid)
+    found = known(process)
+    if began not in (None, found.began):
+        raise process.gone()
+    usage(process, mappings(process)[:1], ["present"])
+    return _Member(found, process.name(), process.uid())
 
 
 def _counted(
@@ -160,7 +157,7 @@ def _counted(
     try:
         return count(_silent(others, timeout))
     except NoAnswer:  # it answers a small question alone
-        return count(_ALL_PIDS)
+        return count(ALL_PIDS)
 
 
 def _count(members: list[Known], skipped: Collection[int]) -> _Counted:
@@ -173,15 +170,14 @@ def _count(members: list[Known], skipped: Collection[int]) -> _Counted:
         raise ProcessLookupError(
             errno.ESRCH, "no process of the group is left: all have ended, or called exec"
         )
-    with Group._of(held, ended) as group:
-        group._skipped = skipped
-        while True:
-            usage, gone = group.usage(), group.ended
-            total = group.total()
-            if group.ended == gone:  # both are about the same processes
-                break
-        sizes = dict(zip(total.dtype.names or (), total.tolist(), strict=True))
-        return _Counted(usage, sizes, list(gone))
+    group = Members(held, ended, skipped)
+    while True:
+        rows, gone = group.usage(), list(group.ended)
+        total = group.total()
+        if list(group.ended) == gone:  # both are about the same processes
+            break
+    sizes = dict(zip(total.dtype.names or (), total.tolist(), strict=True))
+    return _Counted(rows, sizes, gone)
 
 
 def _ask(function: Callable[[Any], Any], question: Any, seconds: float | None, what: str) -> Any:
@@ -250,13 +246,11 @@ class _Overlaps:
 
 def _own(pid: int) -> tuple[_Member, int, int]:
     """Return a process, what it maps, and what of it others map as well."""
-    with PageMap(pid) as pagemap:
-        process = pagemap._process()
-        try:
-            with Group._of([process], []) as group:
-                mapped = int(group.overlap()[0, 0])
-        except ProcessLookupError:  # it is not asked about as one of a group
-            raise process.gone() from None
-        own = int(pagemap.usage(fields=["uss"])["uss"].sum())
-        member = _Member(known(process), process.name(), pagemap.uid)
-        return member, mapped, max(mapped - own, 0)
+    process = Process(pid)
+    try:
+        mapped = int(Members([process]).overlap()[0, 0])
+    except ProcessLookupError:  # it is not asked about as one of a group
+        raise process.gone() from None
+    own = int(usage(process, None, ["uss"])["uss"].sum())
+    member = _Member(known(process), process.name(), process.uid())
+    return member, mapped, max(mapped - own, 0)

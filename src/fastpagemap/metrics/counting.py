@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ..group import Group
+from ..engine.members import ALL_PIDS, Members
 from ..process import stat
 from ..process.family import Known, open_again
 from ..report.openmetrics import Amounts
@@ -23,10 +23,8 @@ _SHARES = ("pss", "uss")
 _ONCE = ("union", "swapped_union")
 # Seconds of which a budget may be spent at once: where nobody scrapes for long, and at first.
 _MAX_SAVED_S, _FIRST_S = 60.0, 15.0
-# A Group holds three files a process open. The rest of this process needs some, too.
+# Members hold three files a process open. The rest of this process needs some, too.
 _FILES_A_PROCESS, _MAX_SHARE_OF_FILES = 3, 1 / 2
-# No process outside of a group is asked what it has in swap: only `swapped_unique` needs that.
-_ALL_PIDS = range(1 << 31)
 
 
 class _Counted(NamedTuple):
@@ -122,9 +120,8 @@ def _dear(known: Iterable[Known]) -> dict[str, int]:
         if processes:
             found = {name: sum(sizes[name] for _, sizes in processes) for name in _SHARES}
         if processes and _may_open(len(members)):
-            with Group._of(*open_again(members)) as group:
-                group._skipped = _ALL_PIDS
-                total = group.total()
+            # Only `swapped_unique` needs to know what processes outside have in swap.
+            total = Members(*open_again(members), ALL_PIDS).total()
             found |= {name: int(total[name]) for name in _ONCE if name in (total.dtype.names or ())}
     except (OSError, MemoryError):  # all have ended, one may not be read, no file can be opened
         pass
