@@ -56,8 +56,7 @@ class Leaderless:
 
     def state(self):
         """The state of the main thread, as ps shows it."""
-        with open(f"/proc/{self.pid}/stat") as file:
-            return file.read().rpartition(") ")[2][0]
+        return linux.stat(self.pid)[0]
 
     def kill(self):
         """End all of it, and leave no zombie."""

@@ -112,6 +112,20 @@ def alone(directory):
         os.close(fd)
 
 
+def stat(pid):
+    """The fields of /proc/PID/stat, from the state on. The name before it may hold any bytes."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].decode().split()
+
+
+def is_running(pid):
+    """Whether a process is there, and neither a zombie nor ending."""
+    try:
+        return stat(pid)[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def wait_until_asleep(pid, patience=60.0):
     """Wait while another process still runs, or waits for a disk; not for one that has ended.
 
@@ -120,8 +134,7 @@ def wait_until_asleep(pid, patience=60.0):
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
-            with open(f"/proc/{pid}/stat") as file:
-                state = file.read().rpartition(")")[2].split()[0]
+            state = stat(pid)[0]
         except (FileNotFoundError, ProcessLookupError):
             return
         if state not in "RD":
@@ -133,8 +146,7 @@ def wait_until_asleep(pid, patience=60.0):
 def is_kernel_thread(pid):
     """Whether a process is a thread of the kernel, as far as /proc shows it."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return bool(int(file.read().rpartition(") ")[2].split()[6]) & _PF_KTHREAD)
+        return bool(int(stat(pid)[6]) & _PF_KTHREAD)
     except OSError:
         return False
 

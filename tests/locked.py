@@ -96,8 +96,7 @@ class Locked:
         self._directory.cleanup()
 
     def _state(self):
-        with open(f"/proc/{self.pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0]
+        return linux.stat(self.pid)[0]
 
 
 # ---- the process ---------------------------------------------------------------------------------

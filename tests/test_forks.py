@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -123,14 +122,10 @@ def test_like_smaps(victim, kind):
 @contextlib.contextmanager
 def stopped(pids):
     """Have processes stand still."""
-
-    def state(pid):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
     try:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: all(state(pid) == "T" for pid in pids))
+        wait_for(lambda: all(linux.stat(pid)[0] == "T" for pid in pids))
         yield
     finally:
         for pid in pids:

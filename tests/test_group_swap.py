@@ -40,7 +40,7 @@ def can_read_all():
         return False
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            with open(f"/proc/{name}/maps") as file:
+            with open(f"/proc/{name}/maps", "rb") as file:
                 file.read(1)
         except PermissionError:
             return False

@@ -90,7 +90,7 @@ def test_ctrl_c_ends_it_at_once(locked, arguments):
             process.kill()
     assert (*said, process.returncode) == (b"", b"", 130)
     assert time.monotonic() - began < 10
-    while is_alive(reader):  # it was killed, and nothing keeps it from ending
+    while linux.is_running(reader):  # it was killed, and nothing keeps it from ending
         assert time.monotonic() - began < 60
 
 
@@ -101,18 +101,9 @@ def waiting_child(pid):
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             children = file.read().split()
         for child in children:
-            with open(f"/proc/{child}/stat") as file:
-                if file.read().rpartition(")")[2].split()[0] == "D":
-                    return int(child)
+            if linux.stat(child)[0] == "D":
+                return int(child)
     raise TimeoutError
-
-
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_a_reader_of_its_output_is_not_kept(locked):

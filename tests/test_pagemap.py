@@ -168,8 +168,7 @@ def test_no_call_faults_in_a_page_or_changes_its_state(any_swap):
 
 def state_of(pid, spans):
     """Faults of a process up to now, and the entries of spans."""
-    with open(f"/proc/{pid}/stat") as file:
-        faults = file.read().rpartition(") ")[2].split()[7:11]
+    faults = linux.stat(pid)[7:11]
     return faults, [oracle.words(span.start, span.end, pid) for span in spans]
 
 

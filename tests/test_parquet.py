@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import linux
 from commandline import run
 from fastpagemap.report import parquet
 from needs import need
@@ -23,11 +24,6 @@ def written(path, *arguments):
     return files.read_table(path)
 
 
-def stat_of(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()
-
-
 def cgroup_of(pid):
     with open(f"/proc/{pid}/cgroup", "rb") as file:
         lines = [line.rstrip(b"\n").split(b":", 2) for line in file]
@@ -43,7 +39,7 @@ def check_origin(rows, pid):
         assert row["since"] == row["time"]
         ago = datetime.datetime.now(datetime.UTC) - row["time"]
         assert datetime.timedelta(0) <= ago < datetime.timedelta(minutes=5)
-        assert (row["pid"], row["start_time"]) == (pid, int(stat_of(pid)[19]))
+        assert (row["pid"], row["start_time"]) == (pid, int(linux.stat(pid)[19]))
         ago = time.clock_gettime(time.CLOCK_BOOTTIME) - row["uptime"]
         assert 0 <= ago < 300
 

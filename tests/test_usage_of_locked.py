@@ -7,6 +7,7 @@ import time
 import pytest
 
 import fastpagemap as fpm
+import linux
 from fastpagemap.engine.process_sums import sums_of
 from fastpagemap.process.process import open_process
 from locked import Locked
@@ -17,10 +18,7 @@ COLUMNS = ("present",)
 def wait_until_waiting(thread):
     """Wait until the kernel keeps a thread of this process waiting for a lock."""
     deadline = time.monotonic() + 60
-    while True:
-        with open(f"/proc/self/task/{thread.native_id}/stat") as file:
-            if file.read().rpartition(")")[2].split()[0] == "D":
-                return
+    while linux.stat(f"self/task/{thread.native_id}")[0] != "D":
         assert time.monotonic() < deadline
         os.sched_yield()
 

@@ -174,9 +174,9 @@ def test_what_the_kernel_does_not_let_go_is_left_behind():
         pid, count = map(int, left.split())
         assert (done.returncode, done.stderr, count) == (0, "", 1)
         assert said.startswith("no answer within 0.5 s: a file that it has mapped or opened does")
-        assert _runs(pid)
+        assert linux.is_running(pid)
     deadline = time.monotonic() + 60
-    while _runs(pid):
+    while linux.is_running(pid):
         assert time.monotonic() < deadline
 
 
@@ -189,16 +189,8 @@ def test_a_worker_ends_with_its_parent():
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert done.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 20
-    while _runs(int(done.stdout)):
+    while linux.is_running(int(done.stdout)):
         assert time.monotonic() < deadline
-
-
-def _runs(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_who_may_have_no_more_processes_is_answered_here():
