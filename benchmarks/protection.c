@@ -5,29 +5,19 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define REGIONS 512
+#include "scan.h"
+
 #define WP_MATCHING 1
 #define CHECK_WPASYNC 2
 #define WRITTEN 2
 #define ACCESSED 512
 #define MODE_WP 2
 #define MODE_RWP 8
-
-struct region {
-    uint64_t start, end, categories;
-};
-
-struct scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
 
 struct api {
     uint64_t api, features, ioctls;
@@ -75,7 +65,7 @@ double sweep(int rwp, int pagemap, uint64_t start, uint64_t end, uint64_t page, 
             .start = start, .end = end, .vec = (uintptr_t)regions, .vec_len = REGIONS,
             .category_mask = category, .return_mask = category,
         };
-        int count = ioctl(pagemap, _IOWR('f', 16, struct scan_arg), &arg);
+        int count = ioctl(pagemap, PAGEMAP_SCAN, &arg);
         if (count < 0)
             return -errno;
         for (int i = 0; i < count; i++) {
@@ -117,7 +107,7 @@ double arm(int fd, int accesses, int pagemap, uint64_t start, uint64_t end)
     double began = now();
     if (ioctl(fd, _IOWR(0xAA, 0x00, struct registration), &wanted) < 0)
         return -errno;
-    if (accesses ? protect(fd, start, end) : ioctl(pagemap, _IOWR('f', 16, struct scan_arg), &arg))
+    if (accesses ? protect(fd, start, end) : ioctl(pagemap, PAGEMAP_SCAN, &arg))
         return -errno;
     return now() - began;
 }

@@ -4,21 +4,11 @@
  * it knows the layout, and so the better polarity. Returns seconds; below 0 it is -errno.
  */
 #include <errno.h>
-#include <stdint.h>
-#include <sys/ioctl.h>
 #include <time.h>
 
+#include "scan.h"
+
 #define RANGE (64ULL << 20)
-#define REGIONS 512
-
-struct region {
-    uint64_t start, end, categories;
-};
-
-struct scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
 
 double scan_pages(int fd, uint64_t start, uint64_t end, uint64_t inverted, uint64_t mask,
                   uint64_t anyof, uint64_t returns, struct region *keep)
@@ -35,7 +25,7 @@ double scan_pages(int fd, uint64_t start, uint64_t end, uint64_t inverted, uint6
             .category_inverted = inverted, .category_mask = mask,
             .category_anyof_mask = anyof, .return_mask = returns,
         };
-        int count = ioctl(fd, _IOWR('f', 16, struct scan_arg), &arg);
+        int count = ioctl(fd, PAGEMAP_SCAN, &arg);
         if (count < 0)
             return -errno;
         start = arg.walk_end;
