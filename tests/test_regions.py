@@ -12,7 +12,7 @@ import runas
 import seccomp
 from fastpagemap import Category
 from fastpagemap.engine import regions
-from fastpagemap.process.capabilities import categories, soft_dirty
+from fastpagemap.process.probes import categories, soft_dirty
 from linux import PAGE
 from needs import Absent, need
 

@@ -18,7 +18,7 @@ import steps
 import swap
 from compare import SCANNED, by_page, check_runs, check_states, while_still
 from fastpagemap import State
-from fastpagemap.process.capabilities import categories
+from fastpagemap.process.probes import categories
 from features import has_cachestat, keeps_soft_dirty
 from histories import PAGES as HISTORY_PAGES
 from histories import histories

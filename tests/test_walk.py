@@ -23,7 +23,7 @@ from fastpagemap.engine.survey import survey
 from fastpagemap.engine.table import Backing, plan
 from fastpagemap.model.questions import QUESTIONS, matching
 from fastpagemap.process.backing import Backings
-from fastpagemap.process.capabilities import categories, soft_dirty
+from fastpagemap.process.probes import categories, soft_dirty
 from linux import PAGE
 from needs import Absent, need
 from victim import Victim

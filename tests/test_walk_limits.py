@@ -12,7 +12,7 @@ import seccomp
 from fastpagemap._kernel.plan import Plan
 from fastpagemap._kernel.sinks import Sink
 from fastpagemap._kernel.walk import walk
-from fastpagemap.process.capabilities import categories
+from fastpagemap.process.probes import categories
 from linux import PAGE
 from needs import Absent, need
 

@@ -23,9 +23,9 @@ from .model.layout import Memory
 from .model.mapping import Mapping
 from .model.runs import Runs
 from .model.span import Start
-from .process.capabilities import need_soft_dirty, soft_dirty
 from .process.limits import affordable, output
 from .process.mappings import mappings
+from .process.probes import need_soft_dirty, soft_dirty
 from .process.process import Process, open_process
 
 if TYPE_CHECKING:

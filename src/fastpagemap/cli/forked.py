@@ -21,8 +21,8 @@ from fastpagemap.engine.members import Members
 from fastpagemap.model.entry import Category
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.pagemap import PageMap
-from fastpagemap.process.capabilities import categories
 from fastpagemap.process.family import Known, open_again
+from fastpagemap.process.probes import categories
 from fastpagemap.report.forked import Family, Member, Part, add, mapping_name, place
 
 __all__ = ["Objects", "look", "objects_in"]

@@ -14,7 +14,7 @@ from fastpagemap.cli.processes import name_of, processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.engine import machine_swap as engine
 from fastpagemap.model.entry import PAGE_SIZE
-from fastpagemap.process.capabilities import sees_pfns
+from fastpagemap.process.frame_probes import sees_pfns
 from fastpagemap.process.held_files import mounted_tmpfs
 from fastpagemap.process.leases import Leases
 from fastpagemap.process.namespaces import hides_others, shows_all

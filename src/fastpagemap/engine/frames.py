@@ -17,9 +17,8 @@ import numpy.typing as npt
 from .._kernel.frame_table import FrameTable
 from ..model.entry import PAGE_SIZE, frame_numbers
 from ..model.questions import mask
-from ..process.capabilities import categories, one_entry_tells
 from ..process.limits import affordable
-from ..process.probes import asks_again
+from ..process.probes import asks_again, categories, one_entry_tells
 from ..process.process import Process
 from .masks import read
 from .physical import hidden

@@ -16,9 +16,8 @@ from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category
 from ..model.questions import States
 from ..model.runs import State, has_any
-from ..process.capabilities import categories, need_scan, soft_dirty
 from ..process.mappings import within
-from ..process.probes import asks_again
+from ..process.probes import asks_again, categories, need_scan, soft_dirty
 from ..process.process import Process
 from .shmem import SwapUse
 from .survey import RESOLVED, Segments, Spans

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from .._kernel.descriptor import Descriptor
 from .._kernel.frame_table import FrameTable
 from ..model.errors import UnsupportedError
-from ..process.capabilities import sees_pfns
 from ..process.family import memories
-from ..process.frame_probes import page_mapcounts
+from ..process.frame_probes import page_mapcounts, sees_pfns
 from ..process.frames import MAPCOUNTS, open_frames
 from ..process.process import Process
 from .frames import (

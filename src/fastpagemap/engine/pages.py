@@ -11,8 +11,8 @@ from .._kernel import pagecache
 from ..model import entry, hooks
 from ..model.mapping import Mapping
 from ..model.questions import mask
-from ..process.capabilities import need_soft_dirty
 from ..process.limits import affordable
+from ..process.probes import need_soft_dirty
 from ..process.process import Process
 from .masks import huge_zero, read
 from .shmem import SharedMemory, SwapUse, unresolved_question

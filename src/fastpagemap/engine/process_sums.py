@@ -14,9 +14,8 @@ from .._kernel import walk as kernel
 from .._kernel.failures import IgnoringFileErrors
 from .._kernel.ranges import Ranges
 from ..model.entry import PAGE_SIZE
-from ..process.capabilities import categories
 from ..process.mappings import ranges, within
-from ..process.probes import asks_again, version
+from ..process.probes import asks_again, categories, version
 from ..process.process import Process
 from ..process.smaps import rollup
 from .cached import CACHE_COLUMNS

@@ -15,10 +15,9 @@ from ..model.errors import UnsupportedError
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.runs import concat_rows
 from ..process.backing import Backings
-from ..process.capabilities import categories, need_soft_dirty, soft_dirty
 from ..process.limits import affordable
 from ..process.mappings import mappings, within
-from ..process.probes import asks_again
+from ..process.probes import asks_again, categories, need_soft_dirty, soft_dirty
 from ..process.process import Process
 
 __all__ = ["known", "regions"]

@@ -27,10 +27,9 @@ from ..model.runs import (
     states_at,
     union,
 )
-from ..process.capabilities import categories
 from ..process.limits import affordable, as_uint64, output
 from ..process.mappings import mappings
-from ..process.probes import asks_again
+from ..process.probes import asks_again, categories
 from ..process.process import Process
 from .masks import fill_states
 from .states import state_runs

@@ -12,7 +12,7 @@ from .._kernel.procmaps import cut_back
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..model.runs import bounds
-from ..process.capabilities import sees_pfns
+from ..process.frame_probes import sees_pfns
 from ..process.frames import MAPCOUNTS, open_frames
 from ..process.mappings import mappings
 from ..process.process import Process

@@ -26,7 +26,7 @@ from ..model.runs import (
     states_at,
 )
 from ..process.backing import Backings
-from ..process.capabilities import categories
+from ..process.probes import categories
 from ..process.process import Process
 from .shmem_runs import FileRuns
 from .shmem_sums import Sums

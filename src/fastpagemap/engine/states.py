@@ -24,9 +24,8 @@ from ..model.runs import (
     union,
 )
 from ..model.span import checked
-from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings
-from ..process.probes import asks_again
+from ..process.probes import asks_again, categories, soft_dirty
 from ..process.process import Process
 from .shmem import SwapUse
 from .survey import Segments, Spans

@@ -23,8 +23,8 @@ from ..model.entry import PAGE_SIZE
 from ..model.mapping import KERNEL_HALF, Mapping
 from ..model.runs import bounds
 from ..process.backing import Backings, kernel_tmpfs
-from ..process.capabilities import categories, soft_dirty
 from ..process.mappings import mappings, within
+from ..process.probes import categories, soft_dirty
 from ..process.process import Process
 from .table import Backing
 

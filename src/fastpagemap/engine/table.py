@@ -14,7 +14,7 @@ from .._kernel.plan import Plan
 from ..model.entry import Category
 from ..model.questions import NEVER_SHARED, Match
 from ..model.runs import State
-from ..process.capabilities import categories, one_entry_tells
+from ..process.probes import categories, one_entry_tells
 
 __all__ = ["SCANNED", "Backing", "plan", "plans"]
 

@@ -15,9 +15,8 @@ from ..model.mapping import Mapping, listed
 from ..model.runs import bounds
 from ..model.span import checked
 from ..process.backing import Backings
-from ..process.capabilities import categories, need_scan, need_soft_dirty, soft_dirty
 from ..process.mappings import mappings
-from ..process.probes import asks_again
+from ..process.probes import asks_again, categories, need_scan, need_soft_dirty, soft_dirty
 from ..process.process import Process
 from .cached import CACHE_COLUMNS, count_cached
 from .shares import SHARE_COLUMNS, count_shares

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 from .._kernel.descriptor import open_file
 from .._kernel.lines import read_all
 from ..process import stat
-from ..process.capabilities import categories
 from ..process.cgroups import cgroup_of, unit_of
 from ..process.namespaces import directory_of
+from ..process.probes import categories
 from ..processes import Outcome, outcomes
 from .errand import MAX_LEFT_BEHIND, Errand
 

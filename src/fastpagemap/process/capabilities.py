@@ -1,42 +1,21 @@
 """What this kernel can answer, and what this user may ask."""
 
 import dataclasses
-import mmap
 import os
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from .._kernel import pagecache, procmaps, reading, uffd
+from .._kernel import pagecache, procmaps, uffd
 from .._kernel.failures import is_refusal
-from ..model import entry, hooks
+from ..model import hooks
 from ..model.entry import PAGE_SIZE, Category
 from ..model.mapping import Mapping
-from ..model.span import span
-from .frame_probes import frames_readable, page_mapcounts
+from .frame_probes import frames_readable, page_mapcounts, sees_pfns
 from .mappings import mappings
-from .probes import (
-    categories,
-    need_scan,
-    need_soft_dirty,
-    one_entry_tells,
-    probed_anew,
-    soft_dirty,
-)
+from .probes import probed_anew, soft_dirty
 from .process import Process, open_process
 
-__all__ = [
-    "Capabilities",
-    "capabilities",
-    "capabilities_of",
-    "categories",
-    "need_scan",
-    "need_soft_dirty",
-    "one_entry_tells",
-    "sees_pfns",
-    "soft_dirty",
-]
+__all__ = ["Capabilities", "capabilities", "capabilities_of"]
 
 _NEEDS = {
     "soft_dirty": "CONFIG_MEM_SOFT_DIRTY, which not every architecture has",
@@ -197,16 +176,6 @@ def _procmap_query(process: Process) -> bool:
             raise
         return False
     return True
-
-
-def sees_pfns() -> bool:
-    """Return whether frame numbers are visible, probed on a present page of this process."""
-    with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        page[0] = 1
-        held = Process()
-        found = np.zeros(1, np.uint64)
-        reading.read(held.pagemap, held.path, span(page)[0], found)
-    return bool(entry.decode(found)["pfn"][0])
 
 
 def _map_files(process: Process, current: Iterable[Mapping]) -> bool | None:

@@ -14,12 +14,21 @@ from .frames import FLAGS, MAPCOUNTS, Frames, open_frames
 from .probes import version
 from .process import Process
 
-__all__ = ["frames_readable", "page_mapcounts"]
+__all__ = ["frames_readable", "page_mapcounts", "sees_pfns"]
 
 # linux/mman.h; mmap has it from Python 3.13 on, the C library's headers only newer ones.
 _MADV_COLLAPSE = 25
 # What a kernel can is found out once.
 _found: list[bool] = []
+
+
+def sees_pfns() -> bool:
+    """Return whether frame numbers are visible, probed on a present page of this process."""
+    found = np.zeros(1, np.uint64)
+    with mmap.mmap(-1, PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page[0] = 1
+        Process().read_entries(span(page)[0], found)
+    return bool(entry.decode(found)["pfn"][0])
 
 
 def frames_readable() -> bool:

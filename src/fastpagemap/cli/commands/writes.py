@@ -94,7 +94,7 @@ def writes(
 def _of_process(
     target: str, interval: float, count: int | None, yes: bool, as_json: bool, timeout: float
 ) -> Iterator[str]:
-    from fastpagemap.process.capabilities import need_soft_dirty
+    from fastpagemap.process.probes import need_soft_dirty
 
     pid = targets.resolve(target)
     if not isinstance(pid, int):

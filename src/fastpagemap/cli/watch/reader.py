@@ -14,7 +14,7 @@ from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.pagemap import PageMap
-from fastpagemap.process.capabilities import soft_dirty
+from fastpagemap.process.probes import soft_dirty
 from fastpagemap.process.process import Process
 from fastpagemap.report.report import SIZES
 
