@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .mounts import unescape
+
 __all__ = ["cgroup_of", "left_in_cgroups", "mount_points", "unit_of"]
 
 _MOUNT = re.compile(rb"^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (.*)$", re.MULTILINE)
@@ -16,7 +18,6 @@ _MOUNT = re.compile(rb"^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (.*)$", re.M
 _SYSTEMD = b"name=systemd"
 # What may have processes, beside slices.
 _UNITS = (b".service", b".scope", b".mount", b".swap", b".socket")
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 # No limit; version 1 has a huge number for that.
 _UNLIMITED = 1 << 60
 _HIERARCHICAL = b"hierarchical_memory_limit"
@@ -51,14 +52,13 @@ _VERSIONS = {
 def left_in_cgroups() -> Iterator[tuple[int, str]]:
     """Yield how many bytes each limit leaves, of each cgroup that can be seen, and whose it is."""
     try:
-        mounts = _MOUNT.findall(_content("/proc/self/mountinfo"))
+        mounts = _mounts()
         own = _own(_content("/proc/self/cgroup"))
     except _UNREADABLE:
         return
-    for root, point, kind, options in mounts:
-        # In version 1 each controller has a mount of its own.
-        if kind in own and (kind == b"cgroup2" or b"memory" in options.split(b",")):
-            yield from _up_from(_unescaped(root), _unescaped(point), own[kind], _VERSIONS[kind])
+    for root, point, kind in mounts:
+        if kind in own:
+            yield from _up_from(root, point, own[kind], _VERSIONS[kind])
 
 
 def cgroup_of(text: bytes) -> str | None:
@@ -108,12 +108,17 @@ def _own(text: bytes) -> dict[bytes, bytes]:
 def mount_points() -> list[str]:
     """Return where version 2, or the memory controller of version 1, is mounted."""
     try:
-        mounts = _MOUNT.findall(_content("/proc/self/mountinfo"))
+        return [os.fsdecode(point) for _, point, _ in _mounts()]
     except _UNREADABLE:
         return []
+
+
+def _mounts() -> list[tuple[bytes, bytes, bytes]]:
+    """Return root, point and type of each mount with cgroups whose memory is counted."""
+    # In version 1 each controller has a mount of its own.
     return [
-        os.fsdecode(_unescaped(point))
-        for _, point, kind, options in mounts
+        (unescape(root), unescape(point), kind)
+        for root, point, kind, options in _MOUNT.findall(_content("/proc/self/mountinfo"))
         if kind == b"cgroup2" or b"memory" in options.split(b",")
     ]
 
@@ -166,8 +171,3 @@ def _content(path: str) -> bytes:
         return b"".join(found)
     finally:
         os.close(fd)
-
-
-def _unescaped(text: bytes) -> bytes:
-    """Decode mountinfo's octal escapes of blanks and backslashes."""
-    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
