@@ -13,12 +13,12 @@ import numpy.typing as npt
 from .._kernel import frames
 from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import IgnoringFileErrors
-from .._kernel.pagecache import file_system
 from ..model.closing import Closing
 from ..model.errors import UnsupportedError
 from ..model.integers import integers
 from .limits import as_uint64, output
 from .nodes import node_ranges
+from .opening import is_proc
 
 __all__ = ["CGROUPS", "FLAGS", "MAPCOUNTS", "Frames", "open_frames", "reading_order"]
 
@@ -29,8 +29,6 @@ _U64, _U32, _I16 = np.dtype(np.uint64), np.dtype(np.uint32), np.dtype(np.int16)
 _SORTED_FRAMES = 1 << 20
 # Sorting costs less than reading half as many frames again.
 _MAX_UNSORTED_COST = 1.5
-# PROC_SUPER_MAGIC.
-_PROC = 0x9FA0
 _MISSING = {
     FLAGS: "a kernel with CONFIG_PROC_PAGE_MONITOR",
     MAPCOUNTS: "a kernel with CONFIG_PROC_PAGE_MONITOR",
@@ -69,7 +67,7 @@ def open_frames(name: str) -> Descriptor:
 def _is_mounted_over(file: Descriptor) -> bool:
     """Return whether a file is none of /proc: containers hide some by an empty file or a device."""
     with IgnoringFileErrors():
-        return file_system(file.fd) != _PROC
+        return not is_proc(file.fd)
     return False
 
 

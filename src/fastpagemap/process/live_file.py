@@ -5,14 +5,12 @@ import os
 import re
 from typing import NamedTuple
 
-from .._kernel import pagecache
 from .._kernel.failures import IgnoringFileErrors
+from .opening import is_proc
 from .process import Process
 
 __all__ = ["LiveFile", "live_file", "open_live"]
 
-# include/uapi/linux/magic.h
-_PROC_SUPER_MAGIC = 0x9FA0
 _PATH = re.compile(r".*?/([0-9]{1,9})/((?:task/[0-9]+/)?pagemap)(?: \(deleted\))?", re.DOTALL)
 
 
@@ -30,7 +28,7 @@ def live_file(fd: int) -> LiveFile | None:
     The process is not asked, so that its locks are not waited for.
     """
     with IgnoringFileErrors():  # no /proc: then the file is not in it
-        if pagecache.file_system(fd) == _PROC_SUPER_MAGIC:
+        if is_proc(fd):
             found = _PATH.fullmatch(os.readlink(f"/proc/self/fd/{fd}"))
             if found:
                 about = os.fstat(fd)

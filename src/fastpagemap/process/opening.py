@@ -7,8 +7,19 @@ from .._kernel import lookup, pagecache
 from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import tells_of_file
 
-__all__ = ["Stat", "is_btrfs", "is_tmpfs", "look", "pass_over", "reopen", "reopen_quietly"]
+__all__ = [
+    "Stat",
+    "is_btrfs",
+    "is_proc",
+    "is_tmpfs",
+    "look",
+    "pass_over",
+    "reopen",
+    "reopen_quietly",
+]
 
+# PROC_SUPER_MAGIC of linux/magic.h.
+_PROC = 0x9FA0
 # mm/shmem.c, shmem_encode_fh: inode and generation. No other file system's are so long.
 _TMPFS_HANDLE = (1, 12)
 # fs/btrfs/export.c, FILEID_BTRFS_WITHOUT_PARENT: no other file system has that number.
@@ -48,6 +59,11 @@ def is_tmpfs(file: Descriptor) -> bool:
     except OSError as error:
         pass_over(error)
         return False
+
+
+def is_proc(fd: int) -> bool:
+    """Return whether an open file is one of /proc."""
+    return pagecache.file_system(fd) == _PROC
 
 
 def is_btrfs(file: Descriptor) -> bool:
