@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import cached as kernel
-from .._kernel import pagecache
 from ..model.entry import PAGE_SIZE
 from ..model.errors import UnsupportedError
 from ..model.mapping import KERNEL_HALF, Mapping
@@ -22,7 +21,7 @@ from ..process.process import Process
 from .own_cache import fill_own
 from .survey import Spans, survey
 
-__all__ = ["CACHE_COLUMNS", "count_cached", "fill_cached"]
+__all__ = ["CACHE_COLUMNS", "WINDOW_PAGES", "count_cached", "fill_cached"]
 
 Mask = npt.NDArray[np.bool_]
 _Answer = TypeVar("_Answer")
@@ -30,8 +29,9 @@ _Answer = TypeVar("_Answer")
 CACHE_COLUMNS = ("cached", "cache_dirty", "cache_writeback")
 """The columns that one cachestat fills, in its order."""
 
-# Pages that are asked about between two checks for signals.
-_WINDOW_PAGES = 1 << 18
+WINDOW_PAGES = 1 << 18
+"""Pages that are asked about between two checks for signals."""
+
 _MAX_SURVEYS = 4
 
 
@@ -161,8 +161,8 @@ class _Caches:
             return 0, 0, 0
         if dirty:
             raise self._unsupported(mapping, why)
-        total, step = 0, _WINDOW_PAGES * PAGE_SIZE
-        mask = np.empty(min(count, _WINDOW_PAGES), bool)
+        total, step = 0, WINDOW_PAGES * PAGE_SIZE
+        mask = np.empty(min(count, WINDOW_PAGES), bool)
         for at in range(start, end, step):
             part = mask[: (min(at + step, end) - at) // PAGE_SIZE]
             self.fill(mapping, at, part)
@@ -219,21 +219,19 @@ def _fill_by_file(
     mask[inside:] = False
     found = mask[:inside].view(np.uint8)
     file, path = opened.file.fd, mapping.path
-    windows = [found[at : at + _WINDOW_PAGES] for at in range(0, inside, _WINDOW_PAGES)]
+    windows = [found[at : at + WINDOW_PAGES] for at in range(0, inside, WINDOW_PAGES)]
     try:
         for number, window in enumerate(windows):
-            kernel.by_cachestat(file, path, page + number * _WINDOW_PAGES, window)
+            kernel.by_cachestat(file, path, page + number * WINDOW_PAGES, window)
         return True
     except OSError as error:
         pass_over(error)
         why.append(error.with_traceback(None))
-    # mincore calls a swapped page with a copy in the swap cache cached. To map a file for it may
-    # change its access time.
-    if not opened.quiet or (opened.tmpfs and pagecache.swap_in_use()):
+    if not opened.mincore_tells():
         return False
     try:
         for number, window in enumerate(windows):
-            kernel.by_mincore(file, path, page + number * _WINDOW_PAGES, window, opened.pages)
+            kernel.by_mincore(file, path, page + number * WINDOW_PAGES, window, opened.pages)
     except OSError as error:
         pass_over(error)
         why.append(error.with_traceback(None))

@@ -23,6 +23,7 @@ from ..process.local_files import STACKED, Opened
 from ..process.mappings import mappings, within
 from ..process.opening import pass_over
 from ..process.process import Process
+from .cached import WINDOW_PAGES
 from .usage import usage
 
 __all__ = ["File", "FileCache", "cache_of", "mapped_by"]
@@ -40,8 +41,6 @@ class File(NamedTuple):
 
 
 _HUGETLBFS_MAGIC = 0x958458F6
-# Pages that are asked about by one mincore.
-_WINDOW_PAGES = 1 << 18
 # mincore looks at each page: of a larger file, only at those with data.
 _MAX_WHOLE_PAGES = 1 << 24
 
@@ -120,16 +119,14 @@ def _by_cachestat(opened: Opened, path: str, magic: int) -> tuple[int, int, int]
 def _by_mincore(opened: Opened, path: str) -> int:
     if not opened.pages:
         return 0
-    # mincore calls a swapped page with a copy in the swap cache cached. To map a file for it may
-    # change its access time.
-    if not opened.quiet or (opened.tmpfs and pagecache.swap_in_use()):
+    if not opened.mincore_tells():
         raise _hidden(path)
     total = 0
-    mask = np.empty(min(opened.pages, _WINDOW_PAGES), np.uint8)
+    mask = np.empty(min(opened.pages, WINDOW_PAGES), np.uint8)
     try:
         for start, end in _parts(opened):
-            for page in range(start, end, _WINDOW_PAGES):
-                part = mask[: min(_WINDOW_PAGES, end - page)]
+            for page in range(start, end, WINDOW_PAGES):
+                part = mask[: min(WINDOW_PAGES, end - page)]
                 kernel.by_mincore(opened.file.fd, path, page, part, opened.pages)
                 total += int(np.count_nonzero(part))
     except OSError as error:

@@ -34,6 +34,14 @@ class Opened(NamedTuple):
     tmpfs: bool
     pages: int
 
+    def mincore_tells(self) -> bool:
+        """Return whether mincore may be asked what of it is cached, and then tells the truth.
+
+        To map a file for it may change its access time. And it calls a swapped page with a copy in
+        the swap cache cached.
+        """
+        return self.quiet and not (self.tmpfs and pagecache.swap_in_use())
+
 
 class LocalFiles:
     """Opens the files that one process has mapped, if that cannot wait and has no effect."""
