@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 from .entry import PAGE_SIZE
 
-__all__ = ["KERNEL_HALF", "Mapping", "listed", "looks_shmem"]
+__all__ = ["KERNEL_HALF", "KERNEL_PATHS", "UNKNOWN_PATH", "Mapping", "listed", "looks_shmem"]
 
-# Unlike [heap], [stack] and [anon:NAME], these are not ordinary memory.
-_SPECIAL = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]", "[vectors]", "[sigpage]", "[timens")
+KERNEL_PATHS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]", "[vectors]", "[sigpage]", "[timens")
+"""How the paths of the kernel's own mappings begin: it shows them, and no process may write there.
+
+Unlike [heap], [stack] and [anon:NAME], these are not ordinary memory.
+"""
 UNKNOWN_PATH = "[unknown]"
 """The path of a mapping where nothing but its addresses is known: entries alone were saved."""
 # The kernel's own tmpfs: shared anonymous memory, memfds, SysV, buffers of graphics drivers. It is
@@ -81,7 +84,9 @@ class Mapping(NamedTuple):
         Shared anonymous memory is not: the kernel gives it a file (``/dev/zero (deleted)``).
         """
         # A SysV segment may have inode 0, but it has a device.
-        return not (self.inode or self.device or self.path.startswith((*_SPECIAL, UNKNOWN_PATH)))
+        return not (
+            self.inode or self.device or self.path.startswith((*KERNEL_PATHS, UNKNOWN_PATH))
+        )
 
 
 def listed(mappings: Iterable[Mapping]) -> list[Mapping]:

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from .._kernel import uffd
 from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, Category
-from ..model.mapping import Mapping
+from ..model.mapping import KERNEL_PATHS, Mapping
 from ..process.process import Process
 from .emptied import Emptied
 from .files import check_file
@@ -14,9 +14,6 @@ from .spans import check_device, check_tables
 from .tracker import Mask, Tracker
 
 __all__ = ["WriteTracker"]
-
-# Memory that the kernel shows, and no process may write.
-_KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
 
 
 class WriteTracker(Tracker):
@@ -134,7 +131,7 @@ class WriteTracker(Tracker):
 
     def _check(self, process: Process, mapping: Mapping) -> None:
         where = f"{mapping.start:#x}-{mapping.end:#x}"
-        if mapping.path.startswith(_KERNELS):
+        if mapping.path.startswith(KERNEL_PATHS):
             raise ValueError(f"{where} is the kernel's {mapping.path}: no one writes there")
         if not mapping.writable:
             raise ValueError(f"{where} may not be written ({mapping.permissions})")

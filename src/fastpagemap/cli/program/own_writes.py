@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fastpagemap.model.entry import Category
-from fastpagemap.model.mapping import Mapping
+from fastpagemap.model.mapping import KERNEL_PATHS, Mapping
 from fastpagemap.pagemap import PageMap
 from fastpagemap.tracking import WriteTracker
 
@@ -21,7 +21,6 @@ __all__ = ["OwnWrites", "telling"]
 #: Stretches of memory tracked at a time, the largest: each tracker holds four descriptors.
 MAX_STRETCHES = 128
 _THERE = Category.PRESENT | Category.SWAPPED
-_KERNELS = ("[vdso]", "[vvar", "[vsyscall]", "[uprobes]")
 _SHARED_MEMORY = ("/dev/zero", "/memfd:", "/dev/shm/", "/SYSV")
 
 
@@ -157,7 +156,7 @@ def _stretches(mappings: list[Mapping]) -> list[Stretch]:
     """Return what may be written, neighbours of one kind as one; of many, the largest."""
     found: list[Stretch] = []
     for each in mappings:
-        if not each.writable or each.path.startswith(_KERNELS):
+        if not each.writable or each.path.startswith(KERNEL_PATHS):
             continue
         new = Stretch(each.start, each.end, each.path, each.shared)
         if found and found[-1][1:] == (new.start, *new[2:]):
