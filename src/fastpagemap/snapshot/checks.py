@@ -14,6 +14,7 @@ from ..model.mapping import KERNEL_HALF, Mapping
 from ..process.capabilities import Capabilities
 
 __all__ = [
+    "MAPPING_BYTES",
     "Contradiction",
     "check_addresses",
     "check_permissions",
@@ -21,6 +22,9 @@ __all__ = [
     "parse_mappings",
     "parse_metadata",
 ]
+
+MAPPING_BYTES = 400
+"""Of a mapping in memory, without its path."""
 
 _PERMISSIONS = re.compile(r"[r-][w-][x-][sp]|\?{4}")
 # Characters of a name or a command line: `take` keeps 16 KiB of the latter.

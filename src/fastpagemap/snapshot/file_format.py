@@ -41,6 +41,7 @@ from ..process.capabilities import Capabilities
 from ..process.limits import affordable
 from .archive import MAX_BYTES, PIECE, Archive, pack
 from .checks import (
+    MAPPING_BYTES,
     Contradiction,
     check_addresses,
     check_permissions,
@@ -62,8 +63,8 @@ MAPPING_DTYPE = np.dtype(
 MAX_RUNS, MAX_MAPPINGS, MAX_TEXT = 1 << 26, 1 << 22, 1 << 18
 # What a file may take in memory without having the size for it, and what it may take for each byte.
 FREE_BYTES, MAX_RATIO = 1 << 25, 64
-# Bytes in memory: of a mapping, of a character of a path.
-_MAPPING_BYTES, _CHAR_BYTES = 400, 4
+# Bytes in memory of a character of a path.
+_CHAR_BYTES = 4
 # The dtypes that each member may have, and its maximum number of elements.
 _UNSIGNED = tuple(np.dtype(f"<u{size}") for size in (1, 2, 4, 8))
 _MEMBERS = {
@@ -95,7 +96,7 @@ Fields = dict[str, Any]
 
 def _cost(runs: int, mappings: int, path_bytes: int) -> int:
     """Return how many bytes of memory a snapshot takes, at most."""
-    return runs * RUN_DTYPE.itemsize + mappings * _MAPPING_BYTES + path_bytes * _CHAR_BYTES
+    return runs * RUN_DTYPE.itemsize + mappings * MAPPING_BYTES + path_bytes * _CHAR_BYTES
 
 
 # ---- writing -----------------------------------------------------------------------------------

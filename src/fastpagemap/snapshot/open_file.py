@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from typing import IO
+from collections.abc import Iterator
+from typing import IO, Any
 
 from .._kernel.failures import IgnoringFileErrors, exists
 
-__all__ = ["open_to_read", "read_up_to"]
+__all__ = ["Path", "open_to_read", "opened", "read_up_to"]
 
 # Bytes of a file that are read at a time.
 _PIECE_BYTES = 1 << 22
@@ -18,6 +20,16 @@ _LOOK_FLAGS = os.O_PATH | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+@contextlib.contextmanager
+def opened(source: Any) -> Iterator[Any]:
+    """Open a path, as `open_to_read` does; yield anything else as it is."""
+    if isinstance(source, (str, bytes, os.PathLike)):
+        with open_to_read(source) as file:
+            yield file
+    else:
+        yield source
 
 
 def open_to_read(path: Path) -> IO[bytes]:

@@ -10,15 +10,13 @@ from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.runs import bounds, runs_of
 from ..process.limits import affordable
-from .checks import Contradiction, check_addresses
-from .open_file import open_to_read, read_up_to
+from .checks import MAPPING_BYTES, Contradiction, check_addresses
+from .open_file import opened, read_up_to
 
 __all__ = ["saved_mappings"]
 
 # Ten times the text of as many mappings as the kernel allows by default.
 _MAX_BYTES = 1 << 26
-# Of a mapping in memory, without its path.
-_MAPPING_BYTES = 400
 _LINE = re.compile(
     rb"[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][sp] [0-9a-f]{1,16} "
     rb"[0-9a-f]{1,8}:[0-9a-f]{1,8} [0-9]{1,20}(?: [^\0\n]*)?"
@@ -37,13 +35,11 @@ def saved_mappings(source: Any) -> list[Mapping]:
     OSError
         It cannot be read.
     """
-    if isinstance(source, (str, bytes, os.PathLike)):
-        with open_to_read(source) as file:
-            found = _parsed(read_up_to(file, _MAX_BYTES))
-    elif hasattr(source, "read"):
-        found = _parsed(read_up_to(source, _MAX_BYTES))
-    else:
-        found = _checked(source)
+    with opened(source) as given:
+        if hasattr(given, "read"):
+            found = _parsed(read_up_to(given, _MAX_BYTES))
+        else:
+            found = _checked(given)
     if not found:
         raise ValueError("it holds no mappings: not saved from /proc/PID/maps, or of no process")
     return found
@@ -53,7 +49,7 @@ def _parsed(text: bytes) -> list[Mapping]:
     """Return the mappings that a text describes as /proc/PID/maps or smaps do."""
     if len(text) > _MAX_BYTES:
         raise ValueError(f"more than {_MAX_BYTES >> 20} MiB: not saved from /proc/PID/maps")
-    affordable(text.count(b"\n"), _MAPPING_BYTES, "mappings")
+    affordable(text.count(b"\n"), MAPPING_BYTES, "mappings")
     some = []
     for number, line in enumerate(text.split(b"\n"), 1):
         if _LINE.fullmatch(line):

@@ -18,15 +18,13 @@ from ..process.process import Process
 from . import answers, taking
 from .data import SnapshotData
 from .diff import Diff
-from .open_file import open_to_read, read_up_to
+from .open_file import Path, opened, read_up_to
 from .replace_file import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Snapshot", "SnapshotError", "take"]
-
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Snapshot(SnapshotData):
@@ -205,8 +203,8 @@ class Snapshot(SnapshotData):
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         content = _file_format().encode(fields)
         if isinstance(file, (str, bytes, os.PathLike)):
-            with replace_file(os.fsdecode(file), self.uid) as opened:
-                opened.write(content)
+            with replace_file(os.fsdecode(file), self.uid) as writing:
+                writing.write(content)
         else:
             _check_file(file, "write")
             file.write(content)
@@ -237,12 +235,9 @@ class Snapshot(SnapshotData):
             `file` is neither.
         """
         formats = _file_format()
-        if isinstance(file, (str, bytes, os.PathLike)):
-            with open_to_read(file) as opened:
-                content = read_up_to(opened, formats.MAX_BYTES, b"P")
-        else:
-            _check_file(file, "read")
-            content = read_up_to(file, formats.MAX_BYTES, b"P")
+        with opened(file) as given:
+            _check_file(given, "read")
+            content = read_up_to(given, formats.MAX_BYTES, b"P")
         return cls(**formats.decode(content))
 
     @classmethod

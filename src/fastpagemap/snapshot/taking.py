@@ -1,10 +1,8 @@
 """The fields of a new snapshot: of a process, or of entries that were saved from one."""
 
-import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from ..process.mappings import mappings
 from ..process.probes import release_and_machine
 from ..process.process import Process
 from . import entries
-from .open_file import open_to_read
+from .open_file import opened
 from .saved_maps import saved_mappings
 
 __all__ = ["of_entries", "of_process"]
@@ -57,7 +55,7 @@ def of_process(process: Process) -> Fields:
 def of_entries(source: Any, start: int, maps: Any) -> Fields:
     """Return the fields of a snapshot of entries; see ``Snapshot.from_entries``."""
     start, _, _ = checked(start, start)
-    with _opened(source) as given:
+    with opened(source) as given:
         process = _process_of(given)
         if process is None:
             spans = () if maps is None else saved_mappings(maps)
@@ -97,16 +95,6 @@ def _consistent(runs: Runs, spans: list[Mapping], dirty: bool) -> Runs:
         runs["state"] &= ~np.uint64(int(State.SOFT_DIRTY))
         runs = runs[runs["state"] != 0]
     return clipped(runs, *bounds(spans))
-
-
-@contextlib.contextmanager
-def _opened(source: Any) -> Iterator[Any]:
-    """Open a path; leave anything else as it is."""
-    if isinstance(source, (str, bytes, os.PathLike)):
-        with open_to_read(source) as file:
-            yield file
-    else:
-        yield source
 
 
 def _process_of(source: Any) -> Process | None:
