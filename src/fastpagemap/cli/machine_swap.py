@@ -58,7 +58,7 @@ def lines(as_json: bool, timeout: float) -> Iterator[str]:
     ]
     found = report.MachineSwap(
         rows,
-        [report.Unmapped(*file) for file in machine.unmapped],
+        machine.unmapped,
         machine.in_processes,
         machine.in_unmapped,
         before.total - before.free,

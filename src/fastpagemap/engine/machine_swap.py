@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -61,7 +62,8 @@ class OfProcess(NamedTuple):
     held: list[NamedFile]
 
 
-class Unmapped(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Unmapped:
     """Swapped bytes of a file that no process maps there; `pid`: of who holds it open, or 0."""
 
     path: str

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
+from fastpagemap.engine.machine_swap import Unmapped
 from fastpagemap.report.aligned import aligned
 from fastpagemap.report.formats import FORMAT, where
 from fastpagemap.report.report import About, Unreadable
 from fastpagemap.report.text import ending, human
 
-__all__ = ["MachineSwap", "Row", "Unmapped", "json_lines", "plain"]
+__all__ = ["MachineSwap", "Row", "json_lines", "plain"]
 
 _COLUMNS = ("private", "shared", "pss", "uss")
 
@@ -27,15 +28,6 @@ class Row:
     pss: int
     uss: int
     unknown: int
-
-
-@dataclass(frozen=True)
-class Unmapped:
-    """Swapped bytes of shared memory that no process maps; `pid` holds it open, or 0."""
-
-    path: str
-    swapped: int
-    pid: int
 
 
 @dataclass(frozen=True)
