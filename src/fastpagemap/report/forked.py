@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fastpagemap.model.mapping import Mapping
 from fastpagemap.report.aligned import aligned
-from fastpagemap.report.text import human, name_of
+from fastpagemap.report.text import human, name_of, plural
 
 __all__ = ["NEW", "NOTHING", "Family", "Member", "Part", "add", "json_line", "mapping_name"]
 __all__ += ["place", "tables"]
@@ -84,7 +84,7 @@ def tables(now: Family, first: Family, limit: int, width: int | None) -> Iterato
     `width`: the columns of a terminal; None in a pipe.
     """
     workers = sum(member.role == "worker" for member in now.members)
-    family = f"process {now.parent} and {workers} worker{'' if workers == 1 else 's'}"
+    family = f"process {now.parent} and {workers} {plural(workers, 'worker')}"
     yield family if now is first else f"{family}, after {now.time - first.time:.1f} s"
     fit = functools.partial(_fitted, now is first, width)
     yield from fit(*_by_process(now, first))
@@ -115,7 +115,7 @@ def _by_process(now: Family, first: Family) -> Table:
         rows.append([str(member.pid), *sizes, human(member.uss), changed, name])
     totals = [human(now.together[name]) for name in columns]
     count = len(now.members)
-    last = f"{count} process{'' if count == 1 else 'es'}"
+    last = f"{count} {plural(count, 'process')}"
     rows.append(["together", *totals, "-", "-", last])
     return ("pid", *columns, "uss", "change", "process"), rows
 

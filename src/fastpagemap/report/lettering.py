@@ -16,7 +16,7 @@ from fastpagemap.model.mapping import Mapping
 from fastpagemap.report import palette
 from fastpagemap.report.layout import Block, Layout
 from fastpagemap.report.spans import Span
-from fastpagemap.report.text import human, name_of, printable
+from fastpagemap.report.text import human, name_of, plural, printable
 from fastpagemap.snapshot.snapshot import Snapshot
 
 #: Pixels per inch.
@@ -127,7 +127,7 @@ def title(
     each = "one page" if pages == 1 else f"{pages:,} pages"
     count = len(mappings)
     lines = (
-        f"{human(sum(sums.values()))} in {count:,} mapping{'' if count == 1 else 's'}, in the "
+        f"{human(sum(sums.values()))} in {count:,} {plural(count, 'mapping')}, in the "
         f"order of their addresses; what is not mapped is not drawn",
         f"a cell is {each}, {human(layout.cell)}, coloured as far as it was touched    "
         f"{at}    Linux {snapshot.kernel}",

@@ -10,7 +10,7 @@ from fastpagemap.engine.machine_swap import Unmapped
 from fastpagemap.report.aligned import aligned
 from fastpagemap.report.formats import FORMAT, where
 from fastpagemap.report.report import About, Unreadable
-from fastpagemap.report.text import ending, human
+from fastpagemap.report.text import ending, human, plural
 
 __all__ = ["MachineSwap", "Row", "json_lines", "plain"]
 
@@ -84,7 +84,7 @@ def plain(found: MachineSwap, width: int | None = None) -> Iterator[str]:
 
 
 def _counted(rows: Sequence[Row]) -> str:
-    return f"{len(rows)} process{'' if len(rows) == 1 else 'es'}, each place once"
+    return f"{len(rows)} {plural(len(rows), 'process')}, each place once"
 
 
 def _sums(found: MachineSwap) -> Iterator[str]:

@@ -17,7 +17,7 @@ from fastpagemap.report.layout import Layout, Part
 from fastpagemap.report.lettering import AS_IT_IS, DPI, INK, LEFT, PALE, RIGHT, SMALL, TINY, TOP
 from fastpagemap.report.picture import CELL, MIN_WIDTH, Picture, add_axes, cells
 from fastpagemap.report.replay import History
-from fastpagemap.report.text import human, name_of, printable
+from fastpagemap.report.text import human, name_of, plural, printable
 from fastpagemap.report.timeline import Row, Timeline, timeline
 
 __all__ = ["draw"]
@@ -132,11 +132,10 @@ def _title(figure: Figure, shown: Timeline, history: History, mappings: int, hei
         time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(when + history.set_clock))
         for when in (shown.begin, float(shown.ends[-1]))
     )
-    several = "" if mappings == 1 else "s"
     step = f"a cell is {seconds / len(shown.ends):.3g} s"
     lines = (
-        f"{mappings:,} mapping{several}, in the order of their addresses; what was never touched "
-        f"is not drawn    {first} to {last} UTC    Linux {history.kernel}",
+        f"{mappings:,} {plural(mappings, 'mapping')}, in the order of their addresses; what was "
+        f"never touched is not drawn    {first} to {last} UTC    Linux {history.kernel}",
         f"{step}, coloured by what most of it was at its end, as high as the part that was "
         f"touched; right: the most that ever was",
     )

@@ -21,7 +21,7 @@ from fastpagemap.report.fitting import (
 )
 from fastpagemap.report.members import last_sizes, table_columns, total_of
 from fastpagemap.report.report import LABELS, About, Report, rows
-from fastpagemap.report.text import ANON, beginning, ending, human, printable
+from fastpagemap.report.text import ANON, beginning, ending, human, plural, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -265,8 +265,7 @@ def counted(report: Report) -> str:
     """Return how many rows there are, in words."""
     count = len(report)
     what = "process" if report.by in LAST_LINE else report.by
-    plural = "es" if what == "process" else "s"
     shown = ""
     if "of" in report.more:
         count, shown = report.more["of"], f", {count} shown"
-    return f"{count} {what}{'' if count == 1 else plural}{shown}"
+    return f"{count} {plural(count, what)}{shown}"

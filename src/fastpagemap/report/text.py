@@ -29,6 +29,11 @@ def human(size: int) -> str:
     return digits.removesuffix(".0") + unit
 
 
+def plural(count: int, what: str) -> str:
+    """Return what so many of something are called: ``mapping``, ``mappings``, ``processes``."""
+    return what if count == 1 else f"{what}{'es' if what.endswith('s') else 's'}"
+
+
 def printable(text: str) -> str:
     r"""Escape what a terminal could act on, or what nobody could see.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from errno import EACCES, EPERM
 
 from fastpagemap.report.report import Unreadable
-from fastpagemap.report.text import printable
+from fastpagemap.report.text import plural, printable
 
 __all__ = ["lines", "summary"]
 
@@ -27,7 +27,7 @@ def summary(unreadable: Sequence[Unreadable]) -> str:
         f"{number} of them: {reason}" if len(reasons) > 1 else reason
         for reason, number in reasons.items()
     )
-    return f"{count} process{'' if count == 1 else 'es'} could not be read: {why}"
+    return f"{count} {plural(count, 'process')} could not be read: {why}"
 
 
 def lines(unreadable: Sequence[Unreadable]) -> Iterator[str]:

@@ -47,7 +47,7 @@ def dump(target: str, output: str, raw: Raw, timeout: float) -> Iterable[str]:
 
 
 def _dump(target: str, output: str, raw: Raw, timeout: float) -> Iterator[str]:
-    from fastpagemap.report.text import human, printable
+    from fastpagemap.report.text import human, plural, printable
     from fastpagemap.snapshot.replace_file import replace_file
 
     found = targets.snapshot(target, raw, timeout)
@@ -60,5 +60,5 @@ def _dump(target: str, output: str, raw: Raw, timeout: float) -> Iterator[str]:
     whose = f"process {found.pid} {found.name}" if found.pid else "entries"
     mapped = human(sum(mapping.end - mapping.start for mapping in found.mappings))
     count = len(found.mappings)
-    about = f"{mapped} in {count} mapping{'' if count == 1 else 's'}"
+    about = f"{mapped} in {count} {plural(count, 'mapping')}"
     yield printable(f"{output}: {whose}, {about}; {human(size)}")

@@ -11,7 +11,7 @@ from fastpagemap.cli.completion import complete_file, complete_list_of, complete
 from fastpagemap.cli.options import interval_option, number, parsed, timeout_option
 from fastpagemap.report import conditions, unreadable
 from fastpagemap.report.report import MORE_SIZES, SIZES
-from fastpagemap.report.text import printable
+from fastpagemap.report.text import plural, printable
 
 if TYPE_CHECKING:
     from fastpagemap.cli.recorder import Recorder
@@ -115,13 +115,10 @@ def _record(targets: tuple[str, ...], options: dict[str, Any]) -> Iterator[str]:
 
 
 def _summary(recorder: Recorder) -> str:
-    files, processes = recorder.files, len(recorder.seen)
+    files, seen = recorder.files, len(recorder.seen)
     lost = f"; {files.lost} could not be written" if files.lost else ""
     return (
-        f"{files.directory}: {_counted(files.files, 'file')}, {_counted(files.rows, 'row')} "
-        f"of {_counted(processes, 'process', 'es')}{lost}; {recorder.spent():.2f} s of a processor"
+        f"{files.directory}: {files.files} {plural(files.files, 'file')}, "
+        f"{files.rows} {plural(files.rows, 'row')} of {seen} {plural(seen, 'process')}{lost}; "
+        f"{recorder.spent():.2f} s of a processor"
     )
-
-
-def _counted(count: int, what: str, plural: str = "s") -> str:
-    return f"{count} {what}{'' if count == 1 else plural}"

@@ -11,7 +11,7 @@ from fastpagemap.cli.watch.columns import SIZE_COLUMNS
 from fastpagemap.cli.watch.listing import Listing, Rows
 from fastpagemap.cli.watch.sampling import DEFAULT_FIELDS, Sample
 from fastpagemap.model.mapping import Mapping
-from fastpagemap.report.text import ANON, ending
+from fastpagemap.report.text import ANON, ending, plural
 
 __all__ = ["Mappings"]
 
@@ -60,4 +60,4 @@ class Mappings(Listing):
         if item:
             return ending(self.words(item), width)
         count = len(self.items) - 1
-        return f"{count} mapping{'' if count == 1 else 's'}"
+        return f"{count} {plural(count, 'mapping')}"
