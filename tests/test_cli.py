@@ -16,7 +16,8 @@ import pytest
 import fastpagemap as fpm
 from commandline import COMMAND, run
 from fastpagemap.report.report import About, of_mappings
-from fastpagemap.report.tables import human, plain, printable
+from fastpagemap.report.tables import plain
+from fastpagemap.report.text import human, printable
 from victim import Victim
 
 pytest.importorskip("click")

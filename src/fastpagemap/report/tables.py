@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastpagemap.report.aligned import size
 from fastpagemap.report.commands import shortened
 from fastpagemap.report.fitting import (
     ADDRESS_WIDTH,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.style import Style
 
-__all__ = ["counted", "dated", "for_terminal", "human", "plain", "printable", "title"]
+__all__ = ["counted", "dated", "for_terminal", "plain", "title"]
 
 # Cuts a text to so many columns of a terminal, with dots in place of what is gone.
 Cut = Callable[[str, int, str], str]
@@ -66,9 +67,9 @@ def plain(report: Report) -> Iterator[str]:
     yield line(*(PLAIN.get(name, name) for name in before), *columns, last)
     for row, text in zip(rows(report, (*before, *columns)), texts, strict=True):
         first = map(_label, before, row)
-        yield line(*first, *map(_size, row[len(before) :]), printable(text))
+        yield line(*first, *map(size, row[len(before) :]), printable(text))
     labels = [_last_line(report), *["-"] * (len(before) - 1)]
-    yield line(*labels, *map(_size, last_sizes(report, columns)), counted(report))
+    yield line(*labels, *map(size, last_sizes(report, columns)), counted(report))
 
 
 def _last(report: Report, wide: bool) -> tuple[str, list[str]]:
@@ -94,10 +95,6 @@ def _last_line(report: Report) -> str:
     What several processes map is in a sum of all as often: that is no total.
     """
     return LAST_LINE.get(report.by, "total" if report.about.pid is not None else "sum")
-
-
-def _size(size: int | None) -> str:
-    return "-" if size is None else human(size)
 
 
 def _label(name: str, value: Any) -> str:
@@ -134,9 +131,9 @@ def for_terminal(report: Report) -> Iterator[str]:
         sizes = row[count:-1]
         cells = [_short(name, value, dots) for name, value in zip(shape.before, row, strict=False)]
         styles = [*[""] * count, *map(_style, shape.columns, sizes), ""]
-        yield line([*cells, *map(_size, sizes), text], styles, cut)
+        yield line([*cells, *map(size, sizes), text], styles, cut)
     first = [_last_line(report), *[""] * (count - 1)] if count else []
-    yield bold([*first, *map(_size, last_sizes(report, shape.columns)), counted(report)])
+    yield bold([*first, *map(size, last_sizes(report, shape.columns)), counted(report)])
     for note in notes:
         for part in textwrap.wrap(note, console.width):
             yield paint(part, "italic")

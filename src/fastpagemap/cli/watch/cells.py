@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from fastpagemap.cli.watch.picture import Picture
 from fastpagemap.report.palette import STATES, DisplayState
-from fastpagemap.report.tables import human
+from fastpagemap.report.text import human
 
 __all__ = ["Cells", "Legend", "Line", "few_colours"]
 
