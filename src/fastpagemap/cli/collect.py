@@ -229,19 +229,27 @@ def only(owners: set[int | None]) -> int | None:
 def readable(
     outcomes: Iterator[tuple[int, Answer | Exception]], unreadable: list[Unreadable]
 ) -> Iterator[tuple[int, Answer]]:
+    """Do what `answered` does; raise OSError if some cannot be read, and none can."""
+    any_read = False
+    for pid, answer in answered(outcomes, unreadable):
+        any_read = True
+        yield pid, answer
+    if unreadable and not any_read:
+        raise OSError(summary(unreadable))
+
+
+def answered(
+    outcomes: Iterator[tuple[int, Answer | Exception]], unreadable: list[Unreadable]
+) -> Iterator[tuple[int, Answer]]:
     """Yield the answers. Note why a process could not be read.
 
-    One without memory, or that has ended, is skipped. If none can be read, that is an error.
+    One without memory, or that has ended, is skipped.
     """
-    any_read = False
     for pid, outcome in outcomes:
         if not isinstance(outcome, Exception):
-            any_read = True
             yield pid, outcome
         elif not isinstance(outcome, ProcessLookupError):
             unreadable.append(Unreadable(pid, name_of(pid), reason(outcome)))
-    if unreadable and not any_read:
-        raise OSError(summary(unreadable))
 
 
 def reason(error: Exception) -> str:

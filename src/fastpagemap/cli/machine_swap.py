@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import click
 
 from fastpagemap.cli import asking, drawing
-from fastpagemap.cli.collect import reason
-from fastpagemap.cli.processes import name_of, processes
+from fastpagemap.cli.collect import answered, reason
+from fastpagemap.cli.processes import processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.engine import machine_swap as engine
 from fastpagemap.model.entry import PAGE_SIZE
@@ -83,15 +83,10 @@ def _drawn(found: report.MachineSwap, unread: list[Unreadable], as_json: bool) -
 
 def _processes(timeout: float) -> tuple[list[engine.OfProcess], list[Unreadable]]:
     """Return what each process has in swap, and the processes that could not be read."""
-    answers: list[engine.OfProcess] = []
     unread: list[Unreadable] = []
     with counted("reading processes", processes()) as pids:
-        for pid, outcome in asking.each(pids, engine.of_process, timeout):
-            if not isinstance(outcome, Exception):
-                answers.append(outcome)
-            elif not isinstance(outcome, ProcessLookupError):
-                unread.append(Unreadable(pid, name_of(pid), reason(outcome)))
-    return answers, unread
+        outcomes = asking.each(pids, engine.of_process, timeout)
+        return [answer for _, answer in answered(outcomes, unread)], unread
 
 
 def _tmpfs(timeout: float, notes: list[str]) -> list[engine.NamedFile]:

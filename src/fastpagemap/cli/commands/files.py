@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import click
 
 from fastpagemap.cli import asking, drawing
-from fastpagemap.cli.collect import reason
+from fastpagemap.cli.collect import answered, reason
 from fastpagemap.cli.completion import complete_file
 from fastpagemap.cli.options import timeout_option
-from fastpagemap.cli.processes import name_of, processes
+from fastpagemap.cli.processes import processes
 from fastpagemap.cli.progress import counted
 from fastpagemap.engine.file_caches import File, FileCache, cache_of, mapped_by
 from fastpagemap.process.leases import Leases
@@ -102,13 +102,10 @@ def _users(
     users: dict[File, list[User]] = {}
     unread: list[Unreadable] = []
     with counted("reading processes", processes()) as pids:
-        for pid, outcome in asking.each(pids, lambda pid: _uses(pid, wanted), timeout):
-            if not isinstance(outcome, Exception):
-                name, uses = outcome
-                for file, sizes in uses.items():
-                    users.setdefault(file, []).append(User(pid, name, *sizes))
-            elif not isinstance(outcome, ProcessLookupError):
-                unread.append(Unreadable(pid, name_of(pid), reason(outcome)))
+        outcomes = asking.each(pids, lambda pid: _uses(pid, wanted), timeout)
+        for pid, (name, uses) in answered(outcomes, unread):
+            for file, sizes in uses.items():
+                users.setdefault(file, []).append(User(pid, name, *sizes))
     return users, unread
 
 
