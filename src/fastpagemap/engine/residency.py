@@ -20,7 +20,6 @@ from ..model.runs import (
     State,
     bounds,
     bytes_within,
-    close_gaps,
     edges_of,
     has_any,
     in_spans,
@@ -32,6 +31,7 @@ from ..process.mappings import mappings
 from ..process.probes import asks_again, categories
 from ..process.process import Process
 from .masks import fill_states
+from .parts import WINDOW_PAGES, Part, cut, windows
 from .states import state_runs
 
 __all__ = ["RESIDENCY_DTYPE", "residency"]
@@ -42,14 +42,12 @@ RESIDENCY_DTYPE = np.dtype([(name, "=u8") for name in _COLUMNS])
 
 _BLOCK_BYTES = 1 << allocations.BLOCK_SHIFT
 _COUNTED = State.PRESENT | State.SWAPPED | State.SHARED | State.EXCLUSIVE
-# Memory whose states are filled at a time; to fill less costs more than runs.
-_WINDOW_BYTES = (1 << 18) * PAGE_SIZE
-_MIN_WINDOW_BYTES = (1 << 13) * PAGE_SIZE
+# Memory whose states are filled at a time.
+_WINDOW_BYTES = WINDOW_PAGES * PAGE_SIZE
 # Memory with few pages of which the runs are found at a time.
 _REST_BYTES = 1 << 44
 # To look at so many blocks between marked ones costs less than another call.
 _MAX_GAP_BLOCKS = 8
-_NO_BARRIERS = np.empty(0, np.uint64)
 
 
 def residency(
@@ -153,42 +151,20 @@ def _marked(process: Process, where: Addresses, size: Addresses) -> Iterator[tup
             yield area + low * _BLOCK_BYTES, area + high * _BLOCK_BYTES
 
 
-def _parts(process: Process, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-    """Cut a span, in whole blocks, into parts: start, end, and whether many pages are there.
-
-    A window with many pages costs least with a state for each; the rest, however large, with runs
-    of states.
-    """
+def _parts(process: Process, start: int, end: int) -> Iterator[Part]:
+    """Cut a span, in whole blocks, into parts of whole blocks; see `cut`."""
     if end - start <= _WINDOW_BYTES or not categories():
-        yield from _windows(start, end)
-        return
+        return windows(start, end)
     first, last = np.array([[start], [end]], np.uint64)
     found = scan.populated(process.pagemap, process.path, first, last, allocations.BLOCK_PAGES)
     regions = np.frombuffer(found, REGION_DTYPE)
     lows, highs = _blocks_of(regions["start"], regions["end"])
-    # The runs of a rest, and what they take, are limited by the pages that are there.
+    # The runs of a rest, and what they take, are limited by the pages that are there, and by the
+    # mappings.
     number = np.cumsum(highs - lows) // np.uint64(_WINDOW_BYTES)
-    borders = lows[1:][np.diff(number) != 0]
-    lows, highs = close_gaps(lows, highs, (_MAX_GAP_BLOCKS + 1) * _BLOCK_BYTES, _NO_BARRIERS)
-    many = highs - lows >= np.uint64(_MIN_WINDOW_BYTES)
-    for low, high in zip(lows[many].tolist(), highs[many].tolist(), strict=True):
-        yield from _rests(start, low, borders)
-        yield from _windows(low, high)
-        start = high
-    yield from _rests(start, end, borders)
-
-
-def _windows(start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-    for at in range(start, end, _WINDOW_BYTES):
-        yield at, min(at + _WINDOW_BYTES, end), True
-
-
-def _rests(start: int, end: int, borders: Addresses) -> Iterator[tuple[int, int, bool]]:
-    """Yield a part with few pages, cut at borders, and so that few mappings are in each."""
-    inside = borders[(borders > start) & (borders < end)].tolist()
-    edges = sorted({*inside, *range(start, end, _REST_BYTES), end})
-    for low, high in itertools.pairwise(edges):
-        yield low, high, False
+    far = np.arange(start, end, _REST_BYTES, dtype=np.uint64)
+    borders = edges_of(lows[1:][np.diff(number) != 0], far)
+    return cut(start, end, (lows, highs), borders, (_MAX_GAP_BLOCKS + 1) * _BLOCK_BYTES)
 
 
 # ---- their blocks ------------------------------------------------------------------------------

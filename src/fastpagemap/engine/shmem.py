@@ -4,7 +4,7 @@ The page table forgets a page of shared memory when it is swapped out: its entry
 that of a page never touched. Only the file behind the mapping knows.
 """
 
-import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,9 @@ from ..model.entry import PAGE_SIZE, REGION_DTYPE
 from ..model.mapping import Mapping
 from ..model.questions import States, matching
 from ..model.runs import (
-    Addresses,
     Runs,
     Spans,
     State,
-    close_gaps,
     edges_of,
     in_spans,
     runs_of,
@@ -28,6 +26,7 @@ from ..model.runs import (
 from ..process.backing import Backings
 from ..process.probes import categories
 from ..process.process import Process
+from .parts import Part, cut, windows
 from .shmem_runs import FileRuns
 from .shmem_sums import Sums
 
@@ -35,14 +34,10 @@ __all__ = ["SharedMemory", "SwapUse", "unresolved_question"]
 
 Mask = npt.NDArray[np.bool_]
 
-# Pages of shared memory that are resolved at a time.
-WINDOW_PAGES = 1 << 18
 # Blocks of so many pages without a populated one are not looked at.
 _BLOCK_PAGES = 512
-# Populated blocks with so few others between them may be in one window; a smaller window costs more
-# than runs.
+# Populated blocks with so few others between them may be in one part with many pages.
 _MAX_GAP_PAGES = 16 * _BLOCK_PAGES
-_MIN_WINDOW_PAGES = 16 * _BLOCK_PAGES
 # Blocks that are resolved at a time as runs: these need 24 bytes a page at worst.
 _MAX_RUN_BLOCKS = 1 << 11
 
@@ -83,25 +78,14 @@ class SharedMemory:
 
     # ---- parts ----
 
-    def parts(self, start: int, end: int) -> list[tuple[int, int, bool]]:
-        """Cut a part of a mapping into parts: start, end, and whether many pages are there.
-
-        A window with many pages costs least with a state for each; the rest, however large, with
-        runs of states, of which no part has too many.
-        """
+    def parts(self, start: int, end: int) -> Iterator[Part]:
+        """Cut a part of a mapping into parts; see `cut`."""
         if end - start < _BLOCK_PAGES * PAGE_SIZE or not categories():
-            return _windows(start, end)
-        populated = self._populated(start, end)
+            return windows(start, end)
+        found = self._populated(start, end)
         # Rests of few blocks, each of which has a page table: so runs take less than that.
-        borders = populated["start"][::_MAX_RUN_BLOCKS][1:]
-        lows, highs = populated["start"], populated["end"]
-        lows, highs = close_gaps(lows, highs, _MAX_GAP_PAGES * PAGE_SIZE, lows[:0])
-        many = highs - lows >= np.uint64(_MIN_WINDOW_PAGES * PAGE_SIZE)
-        found, at = [], start
-        for low, high in zip(lows[many].tolist(), highs[many].tolist(), strict=True):
-            found += _rests(at, low, borders) + _windows(low, high)
-            at = high
-        return found + _rests(at, end, borders)
+        borders = found["start"][::_MAX_RUN_BLOCKS][1:]
+        return cut(start, end, (found["start"], found["end"]), borders, _MAX_GAP_PAGES * PAGE_SIZE)
 
     def _populated(self, start: int, end: int) -> npt.NDArray[np.void]:
         """Return the parts of a span where the page table has pages, in blocks."""
@@ -204,17 +188,3 @@ def _resolve_by_file(
             continue
         return True
     return False
-
-
-def _windows(start: int, end: int) -> list[tuple[int, int, bool]]:
-    """Return the windows of a part of a mapping, as `SharedMemory.parts` does."""
-    size = WINDOW_PAGES * PAGE_SIZE
-    return [(at, min(at + size, end), True) for at in range(start, end, size)]
-
-
-def _rests(start: int, end: int, borders: Addresses) -> list[tuple[int, int, bool]]:
-    """Return a part with few pages, cut at borders, as `SharedMemory.parts` does."""
-    if start == end:
-        return []
-    inside = borders[(borders > start) & (borders < end)].tolist()
-    return [(low, high, False) for low, high in itertools.pairwise([start, *inside, end])]
