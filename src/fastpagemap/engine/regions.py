@@ -39,6 +39,7 @@ _MAX_LOOKUP_BYTES = 1 << 40
 _WINDOW_PAGES = 1 << 16
 
 
+@asks_again
 def regions(
     process: Process,
     start: int,
@@ -48,22 +49,15 @@ def regions(
     inverted: int,
     returns: int | None,
 ) -> Regions:
-    """Return the regions of a span; see ``PageMap.regions``."""
-    return _regions(process, start, end, (mask, anyof, inverted), returns)
-
-
-@asks_again
-def _regions(
-    process: Process, start: int, end: int, asked: tuple[int, int, int], returns: int | None
-) -> Regions:
-    """Answer by a scan or, where there is none, from entries."""
-    wanted = known(*asked, returns)
+    """Return the regions of a span, by a scan or from entries; see ``PageMap.regions``."""
+    wanted = known(mask, anyof, inverted, returns)
     if categories():
         starts, ends = _areas(process, start, end)
-        found = scan.regions(process.pagemap, process.path, starts, ends, *asked, wanted)
+        found = scan.regions(
+            process.pagemap, process.path, starts, ends, mask, anyof, inverted, wanted
+        )
         return np.frombuffer(bytearray(found), REGION_DTYPE)
-    mask, anyof, inverted = map(int, asked)
-    return _from_entries(process, start, end, (mask, anyof, inverted, wanted))
+    return _from_entries(process, start, end, (int(mask), int(anyof), int(inverted), wanted))
 
 
 def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
