@@ -19,7 +19,7 @@ from ..process.local_files import LocalFiles, Opened
 from ..process.opening import pass_over
 from ..process.process import Process
 from .own_cache import fill_own
-from .survey import Spans, survey
+from .survey import SpanList, survey
 
 __all__ = ["CACHE_COLUMNS", "WINDOW_PAGES", "count_cached", "fill_cached"]
 
@@ -71,7 +71,7 @@ def count_cached(
 
 def _ask(
     process: Process,
-    spans: Spans | None,
+    spans: SpanList | None,
     current: list[Mapping] | None,
     look: Callable[[_Caches, Mapping, int, int], _Answer],
 ) -> Iterator[tuple[int, int, int, bool, _Answer]]:

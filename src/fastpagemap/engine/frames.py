@@ -22,7 +22,7 @@ from ..process.probes import asks_again, categories, one_entry_tells
 from ..process.process import Process
 from .masks import read
 from .physical import hidden
-from .survey import Segments, Spans
+from .survey import Segments, SpanList
 from .walk import Walker, ask, new_sink
 
 __all__ = [
@@ -83,7 +83,7 @@ def _trusts_exclusive() -> bool:
 @asks_again
 def gather(
     process: Process,
-    spans: Spans | None = None,
+    spans: SpanList | None = None,
     *,
     swapped: bool = False,
     table: FrameTable | None = None,
@@ -95,7 +95,7 @@ def gather(
     questions = ("present", "alone") + ("swap_entry",) * swapped
     trusted = _trusts_exclusive()
 
-    def put(walker: Walker, segments: Segments, _: Spans | None) -> Gathered:
+    def put(walker: Walker, segments: Segments, _: SpanList | None) -> Gathered:
         # The scan that finds zero pages has no frame of theirs: frames are counted in a row more.
         counts = np.zeros((len(questions) + 1, max(1, len(segments))), np.uint64)
         sink = new_sink(
@@ -134,7 +134,7 @@ def counted(
             return table, found
 
 
-def shares(process: Process, counts: int, spans: Spans, are_all: bool) -> Numbers:
+def shares(process: Process, counts: int, spans: SpanList, are_all: bool) -> Numbers:
     """Return pss and uss of some mappings, in bytes: a row for each.
 
     A frame that is mapped several times counts in uss by a share in each mapping.
@@ -184,7 +184,7 @@ def totals_of(
 def locations(process: Process) -> Numbers:
     """Return the swap type and offset of each swapped page of a process's private memory."""
 
-    def put(walker: Walker, segments: Segments, _: Spans | None) -> Numbers:
+    def put(walker: Walker, segments: Segments, _: SpanList | None) -> Numbers:
         sink = new_sink((), locations=True)
         walker.walk(segments, sink)
         return np.frombuffer(sink.taken_locations(), np.uint64)

@@ -12,7 +12,7 @@ import numpy as np
 from .._kernel import pagecache
 from ..model.entry import PAGE_SIZE, page_count
 from ..model.errors import UnsupportedError
-from ..model.runs import Spans as Ranges
+from ..model.runs import Spans
 from ..process.family import swaps_anything
 from ..process.held_files import Found, Tmpfs, deleted_files, files_on, open_found, segments
 from ..process.leases import Leases
@@ -41,7 +41,7 @@ class NamedFile(NamedTuple):
 
     file: File
     path: str
-    ranges: Ranges
+    ranges: Spans
 
 
 class OnTmpfs(NamedTuple):
@@ -196,7 +196,7 @@ def counted(found: Sequence[OfProcess], tmpfs: Iterable[NamedFile]) -> Machine:
     )
 
 
-def _outside(named: NamedFile, holders: list[list[Ranges]]) -> int:
+def _outside(named: NamedFile, holders: list[list[Spans]]) -> int:
     """Return the swapped bytes of a file that none of those who have some of it maps there."""
     mapped = [{named.file: ranges} for ranges in holders]
     whole = {named.file: [named.ranges]}

@@ -20,7 +20,7 @@ from ..process.mappings import within
 from ..process.probes import asks_again, categories, need_scan, soft_dirty
 from ..process.process import Process
 from .shmem import SwapUse
-from .survey import RESOLVED, Segments, Spans
+from .survey import RESOLVED, Segments, SpanList
 from .table import SCANNED, Backing
 from .walk import Walker, ask, new_sink, pages_of
 
@@ -28,7 +28,7 @@ __all__ = ["fill", "fill_states", "huge_zero", "read"]
 
 Mask = npt.NDArray[np.bool_]
 
-# Spans of fewer pages are read: to look up what is mapped there would cost more.
+# SpanList of fewer pages are read: to look up what is mapped there would cost more.
 _MIN_LOOKUP_PAGES = 2048
 # The end of the address space.
 _END = 1 << 64
@@ -93,7 +93,7 @@ def _fill(
         ):
             return
 
-    def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
+    def put(walker: Walker, segments: Segments, spans: SpanList | None) -> None:
         for low, high in _gaps(segments, spans or ()):
             sink.clear(low, high)
         walker.walk(segments, sink)
@@ -109,7 +109,7 @@ def _needs_backing(questions: frozenset[str]) -> bool:
     return not questions.isdisjoint(SCANNED) or ("soft_dirty" in questions and soft_dirty())
 
 
-def _gaps(segments: Segments, spans: Spans) -> Iterator[tuple[int, int]]:
+def _gaps(segments: Segments, spans: SpanList) -> Iterator[tuple[int, int]]:
     """Yield the parts of the spans, sorted and disjoint, that no segment covers."""
     found = zip(segments.starts.tolist(), segments.ends.tolist(), strict=True)
     mapped = next(found, None)
@@ -163,7 +163,7 @@ def read(process: Process, start: int, entries: npt.NDArray[np.uint64]) -> None:
         return
     sink = Sink((), start, entries=entries)
 
-    def put(walker: Walker, segments: Segments, spans: Spans | None) -> None:
+    def put(walker: Walker, segments: Segments, spans: SpanList | None) -> None:
         for low, high in _gaps(segments, spans or ()):
             entries[pages_of(start, low, high)] = 0
         walker.plans = (_populated_plan(categories()),) * len(Backing)

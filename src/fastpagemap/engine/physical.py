@@ -14,7 +14,7 @@ from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, Category, frame_numbers
 from ..model.errors import UnsupportedError
 from ..model.frame_flags import FOLIO_DTYPE, KPF
-from ..model.runs import close_gaps, concat_rows
+from ..model.runs import Addresses, Spans, close_gaps, concat_rows
 from ..process.frames import FLAGS, MAPCOUNTS, open_frames, reading_order
 from ..process.limits import affordable
 from ..process.namespaces import is_foreign
@@ -23,9 +23,6 @@ from ..process.process import Process
 from .regions import regions
 
 __all__ = ["fill_mapcounts", "fill_nodes", "folios", "hidden"]
-
-Addresses = npt.NDArray[np.uint64]
-Spans = tuple[Addresses, Addresses]
 
 # A read of entries costs as much as so many more of them.
 _MAX_GAP_BYTES = 32 * PAGE_SIZE

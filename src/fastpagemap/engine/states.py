@@ -28,7 +28,7 @@ from ..process.mappings import mappings
 from ..process.probes import asks_again, categories, soft_dirty
 from ..process.process import Process
 from .shmem import SwapUse
-from .survey import Segments, Spans
+from .survey import Segments, SpanList
 from .walk import Walker, ask, new_sink
 
 __all__ = ["state_runs", "states"]
@@ -72,13 +72,13 @@ def _states(
 
 def state_runs(
     process: Process,
-    spans: Spans | None,
+    spans: SpanList | None,
     questions: frozenset[str],
     current: list[Mapping] | None = None,
 ) -> Runs:
     """Return the runs of spans, sorted and disjoint, with the states that the questions need."""
 
-    def put(walker: Walker, segments: Segments, _: Spans | None) -> Runs:
+    def put(walker: Walker, segments: Segments, _: SpanList | None) -> Runs:
         sink = new_sink((), runs=True)
         walker.walk(segments, sink)
         return np.frombuffer(sink.runs(), RUN_DTYPE)

@@ -21,7 +21,7 @@ from .._kernel.failures import IgnoringFileErrors
 from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import KERNEL_HALF, Mapping
-from ..model.runs import bounds
+from ..model.runs import Addresses, bounds
 from ..process.backing import Backings, kernel_tmpfs
 from ..process.mappings import mappings, within
 from ..process.probes import categories, soft_dirty
@@ -30,8 +30,8 @@ from .table import Backing
 
 __all__ = ["RESOLVED", "Segments", "files_matter", "no_segments", "survey"]
 
-Addresses = npt.NDArray[np.uint64]
-Spans = Sequence[tuple[int, int] | Mapping]
+SpanList = Sequence[tuple[int, int] | Mapping]
+"""Spans one by one; a mapping begins with its start and end, too."""
 
 RESOLVED = frozenset({"swapped", "swapped_shared", "unknown"})
 """The questions that the file behind a mapping of shared memory answers."""
@@ -99,7 +99,7 @@ class Segments:
         )
 
     def surveyed(
-        self, backings: Backings, spans: Spans, questions: frozenset[str], *, stable: bool
+        self, backings: Backings, spans: SpanList, questions: frozenset[str], *, stable: bool
     ) -> Segments:
         """Survey the spans of these segments again; keep their rows."""
         if stable:
@@ -121,7 +121,7 @@ def no_segments() -> Segments:
 
 def survey(
     backings: Backings,
-    spans: Spans | None,
+    spans: SpanList | None,
     questions: frozenset[str],
     current: list[Mapping] | None = None,
 ) -> Segments:
@@ -157,7 +157,7 @@ def survey(
 
 
 def _clipped(
-    process: Process, spans: Spans, current: list[Mapping] | None
+    process: Process, spans: SpanList, current: list[Mapping] | None
 ) -> Iterator[tuple[int, int, Mapping, int]]:
     """Yield the mapped parts of each span: start, end, mapping, and the span's number."""
     ends = [mapping.end for mapping in current or ()]

@@ -17,8 +17,7 @@ from .._kernel import pagecache
 from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
-from ..model.runs import Spans as Ranges
-from ..model.runs import State, edges_of, has_any, in_spans, union
+from ..model.runs import Spans, State, edges_of, has_any, in_spans, union
 from ..process.backing import Backings, kernel_tmpfs
 from ..process.family import others, swaps_anything
 from ..process.mappings import mappings
@@ -35,7 +34,7 @@ __all__ = ["Swapped", "count_swapped", "swapped_of"]
 # other files on the kernel's own tmpfs may have, such as a segment of another namespace. A file of
 # an overlay is that of the layer, which others may have mapped themselves.
 File = tuple[int, int, str]
-FilePages = dict[File, list[Ranges]]
+FilePages = dict[File, list[Spans]]
 
 
 class Count(NamedTuple):
@@ -260,16 +259,16 @@ def count_files(
     return counts, distinct, unique
 
 
-def by_file(processes: Sequence[FilePages]) -> dict[File, dict[int, list[Ranges]]]:
+def by_file(processes: Sequence[FilePages]) -> dict[File, dict[int, list[Spans]]]:
     """Return, for each file, the ranges of those processes that have any of it, by their number."""
-    found: dict[File, dict[int, list[Ranges]]] = {}
+    found: dict[File, dict[int, list[Spans]]] = {}
     for number, pages in enumerate(processes):
         for file, ranges in pages.items():
             found.setdefault(file, {})[number] = ranges
     return found
 
 
-def _covers(edges: npt.NDArray[np.uint64], ranges: list[Ranges]) -> npt.NDArray[np.bool_]:
+def _covers(edges: npt.NDArray[np.uint64], ranges: list[Spans]) -> npt.NDArray[np.bool_]:
     """Return which of the stretches between edges are in any of some ranges."""
     if not ranges:
         return np.zeros(len(edges) - 1, bool)

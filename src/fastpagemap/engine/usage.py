@@ -20,7 +20,7 @@ from ..process.probes import asks_again, categories, need_scan, need_soft_dirty,
 from ..process.process import Process
 from .cached import CACHE_COLUMNS, count_cached
 from .shares import SHARE_COLUMNS, count_shares
-from .survey import RESOLVED, Segments, Spans
+from .survey import RESOLVED, Segments, SpanList
 from .table import SCANNED
 from .walk import Walker, ask, new_sink
 
@@ -160,7 +160,7 @@ def _count(
         # Needed to see which mappings are not told page by page.
         asked += tuple(name for name in ("swapped", "unknown") if name not in questions)
 
-    def put(walker: Walker, segments: Segments, _: Spans | None) -> npt.NDArray[np.uint64]:
+    def put(walker: Walker, segments: Segments, _: SpanList | None) -> npt.NDArray[np.uint64]:
         counts = np.zeros((len(asked), max(1, len(segments))), np.uint64)
         walker.walk(segments, new_sink(asked), counts)
         if "unknown" in asked:

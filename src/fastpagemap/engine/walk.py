@@ -19,7 +19,7 @@ from ..model.runs import RUN_DTYPE, Runs, State, edges_of, has_any, runs_of, sta
 from ..process.limits import affordable
 from ..process.process import Process
 from .shmem import SharedMemory
-from .survey import Segments, Spans, survey
+from .survey import Segments, SpanList, survey
 from .table import Backing, plans
 
 __all__ = ["Answer", "Walker", "ask", "new_sink", "pages_of"]
@@ -168,9 +168,9 @@ class Answer(NamedTuple):
 
 def ask(
     process: Process,
-    spans: Spans | None,
+    spans: SpanList | None,
     questions: frozenset[str],
-    put: Callable[[Walker, Segments, Spans | None], Any],
+    put: Callable[[Walker, Segments, SpanList | None], Any],
     current: list[Mapping] | None = None,
 ) -> list[Answer]:
     """Survey some spans, walk over them, and repeat that for mappings that changed meanwhile.

@@ -32,6 +32,7 @@ RUN_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("state", "=u8")])
 
 Addresses = npt.NDArray[np.uint64]
 Spans = tuple[Addresses, Addresses]
+"""Spans as two arrays: their starts, and their ends."""
 Runs = npt.NDArray[np.void]
 
 
