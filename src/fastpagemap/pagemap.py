@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ._kernel.failures import tells_of_file
 from .engine import masks, physical
 from .engine.cached import fill_cached
-from .engine.pages import Mask, Masks, Pages
+from .engine.pages import Masks, Pages
 from .engine.regions import regions
 from .engine.residency import residency
 from .engine.states import states
@@ -21,6 +21,7 @@ from .model import entry, hooks
 from .model.closing import Closing
 from .model.layout import Memory
 from .model.mapping import Mapping
+from .model.questions import Mask
 from .model.runs import Runs
 from .model.span import Start
 from .process.limits import affordable, output

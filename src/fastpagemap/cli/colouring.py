@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import KERNEL_HALF
-from fastpagemap.model.runs import RUN_DTYPE, State, has_any
+from fastpagemap.model.runs import RUN_DTYPE, Runs, State, has_any
 from fastpagemap.pagemap import PageMap
 from fastpagemap.report.schemes import joined
 from fastpagemap.snapshot.snapshot import Snapshot
 
 __all__ = ["read"]
 
-Runs = npt.NDArray[np.void]
 
 #: Pages that are asked about at once.
 WINDOW_PAGES = 1 << 16

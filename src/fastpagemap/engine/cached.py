@@ -14,6 +14,7 @@ from .._kernel import cached as kernel
 from ..model.entry import PAGE_SIZE
 from ..model.errors import UnsupportedError
 from ..model.mapping import KERNEL_HALF, Mapping
+from ..model.questions import Mask
 from ..process.backing import Backings, has_no_cache
 from ..process.local_files import LocalFiles, Opened
 from ..process.opening import pass_over
@@ -23,7 +24,6 @@ from .survey import SpanList, survey
 
 __all__ = ["CACHE_COLUMNS", "WINDOW_PAGES", "count_cached", "fill_cached"]
 
-Mask = npt.NDArray[np.bool_]
 _Answer = TypeVar("_Answer")
 
 CACHE_COLUMNS = ("cached", "cache_dirty", "cache_writeback")

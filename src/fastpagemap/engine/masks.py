@@ -14,7 +14,7 @@ from .._kernel.plan import Plan
 from .._kernel.sinks import Sink
 from .._kernel.walk import SMALL_PAGES
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category
-from ..model.questions import States
+from ..model.questions import Mask, States
 from ..model.runs import State, has_any
 from ..process.mappings import within
 from ..process.probes import asks_again, categories, need_scan, soft_dirty
@@ -26,7 +26,6 @@ from .walk import Walker, ask, new_sink, pages_of
 
 __all__ = ["fill", "fill_states", "huge_zero", "read"]
 
-Mask = npt.NDArray[np.bool_]
 
 # SpanList of fewer pages are read: to look up what is mapped there would cost more.
 _MIN_LOOKUP_PAGES = 2048

@@ -8,7 +8,6 @@ import os
 import re
 
 import numpy as np
-import numpy.typing as npt
 
 from .._kernel import cached, pagecache
 from .._kernel.descriptor import open_file
@@ -16,12 +15,12 @@ from .._kernel.failures import IgnoringFileErrors
 from .._kernel.lines import read_all
 from ..model.entry import Flag
 from ..model.mapping import Mapping
+from ..model.questions import Mask
 from ..process.backing import Backings
 from ..process.local_files import LocalFiles
 
 __all__ = ["fill_own"]
 
-Mask = npt.NDArray[np.bool_]
 
 _FILE = np.uint64(int(Flag.PRESENT | Flag.FILE))
 _EFFECTIVE = re.compile(rb"^CapEff:\s*([0-9a-f]+)", re.MULTILINE)

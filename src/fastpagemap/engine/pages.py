@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .._kernel import pagecache
 from ..model import entry, hooks
 from ..model.mapping import Mapping
-from ..model.questions import mask
+from ..model.questions import Mask, mask
 from ..process.limits import affordable
 from ..process.probes import need_soft_dirty
 from ..process.process import Process
@@ -19,9 +19,7 @@ from .shmem import SharedMemory, SwapUse, unresolved_question
 from .survey import RESOLVED, Segments, no_segments, survey
 from .walk import pages_of
 
-__all__ = ["Mask", "Masks", "Pages"]
-
-Mask = npt.NDArray[np.bool_]
+__all__ = ["Masks", "Pages"]
 
 
 class Masks:

@@ -13,7 +13,7 @@ from .._kernel import pagecache, scan
 from .._kernel.failures import tells_of_file
 from ..model.entry import PAGE_SIZE, REGION_DTYPE
 from ..model.mapping import Mapping
-from ..model.questions import States, matching
+from ..model.questions import Mask, States, matching
 from ..model.runs import (
     Runs,
     Spans,
@@ -32,7 +32,6 @@ from .shmem_sums import Sums
 
 __all__ = ["SharedMemory", "SwapUse", "unresolved_question"]
 
-Mask = npt.NDArray[np.bool_]
 
 # Blocks of so many pages without a populated one are not looked at.
 _BLOCK_PAGES = 512

@@ -9,8 +9,10 @@ from .._kernel import sinks
 from .entry import output, values
 from .runs import Addresses, State
 
-__all__ = ["MARKER", "NEVER_SHARED", "QUESTIONS", "Match", "States", "mask", "matching"]
+__all__ = ["MARKER", "NEVER_SHARED", "QUESTIONS", "Mask", "Match", "States", "mask", "matching"]
 
+Mask = npt.NDArray[np.bool_]
+"""One bool a page."""
 States = npt.NDArray[np.uint16]
 
 # Internal states: a swap entry that is no swap, and write protection by userfaultfd.
@@ -55,9 +57,7 @@ QUESTIONS = {
 }
 
 
-def mask(
-    entries: npt.NDArray[Any], question: str, out: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.bool_]:
+def mask(entries: npt.NDArray[Any], question: str, out: Mask | None = None) -> Mask:
     """Return which entries answer a question with yes."""
     flat = values(entries)
     out = output(out, flat.shape, np.dtype(bool))
@@ -65,8 +65,8 @@ def mask(
     return out
 
 
-def matching(states: States | Addresses, question: str) -> npt.NDArray[np.bool_]:
+def matching(states: States | Addresses, question: str) -> Mask:
     """Return which states answer a question with yes."""
     bits, value = QUESTIONS[question]
-    found: npt.NDArray[np.bool_] = (states & np.uint16(bits)) == np.uint16(value)
+    found: Mask = (states & np.uint16(bits)) == np.uint16(value)
     return found

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastpagemap.model.mapping import KERNEL_HALF, Mapping
+from fastpagemap.model.runs import Runs
 from fastpagemap.report import palette
-from fastpagemap.report.spans import Holes, Runs, Span, holes_of, spans_of
+from fastpagemap.report.spans import Holes, Span, holes_of, spans_of
 
 #: Cells that the mark for a cut-out stretch takes.
 MARK_CELLS = 8

@@ -11,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastpagemap.model.runs import State, has_any
+from fastpagemap.model.runs import Runs, State, has_any
 
 __all__ = ["KEYS", "STATES", "UNTOUCHED", "DisplayState", "Scheme", "amounts", "by_state", "cells"]
 __all__ += ["chosen", "display"]
 
 Cells = npt.NDArray[np.uint8]
-Runs = npt.NDArray[np.void]
 
 
 class DisplayState(NamedTuple):

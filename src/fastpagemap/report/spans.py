@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastpagemap.model.mapping import KERNEL_HALF, Mapping
-
-Runs = npt.NDArray[np.void]
+from fastpagemap.model.runs import Runs
 
 
 class Span(NamedTuple):

@@ -11,6 +11,7 @@ from .._kernel.compare import compare_runs
 from ..model import hooks
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
+from ..model.questions import Mask
 from ..model.runs import Addresses, State, bounds, edges_of, has_any
 from .data import SnapshotData
 
@@ -21,7 +22,6 @@ CHANGE_DTYPE = np.dtype([("start", "=u8"), ("end", "=u8"), ("before", "=u8"), ("
 
 CHANGES = ("swapped_out", "faulted_in", "swapped_in", "dropped", "written", "unshared")
 
-Mask = npt.NDArray[np.bool_]
 # `Snapshot`, whose module imports this one.
 S = TypeVar("S", bound=SnapshotData)
 

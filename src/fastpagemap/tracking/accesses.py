@@ -8,9 +8,10 @@ import numpy.typing as npt
 from .._kernel import uffd
 from ..model.entry import Category
 from ..model.mapping import Mapping
+from ..model.questions import Mask
 from ..process.process import Process
 from .spans import check_file_writable
-from .tracker import Mask, Tracker
+from .tracker import Tracker
 
 __all__ = ["AccessTracker"]
 

@@ -16,14 +16,14 @@ from ..model.closing import Closing
 from ..model.entry import REGION_DTYPE, Category
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
+from ..model.questions import Mask
 from ..model.span import Start, spanned
 from ..process.limits import affordable
 from ..process.process import Process
 from .spans import check_mapped, cuts_hugetlb, tracked_by
 
-__all__ = ["Mask", "Tracker"]
+__all__ = ["Tracker"]
 
-Mask = npt.NDArray[np.bool_]
 
 # What a filter of system calls refuses with.
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY)

@@ -7,11 +7,12 @@ from .._kernel import uffd
 from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, Category
 from ..model.mapping import KERNEL_PATHS, Mapping
+from ..model.questions import Mask
 from ..process.process import Process
 from .emptied import Emptied
 from .files import check_file
 from .spans import check_device, check_tables
-from .tracker import Mask, Tracker
+from .tracker import Tracker
 
 __all__ = ["WriteTracker"]
 

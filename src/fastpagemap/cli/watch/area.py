@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastpagemap.model.mapping import KERNEL_HALF, Mapping
-from fastpagemap.model.runs import close_gaps
+from fastpagemap.model.runs import Addresses, Runs, close_gaps
 
 __all__ = ["Area", "View", "cell_pages", "parse_place"]
 
-Addresses = npt.NDArray[np.uint64]
-Runs = npt.NDArray[np.void]
 
 #: A gap between touched stretches is shown if it is no longer than this part of all touched bytes,
 #: or than MIN_GAP_BYTES.

@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastpagemap.cli.watch.area import View
-from fastpagemap.model.runs import State, has_any, states_at
+from fastpagemap.model.runs import Runs, State, has_any, states_at
 
 __all__ = ["clipped", "moved", "replaced"]
 
-Runs = npt.NDArray[np.void]
 Column = npt.NDArray[np.uint64]
 
 

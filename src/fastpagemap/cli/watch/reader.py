@@ -13,6 +13,7 @@ from fastpagemap.cli.watch.area import View
 from fastpagemap.engine.shares import SHARE_COLUMNS
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import Mapping
+from fastpagemap.model.runs import Runs
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.probes import soft_dirty
 from fastpagemap.process.process import Process
@@ -20,7 +21,6 @@ from fastpagemap.report.report import SIZES
 
 __all__ = ["Reader", "RemoteReader"]
 
-Runs = npt.NDArray[np.void]
 Usage = npt.NDArray[np.void]
 
 #: Seconds that the process may keep the view waiting; then the view says so, and goes on.

@@ -21,14 +21,13 @@ from fastpagemap.cli.watch.reader import Reader, RemoteReader
 from fastpagemap.cli.worker import WorkerEnded
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.mapping import Mapping
-from fastpagemap.model.runs import RUN_DTYPE, State
+from fastpagemap.model.runs import RUN_DTYPE, Runs, State
 from fastpagemap.process.stat import parse
 from fastpagemap.report.report import SIZES
 from fastpagemap.snapshot.snapshot import Snapshot
 
 __all__ = ["DEFAULT_FIELDS", "Live", "Rates", "Sample", "SnapshotSource"]
 
-Runs = npt.NDArray[np.void]
 Usage = npt.NDArray[np.void]
 
 #: The columns of ``PageMap.usage`` that are read for each mapping, until others are asked for.
