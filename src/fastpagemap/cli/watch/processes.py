@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import pwd
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
+from fastpagemap.cli.processes import user_name
 from fastpagemap.cli.watch.census import Member
 from fastpagemap.cli.watch.columns import SIZE_COLUMNS, Column
 from fastpagemap.cli.watch.listing import Listing, Rows
@@ -58,13 +57,9 @@ def rows(members: Sequence[Member], fields: Sequence[str], now: float) -> Rows:
     return Rows(members, {name: np.array(found, float) for name, found in numbers.items()})
 
 
-@functools.cache
 def _user(uid: int) -> str:
-    """Return the name of a user, or the number where there is none."""
-    try:
-        name = printable(pwd.getpwuid(uid).pw_name)
-    except KeyError:
-        name = str(uid)
+    """Return the name of a user, shortened."""
+    name = user_name(uid)
     return name if len(name) <= USER_WIDTH else f"{name[: USER_WIDTH - 1]}+"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -152,7 +153,7 @@ class Top(ListScreen):
             source = Live(pid, self.census.interval, timeout=PATIENCE)
             about = stat.read(pid)
             if about is None or about.started != member.about.started:
-                raise ProcessLookupError(3, "it has ended")
+                raise ProcessLookupError(errno.ESRCH, "it has ended")
         except Exception as error:
             if source:
                 source.close()
