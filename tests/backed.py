@@ -131,6 +131,16 @@ def tmpfs_private(pages, offset=0):
 
 
 @contextlib.contextmanager
+def bound(source, target):
+    """Have a path lead elsewhere; what is mapped of the file there stays, and shows that path."""
+    linux.call("mount", os.fsencode(source), os.fsencode(target), None, linux.MS_BIND, None)
+    try:
+        yield
+    finally:
+        linux.call("umount2", os.fsencode(target), linux.MNT_DETACH)
+
+
+@contextlib.contextmanager
 def mounted(kind, options=""):
     """A new file system for a while; what is mapped of it lives on."""
     what = f"to mount {kind}"

@@ -12,6 +12,7 @@ import time
 
 PAGE = os.sysconf("SC_PAGESIZE")
 
+MS_BIND = 0x1000
 MAP_FIXED = 0x10
 MAP_NORESERVE = 0x4000
 MAP_HUGETLB = 0x40000

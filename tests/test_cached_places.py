@@ -25,7 +25,6 @@ from sharer import Sharer
 pytestmark = pytest.mark.root
 
 PAGES = 16
-_MS_BIND = 0x1000
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
 
@@ -82,8 +81,7 @@ def test_a_subvolume_mounted_over_another():
         made = []
         for name in "ab":
             source = os.path.join(directory, name)
-            linux.call("mount", source.encode(), place.encode(), None, _MS_BIND, None)
-            stack.callback(linux.call, "umount2", place.encode(), linux.MNT_DETACH)
+            stack.enter_context(backed.bound(source, place))
             fd = opened(file_in(place))
             made.append(stack.enter_context(backed.mapped(fd, PAGES)))
         os.posix_fadvise(made[0].fd, 0, 0, os.POSIX_FADV_RANDOM)

@@ -10,9 +10,10 @@ import pytest
 
 import fastpagemap as fpm
 import oracle
+import pictures
 from commandline import run
 from fastpagemap import Mapping, State
-from fastpagemap.report import layout, palette, picture
+from fastpagemap.report import layout, palette
 from fastpagemap.report.spans import spans_of
 from victim import Victim
 
@@ -125,12 +126,8 @@ def test_many_mappings(count):
 
 
 def colours(path):
-    """How many cells, of a picture of one mapping, are of each state's colour: by their middles."""
-    pixels = (image.imread(path)[:, :, :3] * 255).round().astype(int)
-    (left, top), (wide, high) = (picture.LEFT, picture.TOP), picture.CELL
-    rows = np.arange(top + high / 2, len(pixels) - picture.BOTTOM, high).astype(int)
-    columns = np.arange(left + wide / 2, pixels.shape[1] - picture.RIGHT, wide).astype(int)
-    codes = pixels[np.ix_(rows, columns)] @ [1 << 16, 1 << 8, 1]
+    """How many cells, of a picture of one mapping, are of each state's colour."""
+    codes = pictures.colours(path)
     return {state.key: int((codes == int(state.colour[1:], 16)).sum()) for state in palette.STATES}
 
 

@@ -11,26 +11,22 @@ import pytest
 import fastpagemap as fpm
 import linux
 import memory
+import pictures
 import runas
 from commandline import run
 
 pytest.importorskip("click")
-image = pytest.importorskip("matplotlib.image")
+pytest.importorskip("matplotlib.image")
 
-from fastpagemap.report import picture, schemes  # noqa: E402
+from fastpagemap.report import schemes
 
 PAGE = fpm.PAGE_SIZE
 ONCE, TWICE, SOME, MANY = 0x0072B2, 0xF6BD4A, 0xD55E00, 0x56B4E9
 
 
 def colours(path):
-    """How many cells of a picture of one mapping have each colour: by their middles."""
-    pixels = (image.imread(path)[:, :, :3] * 255).round().astype(int)
-    (left, top), (wide, high) = (picture.LEFT, picture.TOP), picture.CELL
-    rows = np.arange(top + high / 2, len(pixels) - picture.BOTTOM, high).astype(int)
-    columns = np.arange(left + wide / 2, pixels.shape[1] - picture.RIGHT, wide).astype(int)
-    codes = pixels[np.ix_(rows, columns)] @ [1 << 16, 1 << 8, 1]
-    return dict(zip(*np.unique(codes, return_counts=True), strict=True))
+    """How many cells of a picture of one mapping have each colour."""
+    return dict(zip(*np.unique(pictures.colours(path), return_counts=True), strict=True))
 
 
 def drawn(made, by, path):

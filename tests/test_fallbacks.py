@@ -29,7 +29,6 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
 
 PAGES = len(MIXED)
 ALL, NONE = sharing.extremes(PAGES)
-_MS_BIND = 0x1000
 WHOLE_TRUTH = Said(expected(MIXED), [False] * PAGES)
 
 
@@ -96,18 +95,8 @@ def test_another_file_at_the_path(other):
             os.unlink(path)
         else:
             place = elsewhere if other == "same inode" else directory
-            stack.enter_context(bound(impostor(place, other, os.fstat(made.fd)), path))
+            stack.enter_context(backed.bound(impostor(place, other, os.fstat(made.fd)), path))
         assert all_unknown(ask_painted(made, MIXED), MIXED)
-
-
-@contextlib.contextmanager
-def bound(source, target):
-    """Have a path lead elsewhere; what is mapped of the file there stays, and shows that path."""
-    linux.call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
-    try:
-        yield
-    finally:
-        linux.call("umount2", os.fsencode(target), linux.MNT_DETACH)
 
 
 def impostor(directory, kind, real):

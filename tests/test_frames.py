@@ -15,7 +15,6 @@ from namespaces import in_own_mounts
 from needs import Absent, need
 
 CAP_DAC_READ_SEARCH = 2
-MS_BIND = 1 << 12
 FILES = {"flags": "kpageflags", "mapcounts": "kpagecount", "cgroups": "kpagecgroup"}
 #: What of the flags nobody else changes meanwhile.
 STEADY = fpm.KPF.ANON | fpm.KPF.MMAP | fpm.KPF.THP | fpm.KPF.COMPOUND_HEAD | fpm.KPF.COMPOUND_TAIL
@@ -165,7 +164,9 @@ def test_what_is_mounted_over_them(mask, tmp_path):
 
     def ask():
         for name in FILES.values():
-            linux.call("mount", os.fsencode(mask), f"/proc/{name}".encode(), None, MS_BIND, None)
+            linux.call(
+                "mount", os.fsencode(mask), f"/proc/{name}".encode(), None, linux.MS_BIND, None
+            )
         assert not fpm.capabilities().frames
         with memory.touched(3) as made, fpm.PageMap() as pm:
             for question in (pm.mapcounts, pm.folios, lambda *_: fpm.Frames()):

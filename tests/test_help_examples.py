@@ -18,6 +18,7 @@ import time
 import click
 import pytest
 
+import backed
 import cgroups
 import database
 import linux
@@ -31,7 +32,6 @@ pytestmark = pytest.mark.root
 
 PID = 1234
 ADDR_NO_RANDOMIZE = 0x0040000
-MS_BIND = 0x1000
 CGROUP = "/system.slice/postgresql.service"
 PROGRAMS = {
     "fastpagemap": f'exec {sys.executable} -m fastpagemap "$@"',
@@ -174,11 +174,8 @@ def examples_cgroup(name):
     with cgroups.named(f"/{name}{CGROUP}") as cgroup:
         top = cgroup.removesuffix(CGROUP)
         shown = os.path.dirname(top)
-        linux.call("mount", os.fsencode(top), os.fsencode(shown), None, MS_BIND, None)
-        try:
+        with backed.bound(top, shown):
             yield shown + CGROUP
-        finally:
-            linux.call("umount2", os.fsencode(shown), linux.MNT_DETACH)
 
 
 def try_all(name):

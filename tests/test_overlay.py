@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
 
 PAGES = len(MIXED)
 ALL, NONE = sharing.extremes(PAGES)
-_MS_BIND, _MS_PRIVATE, _CLONE_NEWNS = 0x1000, 1 << 18 | 0x4000, 0x20000
+_MS_PRIVATE, _CLONE_NEWNS = 1 << 18 | 0x4000, 0x20000
 LAYERS = ("lower", "upper", "work")
 
 
@@ -40,16 +40,6 @@ def overlay(base, place=None):
         return
     linux.call("mount", b"overlay", os.fsencode(place), b"overlay", 0, options.encode())
     yield place
-
-
-@contextlib.contextmanager
-def bound(source, target):
-    """Have a path lead elsewhere for a while."""
-    linux.call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
-    try:
-        yield
-    finally:
-        linux.call("umount2", os.fsencode(target), linux.MNT_DETACH)
 
 
 class File:
@@ -115,7 +105,7 @@ def test_another_file_at_the_path(stack):
     base = stack.enter_context(backed.mounted("tmpfs"))
     directory = stack.enter_context(overlay(base))
     file, other = (File(stack, base, directory, name) for name in ("file", "other"))
-    with bound(other.path, file.path):
+    with backed.bound(other.path, file.path):
         for layout, others in ((NONE, ALL), (ALL, NONE), (MIXED, ALL)):
             other.paint(others)
             file.check(layout, asked_of(file.made))
@@ -148,7 +138,7 @@ def test_layers_out_of_sight(stack):
     """The paths of its layers, as they stand in its options, may lead elsewhere by now."""
     hidden = stack.enter_context(backed.mounted("tmpfs"))
     base = stack.enter_context(tempfile.TemporaryDirectory(dir=backed.disk_directory()))
-    with bound(hidden, base):
+    with backed.bound(hidden, base):
         directory = stack.enter_context(overlay(base))
         file = File(stack, base, directory)
     for name in LAYERS:  # on the disk
