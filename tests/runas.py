@@ -53,14 +53,22 @@ def _outcome(function, arguments):
     """(returned?, result or exception, traceback), pickled."""
     try:
         return pickle.dumps((True, function(*arguments), ""))
-    except BaseException as error:
-        trace = traceback.format_exc()
+    except BaseException as found:
+        error, trace = _lacking(found) or found, traceback.format_exc()
         try:
             answer = pickle.dumps((False, error, trace))
             pickle.loads(answer)
             return answer
         except Exception:  # an exception that does not survive pickling: its text does
             return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}"), trace))
+
+
+def _lacking(error):
+    """What this machine lacks, if that is why a child failed; a Python may lie in root's home."""
+    from needs import Absent
+
+    no_python = isinstance(error, PermissionError) and error.filename == sys.executable
+    return Absent("a Python that other users may run") if no_python else None
 
 
 def run_as(function, *arguments, uid=NOBODY, capabilities=()):
@@ -79,18 +87,13 @@ def as_nobody(function, *arguments):
 
 
 def _become_and_call(uid, capabilities, function, arguments):
-    from needs import Absent, need
+    from needs import need
 
     if os.geteuid() == 0:
         become(uid, capabilities)
     else:
         need(not capabilities, "root (to grant single capabilities)")
-    try:
-        return function(*arguments)
-    except PermissionError as error:  # as where it lies in root's home
-        if error.filename == sys.executable:
-            raise Absent("a Python that other users may run") from error
-        raise
+    return function(*arguments)
 
 
 def become(uid, capabilities=()):
