@@ -11,7 +11,7 @@ import fastpagemap as fpm
 import oracle
 import runas
 from fastpagemap.cli import collect, processes
-from fastpagemap.process import backing, probes
+from fastpagemap.process import backing, cgroups, environment, live_file, mounts, namespaces, probes
 from fastpagemap.process.process import Process
 from leaderless import PAGES, Leaderless, without_main_thread
 from linux import PAGE
@@ -181,3 +181,30 @@ def test_ones_own():
     backing.kernel_tmpfs.cache_clear()
     assert without_main_thread(own_memory) == here
     assert here[1:] == [1, 1, 0, 16]
+
+
+def own_files(path):
+    """Of this process: its mounts, limits and namespaces, and files that it writes and reads."""
+    with fpm.PageMap() as pm:
+        snapshot = pm.snapshot()
+    snapshot.save(path)
+    with open(path, "r+b") as file:
+        snapshot.save(f"/dev/fd/{file.fileno()}")
+    with open("/proc/thread-self/pagemap", "rb") as file:
+        found = live_file.live_file(file.fileno())
+    return [
+        fpm.Snapshot.load(path).mappings == snapshot.mappings,
+        path.stat().st_mode,
+        found.pid == os.getpid(),
+        mounts.own_mounts(),
+        [whose for _, whose in cgroups.left_in_cgroups()],
+        cgroups.mount_points(),
+        namespaces.shows_all(),
+        environment.environment(),
+    ]
+
+
+def test_ones_own_files(tmp_path):
+    here = own_files(tmp_path / "here.fpm")
+    assert here[0]
+    assert without_main_thread(lambda: own_files(tmp_path / "there.fpm")) == here

@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from .._kernel.own_files import own_file
+
 __all__ = ["read_message", "serve", "write_message"]
 
 _SIZE = struct.Struct("=Q")
@@ -103,11 +105,11 @@ def _limit_memory() -> None:
     the worker, and no other process. Where /proc does not say, there is no limit.
     """
     with contextlib.suppress(OSError, ValueError, StopIteration):
-        with open("/proc/self/oom_score_adj", "w") as file:
+        with open(own_file("oom_score_adj"), "w") as file:
             file.write("1000")
         with open("/proc/meminfo", "rb") as file:
             free = next(int(line.split()[1]) for line in file if line.startswith(b"MemAvailable"))
-        with open("/proc/self/statm", "rb") as file:
+        with open(own_file("statm"), "rb") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         limit = used + (free << 10) // 2

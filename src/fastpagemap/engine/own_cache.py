@@ -13,6 +13,7 @@ from .._kernel import cached, pagecache
 from .._kernel.descriptor import open_file
 from .._kernel.failures import IgnoringFileErrors
 from .._kernel.lines import read_all
+from .._kernel.own_files import own_file
 from ..model.entry import Flag
 from ..model.mapping import Mapping
 from ..model.questions import Mask
@@ -61,8 +62,8 @@ def _may_be_asked(backings: Backings, local: LocalFiles, mapping: Mapping) -> bo
 def _is_capable() -> bool:
     """Return whether this thread is treated as the owner of any file."""
     with IgnoringFileErrors():
-        status = open_file("/proc/thread-self/status", os.O_RDONLY)
-        users = open_file("/proc/thread-self/uid_map", os.O_RDONLY)
+        status = open_file(own_file("status"), os.O_RDONLY)
+        users = open_file(own_file("uid_map"), os.O_RDONLY)
         found = _EFFECTIVE.search(read_all(status.fd, "status"))
         known = [int(field) for field in read_all(users.fd, "uid_map").split()]
         return found is not None and bool(int(found[1], 16) & _CAP_FOWNER) and known == _ALL_USERS

@@ -7,6 +7,7 @@ import os
 
 from .._kernel import lookup, pagecache, procmaps
 from .._kernel.descriptor import open_memory
+from .._kernel.own_files import own_file
 from ..model.entry import PAGE_SIZE
 from ..model.mapping import Mapping
 from ..model.span import span
@@ -63,8 +64,7 @@ def _hugetlbfs_of(shift: int) -> int:
 
 def _device_at(address: int) -> int:
     """Return the device of the file that this process has mapped at an address."""
-    # Not /proc/self, which shows no memory once the main thread has ended.
-    with open("/proc/thread-self/maps", "rb") as file:
+    with open(own_file("maps"), "rb") as file:
         found = procmaps.parse_maps(file.read(), Mapping, os.fsdecode)
     return next(mapping.device for mapping in found if mapping.start <= address < mapping.end)
 

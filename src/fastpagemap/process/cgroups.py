@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .._kernel.own_files import own_file
 from .mounts import unescape
 
 __all__ = ["cgroup_of", "left_in_cgroups", "mount_points", "unit_of"]
@@ -53,7 +54,7 @@ def left_in_cgroups() -> Iterator[tuple[int, str]]:
     """Yield how many bytes each limit leaves, of each cgroup that can be seen, and whose it is."""
     try:
         mounts = _mounts()
-        own = _own(_content("/proc/self/cgroup"))
+        own = _own(_content(own_file("cgroup")))
     except _UNREADABLE:
         return
     for root, point, kind in mounts:
@@ -118,7 +119,7 @@ def _mounts() -> list[tuple[bytes, bytes, bytes]]:
     # In version 1 each controller has a mount of its own.
     return [
         (unescape(root), unescape(point), kind)
-        for root, point, kind, options in _MOUNT.findall(_content("/proc/self/mountinfo"))
+        for root, point, kind, options in _MOUNT.findall(_content(own_file("mountinfo")))
         if kind == b"cgroup2" or b"memory" in options.split(b",")
     ]
 

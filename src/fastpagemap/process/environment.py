@@ -11,6 +11,7 @@ from importlib.metadata import version
 from .._kernel.descriptor import open_file
 from .._kernel.failures import IgnoringFileErrors, exists
 from .._kernel.lines import read_all
+from .._kernel.own_files import own_file
 
 __all__ = ["environment"]
 
@@ -66,7 +67,7 @@ def _system() -> str:
 
 def _user() -> str:
     """Return the effective user id, and which capabilities that matter here it has."""
-    found = _EFFECTIVE.search(_content("/proc/thread-self/status"))
+    found = _EFFECTIVE.search(_content(own_file("status")))
     if found is None:
         return f"{os.geteuid()}, capabilities unknown"
     bits = int(found[1], 16)
@@ -79,9 +80,9 @@ def _container() -> str:
     signs = [name for path, name in _MARKS.items() if exists(path)]
     for name, own in _OWN_NAMESPACES.items():
         with IgnoringFileErrors():
-            if os.stat(f"/proc/self/ns/{name}").st_ino != own:
+            if os.stat(own_file(f"ns/{name}")).st_ino != own:
                 signs.append(f"a {name} namespace")
-    if _SECCOMP.search(_content("/proc/thread-self/status")):
+    if _SECCOMP.search(_content(own_file("status"))):
         signs.append("seccomp")
     return ", ".join(signs) or "none seen"
 

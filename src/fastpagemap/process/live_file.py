@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from .._kernel.failures import IgnoringFileErrors
+from .._kernel.own_files import own_file
 from .opening import is_proc
 from .process import Process
 
@@ -29,7 +30,7 @@ def live_file(fd: int) -> LiveFile | None:
     """
     with IgnoringFileErrors():  # no /proc: then the file is not in it
         if is_proc(fd):
-            found = _PATH.fullmatch(os.readlink(f"/proc/self/fd/{fd}"))
+            found = _PATH.fullmatch(os.readlink(own_file(f"fd/{fd}")))
             if found:
                 about = os.fstat(fd)
                 return LiveFile(int(found[1]), found[2], (about.st_dev, about.st_ino))

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from .._kernel.descriptor import open_file
 from .._kernel.lines import Lines
+from .._kernel.own_files import own_file
 
 __all__ = ["Mount", "Mounts", "own_mounts", "parse_mounts", "unescape"]
-
-_OWN_TABLE = "/proc/self/mountinfo"
 
 # The first " - " ends the optional fields: no field before it can have a blank in it.
 _MOUNT = re.compile(
@@ -43,7 +42,8 @@ def unescape(text: bytes) -> bytes:
 
 def own_mounts() -> Mounts:
     """Return the mounts that this process sees."""
-    return parse_mounts(Lines(open_file(_OWN_TABLE, os.O_RDONLY), _OWN_TABLE))
+    table = own_file("mountinfo")
+    return parse_mounts(Lines(open_file(table, os.O_RDONLY), table))
 
 
 def parse_mounts(texts: Iterable[bytes]) -> Mounts:

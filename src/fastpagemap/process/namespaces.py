@@ -11,6 +11,7 @@ import re
 from .._kernel.descriptor import Descriptor, open_file, open_pidfd
 from .._kernel.failures import is_refusal
 from .._kernel.lines import read_all
+from .._kernel.own_files import own_file
 from ..model.errors import UnsupportedError
 
 __all__ = ["directory_of", "hides_others", "is_foreign", "open_directory", "own_number", "pids"]
@@ -54,7 +55,7 @@ def shows_all() -> bool:
     It does not in a container, or where /proc hides processes.
     """
     try:
-        is_first = os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+        is_first = os.stat(own_file("ns/pid")).st_ino == _FIRST_PID_NAMESPACE
     except FileNotFoundError:  # a kernel without pid namespaces
         is_first = True
     except OSError as error:
@@ -137,7 +138,7 @@ def _open_process(pid: int) -> Descriptor:
 
 def _number(held: Descriptor, pid: int) -> int:
     """Return the number in /proc of a process that is held open; raise if it has ended."""
-    fd = open_file(f"/proc/self/fdinfo/{held.fd}", os.O_RDONLY)
+    fd = open_file(own_file(f"fdinfo/{held.fd}"), os.O_RDONLY)
     found = _PID.search(read_all(fd.fd, "fdinfo"))
     number = int(found[1]) if found else 0
     if number < 0:

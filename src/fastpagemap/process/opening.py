@@ -6,6 +6,7 @@ from typing import NamedTuple
 from .._kernel import lookup, pagecache
 from .._kernel.descriptor import Descriptor, open_file
 from .._kernel.failures import tells_of_file
+from .._kernel.own_files import own_file
 
 __all__ = [
     "Stat",
@@ -93,8 +94,7 @@ def reopen_quietly(file: Descriptor) -> tuple[Descriptor, bool]:
 
 def _link(file: Descriptor) -> str:
     """Return the path of a descriptor of this process."""
-    # Not /proc/self, which shows no descriptors once the main thread has ended.
-    return f"/proc/thread-self/fd/{file.fd}"
+    return own_file(f"fd/{file.fd}")
 
 
 def pass_over(error: OSError) -> None:

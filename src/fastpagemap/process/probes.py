@@ -18,6 +18,7 @@ import numpy as np
 from .._kernel import reading, scan
 from .._kernel.descriptor import open_file
 from .._kernel.failures import is_refusal
+from .._kernel.own_files import own_file
 from ..model.entry import PAGE_SIZE, Category
 from ..model.errors import UnsupportedError
 from ..model.span import span
@@ -38,8 +39,7 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Not /proc/self, which shows no memory once the main thread has ended.
-_OWN = "/proc/thread-self/pagemap"
+_OWN = own_file("pagemap")
 
 
 def soft_dirty() -> bool:

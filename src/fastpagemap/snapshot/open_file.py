@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from .._kernel.failures import IgnoringFileErrors, exists
+from .._kernel.own_files import own_file
 
 __all__ = ["Path", "open_to_read", "opened", "read_up_to"]
 
@@ -45,8 +46,8 @@ def open_to_read(path: Path) -> IO[bytes]:
     try:
         _check(looked, path)
         # not by its path again: something else may be there by now
-        there = exists("/proc/self/fd")
-        return _open_file(f"/proc/self/fd/{looked}" if there else path)
+        there = exists(own_file("fd"))
+        return _open_file(own_file(f"fd/{looked}") if there else path)
     except BlockingIOError:
         raise _failure(errno.EWOULDBLOCK, "another process has a lease on it", path) from None
     except OSError as error:
@@ -90,7 +91,7 @@ def _failure(number: int, reason: str, path: Path) -> OSError:
 def _is_open(about: os.stat_result, looked: int) -> bool:
     """Return whether another descriptor of this process than `looked` is of that file."""
     with IgnoringFileErrors():  # no /proc
-        for name in os.listdir("/proc/self/fd"):
+        for name in os.listdir(own_file("fd")):
             with IgnoringFileErrors():  # that of the listing itself is closed by now
                 if int(name) != looked and os.path.samestat(os.fstat(int(name)), about):
                     return True

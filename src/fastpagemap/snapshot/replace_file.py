@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from .._kernel.descriptor import CWD, Descriptor, duplicate, open_file
 from .._kernel.failures import IgnoringFileErrors, exists, tells_of_file
+from .._kernel.own_files import own_file
 
 __all__ = ["open_directory", "replace_file"]
 
@@ -143,11 +144,14 @@ def _is_own_descriptor(directory: int, name: str) -> bool:
     if not (name.isascii() and name.isdecimal() and len(name) < 10):
         return False
     try:
-        return os.path.samestat(os.fstat(directory), os.stat("/proc/self/fd"))
+        # Once the main thread has ended, the first is empty, and still meant as this process's.
+        own = [os.stat("/proc/self/fd"), os.stat(own_file("fd"))]
     except OSError as error:  # no /proc
         if not tells_of_file(error):
             raise
         return False
+    about = os.fstat(directory)
+    return any(os.path.samestat(about, each) for each in own)
 
 
 def _is_trusted_link(link: os.stat_result, directory: os.stat_result) -> bool:
@@ -181,7 +185,7 @@ def _special(found: Descriptor, about: os.stat_result) -> Descriptor:
     # The user who made a pipe may read from it, or let us wait for ever.
     if stat.S_ISFIFO(about.st_mode) and not _is_trusted_owner(about):
         raise _refusal("a named pipe", "write to a file, or to a pipe of your own")
-    return open_file(f"/proc/self/fd/{found.fd}", os.O_WRONLY)
+    return open_file(own_file(f"fd/{found.fd}"), os.O_WRONLY)
 
 
 @contextlib.contextmanager
@@ -212,7 +216,7 @@ def _replace(
             _set_mode(held.fd, old, owner)
             if unnamed:
                 # Only a rename replaces a file, and only a file with a name can be renamed.
-                own = f"/proc/self/fd/{held.fd}"
+                own = own_file(f"fd/{held.fd}")
                 os.link(own, temporary, dst_dir_fd=directory, follow_symlinks=True)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
@@ -223,7 +227,7 @@ def _replace(
 
 def _open_unnamed(directory: int) -> Descriptor | None:
     """Open a new file without a name in a directory; return None where that cannot be."""
-    if exists("/proc/self/fd"):  # through which it gets its name
+    if exists(own_file("fd")):  # through which it gets its name
         try:
             return open_file(".", _UNNAMED_FLAGS, directory, _PRIVATE_MODE)
         except OSError as error:
@@ -255,7 +259,7 @@ def _set_mode(handle: int, old: os.stat_result | None, owner: int | None) -> Non
 
 def _umask() -> int:
     """Return the umask; os.umask would change it for a moment, for all threads."""
-    with IgnoringFileErrors(), open("/proc/self/status", "rb") as status:
+    with IgnoringFileErrors(), open(own_file("status"), "rb") as status:
         for line in status:
             if line.startswith(b"Umask:"):
                 return int(line.split()[1], 8)
