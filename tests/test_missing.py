@@ -11,12 +11,13 @@ import fastpagemap as fpm
 import linux
 import memory
 import runas
+from fastpagemap.process.process import Process
 from victim import Victim
 
 pytestmark = pytest.mark.root
 
 _CLONE_NEWNS = 0x00020000
-_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE = 2, 19
 
 
@@ -132,6 +133,24 @@ def test_no_sys():
 
     known = fpm.capabilities()
     assert in_own_mounts(ask)
+
+
+@pytest.mark.parametrize("name", ["", "/pagemap", "/maps", "/smaps"])
+def test_what_is_mounted_over(name, tmp_path):
+    """So processes are hidden, by the directory of another one or by an empty file."""
+
+    def ask():
+        path, file = f"/proc/{victim.pid}{name}", tmp_path / "file"
+        file.touch()
+        over = os.fsencode(file) if name else f"/proc/{os.getppid()}".encode()
+        linux.call("mount", over, path.encode(), None, _MS_BIND, None)
+        return path, said(lambda: Process(victim.pid).read("smaps"))
+
+    with Victim() as victim:
+        path, (kind, text) = in_own_mounts(ask)
+    assert kind is fpm.UnsupportedError
+    assert path in text
+    assert "mounted over it" in text
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ class PageMap(Closing[Process]):
         CAP_DAC_READ_SEARCH, both. Or /proc does not show it (hidepid).
     UnsupportedError
         /proc is that of another pid namespace, and does not show which process is meant. Or it is
-        not mounted, or has no pagemap files, as in gVisor.
+        not mounted, or has no pagemap files, as in gVisor. Or something is mounted over the files
+        of the process in /proc, which hides it.
     ValueError
         `process` is no positive number. Methods: the ``PageMap`` is closed, an address is not
         page-aligned, `end` is below `start`, or `out` does not fit. Or an object with memory is

@@ -93,10 +93,12 @@ cdef extern from "uapi.h" nogil:
     const int AT_STATX_DONT_SYNC "FPM_AT_STATX_DONT_SYNC"
     const unsigned STATX_BASIC "FPM_STATX_BASIC"
     const uint64_t STATX_ATTR_LOCAL "FPM_STATX_ATTR_LOCAL"
+    const uint64_t STATX_ATTR_MOUNT_ROOT "FPM_STATX_ATTR_MOUNT_ROOT"
     ctypedef struct statx_time "struct fpm_statx_time":
         int64_t tv_sec
         uint32_t tv_nsec
     ctypedef struct statx_t "struct fpm_statx":
+        uint64_t attributes
         uint64_t attributes_mask
         uint16_t mode
         uint64_t ino

@@ -10,6 +10,16 @@ import os
 from .failures import failure
 
 
+cdef int look(int fd, abi.statx_t *found) except -1:
+    cdef int flags = (abi.AT_EMPTY_PATH | abi.AT_NO_AUTOMOUNT | abi.AT_SYMLINK_NOFOLLOW
+                      | abi.AT_STATX_DONT_SYNC)
+    memset(found, 0, sizeof(found[0]))
+    while abi.syscall(abi.SYS_statx, fd, b"", flags, abi.STATX_BASIC, found) < 0:
+        if errno != EINTR:
+            raise failure(errno, "statx")
+    return 0
+
+
 def stat(int fd):
     """Return what the kernel knows of an open file, by O_PATH or for reading, without a request.
 
@@ -17,17 +27,19 @@ def stat(int fd):
     times of its last change and of that of its content, in ns.
     """
     cdef abi.statx_t found
-    cdef int flags = (abi.AT_EMPTY_PATH | abi.AT_NO_AUTOMOUNT | abi.AT_SYMLINK_NOFOLLOW
-                      | abi.AT_STATX_DONT_SYNC)
-    memset(&found, 0, sizeof(found))
-    while abi.syscall(abi.SYS_statx, fd, b"", flags, abi.STATX_BASIC, &found) < 0:
-        if errno != EINTR:
-            raise failure(errno, "statx")
+    look(fd, &found)
     return (
         os.makedev(found.dev_major, found.dev_minor), found.ino, found.mode,
         found.attributes_mask & abi.STATX_ATTR_LOCAL == abi.STATX_ATTR_LOCAL, found.size,
         found.ctime.tv_sec * 10**9 + found.ctime.tv_nsec,
         found.mtime.tv_sec * 10**9 + found.mtime.tv_nsec)
+
+
+def is_mount_root(int fd):
+    """Return whether something is mounted just there (known since Linux 5.8)."""
+    cdef abi.statx_t found
+    look(fd, &found)
+    return found.attributes & abi.STATX_ATTR_MOUNT_ROOT != 0
 
 
 def handle(int fd):

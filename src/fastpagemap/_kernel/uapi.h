@@ -53,6 +53,7 @@ struct fpm_cachestat {
 #define FPM_AT_STATX_DONT_SYNC 0x4000
 #define FPM_STATX_BASIC 0x7ff
 #define FPM_STATX_ATTR_LOCAL 0x70 /* IMMUTABLE, APPEND, NODUMP */
+#define FPM_STATX_ATTR_MOUNT_ROOT 0x2000 /* Linux 5.8 */
 
 struct fpm_statx_time {
     int64_t tv_sec;

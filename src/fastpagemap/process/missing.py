@@ -3,10 +3,26 @@
 import errno
 import os
 
-from .._kernel.failures import tells_of_file
+from .._kernel import lookup
+from .._kernel.descriptor import Descriptor
+from .._kernel.failures import IgnoringFileErrors, tells_of_file
 from ..model.errors import UnsupportedError
 
-__all__ = ["hidden_process", "missing_file"]
+__all__ = ["check_uncovered", "hidden_process", "missing_file"]
+
+
+def check_uncovered(file: Descriptor, path: str) -> None:
+    """Raise UnsupportedError if a file or directory in /proc has another one mounted over it.
+
+    So processes are hidden: what is there is another one's, or nobody's.
+    """
+    covered = False
+    with IgnoringFileErrors():  # a sandbox forbids to ask
+        covered = lookup.is_mount_root(file.fd)
+    if covered:
+        raise UnsupportedError(
+            errno.EOPNOTSUPP, "something else is mounted over it (see mountinfo): unmount it", path
+        )
 
 
 def hidden_process(pid: int) -> OSError | None:

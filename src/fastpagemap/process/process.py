@@ -18,7 +18,7 @@ from .._kernel.failures import tells_of_file
 from .._kernel.lines import Lines, read_all
 from ..model.span import Start, is_memory, spanned
 from .identity import check_running, pid_of
-from .missing import hidden_process, missing_file
+from .missing import check_uncovered, hidden_process, missing_file
 from .namespaces import open_directory
 
 __all__ = ["Process", "open_process"]
@@ -74,6 +74,7 @@ class Process:
             directory = open_directory(self.pid)
         except (FileNotFoundError, ProcessLookupError):
             raise hidden_process(self.pid) or self.gone() from None
+        check_uncovered(directory, self.path)
         self.directory = directory.fd
         try:
             pagemap, maps = self._through_threads(self._open_memory)
@@ -171,7 +172,7 @@ class Process:
     def open(self, name: str, flags: int = os.O_RDONLY) -> Descriptor:
         """Open a file below /proc/PID."""
         try:
-            return open_file(self.where(name), flags, self.directory)
+            file = open_file(self.where(name), flags, self.directory)
         except (FileNotFoundError, ProcessLookupError) as error:
             if name in _OF_MEMORY:
                 lacking = None
@@ -185,6 +186,9 @@ class Process:
                 raise self.gone() from None
             error.filename = f"{self.path}/{name}"
             raise
+        if name in _OF_MEMORY:
+            check_uncovered(file, f"{self.path}/{name}")
+        return file
 
     def _has_no_memory(self) -> bool:
         """Return whether the thread to read through is known to have none."""
