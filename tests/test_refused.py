@@ -11,7 +11,9 @@ import pytest
 import backed
 import calls
 import fastpagemap as fpm
-import fastpagemap.snapshot.snapshot  # little can be imported where calls are refused
+import fastpagemap.processes  # little can be imported where calls are refused
+import fastpagemap.snapshot.snapshot
+import fastpagemap.tracking
 import linux
 import memory
 import runas
@@ -23,7 +25,7 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("any_swap")]
 
 TRIES = 10  #: for memory to hold still
 PAGES = 700  # more than a small mapping, so that scans are made
-ERRORS = (errno.EPERM, errno.EACCES, errno.ENOSYS)
+ERRORS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL)
 MASKS = ("present", "swapped", "unknown", "shared", "exclusive")
 SCANNED = State.HUGE | State.ZERO | State.GUARD
 MAKERS = (

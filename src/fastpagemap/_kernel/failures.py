@@ -9,7 +9,9 @@ __all__ = ["IgnoringFileErrors", "exists", "failure", "is_refusal", "tells_of_fi
 
 # How a kernel that lacks a call, or a sandbox that forbids it, answers. Any other errno is about
 # this one call: the next may succeed.
-_REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY})
+_REFUSALS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP}
+)
 # What this process, or this machine, ran out of.
 _RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 # What a signal, or an exception that its handler raised, looks like.

@@ -55,7 +55,7 @@ def features():
     if fd < 0:
         error = failure(-fd, "userfaultfd")
         # Not compiled in, forbidden, or before Linux 5.11 (EINVAL).
-        if is_refusal(error) or fd == -EINVAL:
+        if is_refusal(error):
             return 0
         raise error
     close(fd)
@@ -252,7 +252,7 @@ cdef int find_unregistered(int pagemap, uint64_t start, uint64_t end) noexcept n
 cdef int why_refused(int pagemap, ssize_t problem) noexcept nogil:
     """Return the reason of a scan's failure: -EOPNOTSUPP if a scan of nothing fails as well."""
     cdef abi.scan_arg arg
-    if problem not in (-EPERM, -EACCES, -ENOSYS, -ENOTTY):
+    if problem not in (-EPERM, -EACCES, -ENOSYS, -ENOTTY, -EINVAL, -EOPNOTSUPP):
         return problem
     memset(&arg, 0, sizeof(arg))
     return problem if scan_once(pagemap, &arg, NULL, 0) >= 0 else -EOPNOTSUPP

@@ -58,7 +58,8 @@ def fill_nodes(process: Process, start: int, end: int, nodes: npt.NDArray[np.int
             _check_still(process)
             return
         except OSError as error:
-            if error.errno in (errno.ESRCH, errno.EINVAL):  # its memory is gone
+            process.check_alive()  # EINVAL: its memory is gone, or so says a sandbox
+            if error.errno == errno.ESRCH:
                 raise process.gone() from None
             if not is_refusal(error):
                 raise
@@ -66,7 +67,7 @@ def fill_nodes(process: Process, start: int, end: int, nodes: npt.NDArray[np.int
     try:
         _fill_by_frames(process, start, end, nodes)
     except PermissionError:
-        if refused is None or refused.errno == errno.ENOSYS or pid == 0:
+        if refused is None or not isinstance(refused, PermissionError) or pid == 0:
             raise UnsupportedError(
                 errno.EOPNOTSUPP,
                 "nodes of pages cannot be found out: move_pages is missing or forbidden here, and "

@@ -100,10 +100,11 @@ def _categories() -> Category:
             try:
                 scan.regions(pagemap.fd, "pagemap", starts, ends, category, 0, 0, category)
             except OSError as error:
-                if is_refusal(error):  # no such call: before Linux 6.7, or forbidden
-                    refused = error.with_traceback(None)
-                elif error.errno != errno.EINVAL:  # not this category
+                if not is_refusal(error):
                     raise
+                if error.errno != errno.EINVAL:  # no such call: before Linux 6.7, or forbidden
+                    refused = error.with_traceback(None)
+                # else not this category
             else:
                 accepted |= category
     if refused and accepted:  # of one category only: no kernel and no sandbox says that

@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from .._kernel import scan, uffd
 from .._kernel.descriptor import Descriptor
+from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category
+from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
 from ..model.runs import RUN_DTYPE, Spans, close_gaps, edges_of, in_spans, join_equal
 from ..process.backing import Backings
@@ -124,7 +126,10 @@ class Emptied:
         self._explained = self._before
 
     def _times(self) -> list[int]:
-        return [look(part.file).modified for part in self._parts if part.file is not None]
+        try:
+            return [look(part.file).modified for part in self._parts if part.file is not None]
+        except OSError as error:
+            raise _in_words(error, "statx") from None
 
     def _is_hugetlb(self, address: int) -> bool:
         return any(p.start <= address < p.end and p.file is None for p in self._parts)
@@ -185,5 +190,16 @@ def _seek(fd: int, at: int, whence: int, beyond: int) -> int:
         return os.lseek(fd, at, whence)
     except OSError as error:
         if error.errno != errno.ENXIO:
-            raise
+            raise _in_words(error, "lseek") from None
         return beyond
+
+
+def _in_words(error: OSError, call: str) -> OSError:
+    """Return an error of a system call, in words where a filter of them refuses it."""
+    if not is_refusal(error):
+        return error
+    return UnsupportedError(
+        errno.EOPNOTSUPP,
+        f"a filter of system calls (seccomp) refuses {call}, without which it cannot be told "
+        "which pages of shared memory were emptied",
+    )
