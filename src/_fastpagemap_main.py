@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 
+THREADS = "OPENBLAS_NUM_THREADS"
+
 
 def main() -> int:
     """Run the command line; see ``fastpagemap.cli.main``.
@@ -14,7 +16,8 @@ def main() -> int:
     numpy's OpenBLAS starts a thread for each processor when it is imported. Here no matrix is ever
     multiplied, and the threads would cost a third of what a report does.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    given = os.environ.get(THREADS)
+    os.environ.setdefault(THREADS, "1")
     # What is being imported may ignore a KeyboardInterrupt, or make another error of it, as numpy
     # does. Nothing is begun yet: Ctrl-C ends it at once, until run() looks out for it.
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -25,6 +28,8 @@ def main() -> int:
     from fastpagemap.cli import INTERRUPTED
     from fastpagemap.cli import main as run
 
+    if given is None:  # the programs that a command runs have as many as ever
+        del os.environ[THREADS]
     try:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
