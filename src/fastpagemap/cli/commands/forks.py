@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import subprocess
 import sys
@@ -137,7 +135,7 @@ def _of_program(program: str, arguments: tuple[str, ...], options: dict[str, Any
                 except ProcessLookupError:
                     forked = False
             if forked and options["count"] and process.poll() is None:
-                _end(process, options["timeout"])
+                programs.end(process)
                 return
             process.wait()
     if not forked:
@@ -145,17 +143,6 @@ def _of_program(program: str, arguments: tuple[str, ...], options: dict[str, Any
             "fastpagemap: the program ended before a child of it could be looked at", err=True
         )
     raise click.exceptions.Exit(programs.exit_code(process.returncode) or int(not forked))
-
-
-def _end(process: subprocess.Popen[bytes], timeout: float) -> None:
-    """End a program, and what it has forked."""
-    from fastpagemap.cli import together
-    from fastpagemap.process.family import Known
-
-    family = {}
-    with contextlib.suppress(OSError):  # it has ended by itself
-        family = together.of_tree(process.pid, timeout)
-    programs.end(process, itertools.starmap(Known, family.items()))
 
 
 def _first(once: Callable[[], Family]) -> Family:

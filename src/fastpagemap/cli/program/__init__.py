@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -55,7 +55,7 @@ def started(
     on_signals: dict[signal.Signals, Callable[[int], None]] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program; once the block is left it has ended, or is killed.
+    """Start a program; once the block is left it has ended, or is killed with what it has forked.
 
     Ctrl-C is left to the program, which gets it too. `on_signals`: what is called with the
     program's pid when this process gets a signal.
@@ -76,14 +76,18 @@ def started(
         # they would reach whoever has its pid
         for number in on_signals or {}:
             signal.signal(number, signal.SIG_IGN)
-        process.kill()  # does nothing to a program that has ended
-        process.wait()
+        if process.poll() is None:
+            family = _forked(process.pid)
+            process.kill()
+            process.wait()
+            _terminate(family)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def end(process: subprocess.Popen[bytes], family: Iterable[Known] = ()) -> None:
-    """End a program, and then those of its family that it has left behind."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program, and then what it has forked and left behind."""
+    family = _forked(process.pid)
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_PATIENCE)
@@ -91,20 +95,30 @@ def end(process: subprocess.Popen[bytes], family: Iterable[Known] = ()) -> None:
         click.echo("fastpagemap: the program did not end, and is killed", err=True)
         process.kill()
         process.wait()
-    for each in family:
-        with contextlib.suppress(ProcessLookupError):
-            _terminate(each)
+    _terminate(family)
 
 
-def _terminate(known: Known) -> None:
+def _forked(pid: int) -> list[Known]:
+    """Return the descendants of a program. Their /proc/PID/stat is read, no memory of theirs."""
+    from fastpagemap.process.family import descendants
+
+    try:
+        return descendants(pid)
+    except OSError:  # it has ended by itself
+        return []
+
+
+def _terminate(family: list[Known]) -> None:
     from fastpagemap.process.family import known_at
 
-    held = os.pidfd_open(known.pid)
-    try:
-        if known_at(known.pid) == known:  # and not who has its pid now
-            signal.pidfd_send_signal(held, signal.SIGTERM)
-    finally:
-        os.close(held)
+    for known in family:
+        with contextlib.suppress(ProcessLookupError):
+            held = os.pidfd_open(known.pid)
+            try:
+                if known_at(known.pid) == known:  # and not who has its pid now
+                    signal.pidfd_send_signal(held, signal.SIGTERM)
+            finally:
+                os.close(held)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

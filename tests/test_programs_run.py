@@ -1,0 +1,69 @@
+"""Programs that a command runs: their environment is theirs, and nothing of them is left behind."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from commandline import COMMAND, run
+
+pytest.importorskip("click")
+
+#: It forks a child that outlives it, as multiprocessing's do whose parent is killed.
+PARENT = """
+import os, time
+
+child = os.fork()
+if child:
+    print("child", child, flush=True)
+else:  # whoever reads what the command prints is not to wait for it
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    os.dup2(1, 2)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("command", ["forks", "writes"])
+def test_the_environment_is_the_one_of_the_command(command, write_program):
+    """The command itself imports numpy with one thread; a program that multiplies needs all."""
+    program = write_program("import os\nprint(os.environ.get('OPENBLAS_NUM_THREADS'))")
+    plain = {key: it for key, it in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    for env, expected in ((plain, b"None"), (plain | {"OPENBLAS_NUM_THREADS": "3"}, b"3")):
+        assert expected in run(command, program, env=env).stdout.splitlines()
+
+
+@pytest.mark.parametrize("command", ["forks", "writes"])
+@pytest.mark.parametrize("how", ["count", "pipe", "terminate"])
+def test_no_child_is_left_behind(command, how, write_program):
+    """However the command ends while the program runs."""
+    options = ["--interval", "0.2", *["--count", "1"] * (how == "count")]
+    program = write_program(PARENT)
+    with subprocess.Popen(
+        [*COMMAND, command, *options, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        child = number_of_child(process.stdout)
+        if how == "pipe":
+            process.stdout.close()
+        elif how == "terminate":
+            process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+        else:
+            process.stdout.read()
+        said = process.stderr.read()
+    assert said == b""
+    assert process.returncode == {"count": 0, "pipe": 141, "terminate": 143}[how]
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{child}/exe"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def number_of_child(out):
+    """What the program prints stands between lines of the command."""
+    for line in out:
+        if line.startswith(b"child"):
+            return int(line.split()[1])
+    raise AssertionError("no child was forked")
