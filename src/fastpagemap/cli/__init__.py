@@ -129,6 +129,7 @@ def _run(args: Sequence[str]) -> int:
     import click
 
     from fastpagemap.cli.group import cli
+    from fastpagemap.cli.misuse import message
 
     try:
         result = cli.main(list(args), prog_name="fastpagemap", standalone_mode=False)
@@ -140,10 +141,10 @@ def _run(args: Sequence[str]) -> int:
         _discard_output()
         table = getattr(error, "table", None)
         if table:  # of processes that are to be told apart
-            return _fail(error.format_message(), MISUSE, table)
+            return _fail(message(error), MISUSE, table)
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "fastpagemap"
-        return _fail(f"{error.format_message()} (see '{command} --help')", MISUSE)
+        return _fail(f"{message(error)} (see '{command} --help')", MISUSE)
     except click.Abort:
         return INTERRUPTED
     except click.exceptions.Exit as end:  # of a program that a command has run

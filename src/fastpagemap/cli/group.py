@@ -48,7 +48,7 @@ process called 'watch', write 'fastpagemap report watch'.
 
 
 #: What is not for ``report``, although it is no command.
-OWN_OPTIONS = ("-h", "--help", "--version")
+OWN_OPTIONS = ("-h", "--help", "-V", "--version")
 
 
 class Commands(click.Group):
@@ -69,6 +69,11 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``report`` before a TARGET or an option that stands in place of a command."""
+        if not args and not ctx.resilient_parsing:
+            text = "say a process or a command, such as 'fastpagemap 1234' or 'fastpagemap top'"
+            raise click.UsageError(text, ctx)
+        if args and args[0] == "help":  # as of git
+            args = [*args[1:2], "--help"]
         if args and args[0] not in (*COMMANDS, *RENAMED, *OWN_OPTIONS):
             if not ctx.resilient_parsing:
                 _refuse_misspelt(args[0])
@@ -106,7 +111,7 @@ def _refuse_misspelt(word: str) -> None:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXAMPLES,
 )
-@click.version_option(package_name="fastpagemap")
+@click.version_option(None, "-V", "--version", package_name="fastpagemap")
 def cli() -> None:
     """Show what Linux knows of a process's memory, page by page.
 

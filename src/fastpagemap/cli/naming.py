@@ -30,6 +30,8 @@ __all__ = ["called", "commands", "matching", "named", "near", "table"]
 
 #: Seconds that a process may keep those waiting who read its command line.
 COMMAND_TIMEOUT = 1.0
+#: Names that are suggested in place of one that no process has.
+MAX_SIMILAR = 3
 #: Processes that a table of those of one name has.
 MAX_LISTED = 20
 #: Columns that a command line gets, however narrow the terminal is.
@@ -51,7 +53,7 @@ def named(name: str) -> list[int]:
     command, as ``sudo``, nor others like it: the name is in their command lines, too.
     """
     found = list(called(name))
-    if found or not name:
+    if found or not any(map(str.isalnum, name)):
         return found
     lines = commands(sorted(set(processes()) - _ancestors()))
     words = {pid: _names(line) for pid, line in lines.items()}
@@ -71,11 +73,13 @@ def matching(pattern: str, pids: Iterable[int]) -> list[int]:
 
 
 def near(name: str) -> list[str]:
-    """Return names of processes that are spelled much like a name."""
+    """Return names of processes that a name is the beginning of, or is spelled much like."""
     import difflib  # rarely needed, as what else is imported in a function here
 
     names = {name_of(pid) for pid in processes() if has_memory(pid)}
-    return difflib.get_close_matches(name, filter(is_offered, names))
+    offered = sorted(filter(is_offered, names))
+    begun = [each for each in offered if len(name) > 2 and each.startswith(name)]
+    return begun[:MAX_SIMILAR] or difflib.get_close_matches(name, offered, MAX_SIMILAR)
 
 
 def commands(pids: Iterable[int]) -> dict[int, str]:

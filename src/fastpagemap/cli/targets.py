@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Of a file whose name is no process's.
 SUFFIX = ".fpm"
+# Not what is in a directory below it, such as the process's current one.
+_PROC = re.compile(r"/proc/(\d+)(?:/\w*)?")
 
 
 def process_id(text: str) -> int:
@@ -133,7 +136,10 @@ def resolve(text: str, raw: Raw = NOT_RAW, timeout: float | None = None) -> int 
         return _entries(text, raw, timeout)
     if raw:
         raise click.UsageError("--start and --maps go with --raw: a snapshot has both in it")
-    if text == "-" or "/" in text or _means_file(text):
+    of_process = _PROC.fullmatch(text)
+    if of_process:
+        raise click.UsageError(f"{text} is of process {of_process[1]}: say {of_process[1]}")
+    if text in ("-", ".", "..") or "/" in text or _means_file(text):
         # imported only here: a process needs no Snapshot
         from fastpagemap.snapshot.snapshot import Snapshot
 

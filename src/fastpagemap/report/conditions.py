@@ -29,6 +29,9 @@ ADDRESSES = ("start", "end", "offset")
 TEXTS = ("path", "kind", "permissions", "name", "user", "command")
 COLUMNS = (*SIZE_COLUMNS, *NUMBERS, *ADDRESSES, *TEXTS)
 
+# What ps, top and psutil call a column.
+_ELSEWHERE = {"res": "present", **dict.fromkeys(("vsz", "virt", "vms", "vss"), "size")}
+
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtpe]?)i?b?", re.IGNORECASE)
 _FILTER = re.compile(r"([a-z_-]+)\s*(?:(>=|<=|=|>|<)\s*(.+))?", re.IGNORECASE | re.DOTALL)
 _COMPARED = {
@@ -172,10 +175,11 @@ def parse_column(text: str, known: Sequence[str] = COLUMNS) -> str:
         return name
     import difflib  # rarely needed
 
-    similar = difflib.get_close_matches(name, known, 1)
+    similar = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else None
+    similar = similar or difflib.get_close_matches(name, known, 1)
     what = "column of sizes" if known is SIZE_COLUMNS else "column"
     meant = f"did you mean '{similar[0]}'?" if similar else f"there are {', '.join(known)}"
-    raise ValueError(f"there is no {what} '{name}'; {meant}")
+    raise ValueError(f"there is no {what} '{text.strip()}'; {meant}")
 
 
 def matches(pattern: str, text: str) -> bool:

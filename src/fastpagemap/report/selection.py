@@ -68,7 +68,9 @@ class Selection(NamedTuple):
             known = (*known, *GROUP_SIZES)
         for name in self.needed:
             if name not in known:
-                raise ValueError(f"there is no column '{name}' here; there are {', '.join(known)}")
+                meant = ": rss is 'present' here" * (name == "rss" and "present" in known)
+                there = f"there are {', '.join(known)}"
+                raise ValueError(f"there is no column '{name}' here{meant}; {there}")
             if by not in _SIZES_OF and name in MORE_SIZES and not self.columns:
                 raise ValueError(f"{name} is there only if --columns names it, too")
 

@@ -86,6 +86,11 @@ def _diff(
             f"pages of {pair[0]} are {old.page_size} bytes, of {pair[1]} {new.page_size}: "
             "they cannot be compared"
         )
+    if old.time and new.time and old.time > new.time:
+        text = (
+            f"BEFORE is later than AFTER; 'fastpagemap diff {pair[1]} {pair[0]}' shows what changed"
+        )
+        click.echo(f"fastpagemap: {printable(text)}", err=True)
     found = of_diff(old.diff(new))
     if old.pid and new.pid and not found.more["same_process"]:
         whose = " and ".join(printable(f"{one.pid} {one.name}".rstrip()) for one in (old, new))

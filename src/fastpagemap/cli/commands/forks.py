@@ -45,7 +45,14 @@ Examples:
     "--count", type=click.IntRange(1), metavar="N",
     help="Stop after N looks, and end a program that was run.",
 )  # fmt: skip
-@click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Rows shown.")
+@click.option(
+    "--limit",
+    metavar="COUNT",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Rows shown.",
+)
 @click.option(
     "--json",
     "as_json",

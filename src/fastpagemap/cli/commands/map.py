@@ -75,6 +75,7 @@ def _format(path: str, chosen: str | None) -> str:
 )
 @click.option(
     "--width",
+    metavar="PIXELS",
     type=click.IntRange(640, 8000),
     default=1200,
     show_default=True,
@@ -96,7 +97,10 @@ def _format(path: str, chosen: str | None) -> str:
     help="TARGET is a directory that 'fastpagemap record' wrote. Draw how each mapping changed.",
 )  # fmt: skip
 @click.option(
-    "--pid", type=click.IntRange(1), help="With --over-time: the process, if several were recorded."
+    "--pid",
+    metavar="PID",
+    type=click.IntRange(1),
+    help="With --over-time: the process, if several were recorded.",
 )
 @raw_options
 @timeout_option

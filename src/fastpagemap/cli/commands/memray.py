@@ -27,7 +27,14 @@ Examples:
 )
 @click.argument("file", shell_complete=complete_file)
 @click.argument("target", shell_complete=complete_target)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Lines shown.")
+@click.option(
+    "--limit",
+    metavar="COUNT",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Lines shown.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, in bytes, with all lines.")
 @click.option(
     "--pprof", metavar="FILE", callback=output_path, shell_complete=complete_file,

@@ -158,7 +158,9 @@ def _check(texts: tuple[str, ...], options: dict[str, Any]) -> None:
     by = _by(texts, options)
     if options["cgroup"] == "":
         raise click.UsageError("--cgroup: say which cgroup; '/' is the topmost one")
-    if bool(texts or (options["cgroup"] and by == "member")) == options["everyone"]:
+    if texts and options["everyone"] and by is None:
+        raise click.UsageError("a TARGET or --all: one of them")
+    if not (texts or options["everyone"] or (options["cgroup"] and by == "member")):
         raise click.UsageError("say which process: a process id, a name or a file, or --all")
     openmetrics.check(options)
     if options["form"] and options["parquet"]:

@@ -57,7 +57,14 @@ Examples:
     help="When to look: at the program's end, this many seconds after its start, or each time "
     "this command gets SIGUSR1.",
 )
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Lines shown.")
+@click.option(
+    "--limit",
+    metavar="COUNT",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Lines shown.",
+)
 @click.option("--python-allocators", is_flag=True, help="Record each small Python object.")
 @click.option(
     "--json",
