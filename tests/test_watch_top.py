@@ -173,6 +173,18 @@ def test_a_hostile_name_and_command_line():
         topping([pid], scenario, (400, 30))
 
 
+def test_a_long_name_moves_no_column():
+    """Escaped, 15 characters may take 60 columns."""
+    with named("\x1b" * 15) as pid:
+
+        async def scenario(screen):
+            row = next(line for line in shown(screen).splitlines() if f" {pid} " in line)
+            head = next(line for line in shown(screen).splitlines() if " command" in line)
+            assert row[head.index("command") :].startswith(sys.executable[:20])
+
+        topping([pid], scenario, (200, 30))
+
+
 def test_columns(victim):
     async def scenario(screen):
         names = screen.view.known_columns()

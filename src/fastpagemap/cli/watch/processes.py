@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 
 from fastpagemap.cli.processes import user_name
 from fastpagemap.cli.watch.census import Member
@@ -101,5 +101,6 @@ class Processes(Listing):
             return beginning(f"{name} ({item.refused})", width)
         if not item.seen or width < NAME_WIDTH + MIN_MORE:
             return beginning(name, width)
-        name = set_cell_size(name, max(NAME_WIDTH, cell_len(name)))
-        return f"{name} {beginning(item.seen.command, max(width - cell_len(name) - 1, 1))}"
+        # one that is escaped may be longer than the kernel's names are
+        name = set_cell_size(beginning(name, NAME_WIDTH), NAME_WIDTH)
+        return f"{name} {beginning(item.seen.command, width - NAME_WIDTH - 1)}"
