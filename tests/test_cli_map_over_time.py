@@ -162,6 +162,9 @@ def test_which_process(victim, tmp_path):
     assert code == 2
     assert "2 processes were recorded: say which by --pid: " in text
     assert all(f"{pid} (" in text for pid in pids)
+    code, text = complaint(os.fspath(tmp_path / "r2"), *told)
+    assert code == 2
+    assert "4 processes were recorded: say which by --pid, and by the directory host=..." in text
     code, text = complaint(recorded, *told, "--pid", "1")
     assert code == 2
     assert "no process 1 was recorded" in text

@@ -243,8 +243,11 @@ def _question(names: dict[Whose, str], pid: int | None) -> str:
     more = f" and {len(known) - _MAX_NAMED} more" if len(known) > _MAX_NAMED else ""
     if any(whose.pid == pid for whose in names):
         return f"several hosts have a process {pid}: name the directory host=... of one of them"
+    also = ""
+    if len({number for (number, _), _ in known}) < len(known):
+        also = ", and by the directory host=... if several hosts have it"
     what = f"no process {pid} was recorded" if pid else f"{len(known)} processes were recorded"
-    return f"{what}: say which by --pid: {', '.join(listed)}{more}"
+    return f"{what}: say which by --pid{also}: {', '.join(listed)}{more}"
 
 
 def _history(
