@@ -100,9 +100,9 @@ def elsewhere(kind, options, *arguments, nobody=False, cwd="/"):
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("arguments", [["report", "--all"], ["report", "no-such-process"]])
+@pytest.mark.parametrize("arguments", [["--all"], ["no-such-process"], ["--cgroup", "/"]])
 def test_without_proc(arguments):
-    said = elsewhere(b"tmpfs", None, *arguments)
+    said = elsewhere(b"tmpfs", None, "report", *arguments)
     assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1)
     assert said.stderr.startswith("fastpagemap: /proc does not show this process")
 

@@ -153,6 +153,8 @@ def _directory(path: str) -> str:
             pass_over(error)
             if is_refusal(error):
                 refused = refused or failure(error.errno or 0, directory)
+    if refused is None:
+        is_foreign()  # raises an error without /proc, where no cgroup can be found by its name
     raise refused or FileNotFoundError(
         errno.ENOENT,
         "no such cgroup: give its directory, or its name as in /proc/PID/cgroup",
