@@ -1,14 +1,16 @@
 """What people type who know ps, pmap, smem, top or git: one line says what to type here."""
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
 import pytest
 
 import fastpagemap as fpm
-from commandline import run
+from commandline import COMMAND, run
 from namesakes import namesakes
 
 pytest.importorskip("click")
@@ -91,6 +93,14 @@ def test_a_directory_is_no_word_of_a_command_line(word, tmp_path):
         start("sleep", word)
         said = run(word)
     assert (said.returncode, said.stderr) == (1, f"fastpagemap: Is a directory: {word}\n".encode())
+
+
+@pytest.mark.root
+def test_who_led_to_the_command_is_no_process_of_a_name():
+    """The name is in the command line of the shell."""
+    words = shlex.join([*COMMAND, "report", "--who", HERE, "--name", "a-rare-word", "--json"])
+    said = subprocess.run(["sh", "-c", f"{words}; exit $?"], capture_output=True, check=True)
+    assert json.loads(said.stdout)["rows"] == []
 
 
 def test_snapshots_in_the_wrong_order_are_named(tmp_path):

@@ -102,7 +102,7 @@ def select(report: Report, wanted: Selection) -> Report:
     # the last line of those that are counted together is about all of them
     whole = None if report.together is None else len(report)
     report = of_path(report, wanted.path)
-    if report.by in _SIZES_OF:
+    if report.by == "member":  # others are chosen before they are read
         report = _matching(report, wanted.name, "name", "command")
     if wanted.group and report.by != wanted.group:
         report = grouped(report, wanted.group)

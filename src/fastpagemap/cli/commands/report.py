@@ -11,6 +11,7 @@ import click
 from fastpagemap.cli import drawing, openmetrics, targets
 from fastpagemap.cli.collect import collect, collect_all
 from fastpagemap.cli.completion import complete_file, complete_target
+from fastpagemap.cli.naming import matching
 from fastpagemap.cli.options import form_options, output_path, raw_options, timeout_option
 from fastpagemap.cli.processes import hides_parents, processes
 from fastpagemap.cli.selecting import chosen_processes, selection_of, selection_options
@@ -268,6 +269,9 @@ def _together(
         elif options["who"]:
             chosen = dict.fromkeys(processes())
     if options["who"]:
+        if options["name"] is not None:
+            fit = set(matching(options["name"], chosen))
+            chosen = {pid: began for pid, began in chosen.items() if pid in fit}
         return together.collect_sharers(named[0], chosen, owner=owner, timeout=timeout)
     with waiting("counting processes together"):
         return together.collect_group(chosen, owner=owner, timeout=timeout)
