@@ -5,11 +5,13 @@ As root, with Debian's postgresql, redis-server, default-jre-headless, smem and 
     PYTHONPATH=tests python docs/questions.py > docs/questions.md
 
 The programs are real, started for the while; swap is made for it. The answers are those of a
-terminal of 100 columns. All of it runs in a pid namespace of its own, where no other processes are.
+terminal of 100 columns. All of it runs in namespaces of its own, where no other processes are,
+and no other servers.
 """
 
 import code
 import contextlib
+import fcntl
 import io
 import itertools
 import os
@@ -17,6 +19,7 @@ import re
 import shlex
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -41,6 +44,7 @@ from needs import Missing, need
 from screens import on_screen
 from screens import shown as screen_text
 
+CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1
 COLUMNS, LINES, MOST_LINES = 100, 18, 16
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 HEAD = """\
@@ -62,7 +66,8 @@ def shown(asked: Question, folder: str, environment: dict[str, str]) -> str:
         return session(asked.command)
     done = terminal(shlex.split(asked.command), folder, environment)
     lines = STYLE.sub("", done.replace("\r", "")).rstrip().splitlines()
-    assert lines, asked.command
+    if not lines:
+        raise SystemExit(f"questions: '{asked.command}' printed nothing")
     if asked.last:
         start = max(at for at, line in enumerate(lines) if line.startswith(asked.last))
         lines = ["...", *lines[start:]]
@@ -146,6 +151,7 @@ def until_listening(port: int) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.05)
+    raise SystemExit(f"questions: nothing listens at port {port}")
 
 
 def send_to_swap(pid: int) -> None:
@@ -214,11 +220,14 @@ def in_own_namespace() -> None:
     """Go where only processes are that this starts."""
 
     def first() -> None:
+        with socket.socket() as any_socket:  # its ports are free, and so the same in each page
+            up = struct.pack("16sH14x", b"lo", IFF_UP)
+            fcntl.ioctl(any_socket, SIOCSIFFLAGS, up)
         linux.call("mount", b"proc", b"/proc", b"proc", 0, None)
         linux.call("mount", b"tmpfs", b"/dev/shm", b"tmpfs", 0, None)
         main()
 
-    namespaces.unshare(namespaces.CLONE_NEWPID)
+    namespaces.unshare(namespaces.CLONE_NEWPID | CLONE_NEWNET)
     runas.in_child(first)
 
 
