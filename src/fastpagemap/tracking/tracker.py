@@ -25,6 +25,7 @@ from .spans import check_mapped, cuts_hugetlb, tracked_by
 __all__ = ["Tracker"]
 
 
+_BOOL = np.dtype(bool)
 # What a filter of system calls refuses with.
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY)
 
@@ -168,8 +169,9 @@ class Tracker(Closing[tuple[Process, uffd.Userfaultfd]]):
 
     def _need_open(self) -> tuple[Process, uffd.Userfaultfd]:
         """Return the process and the userfaultfd; ValueError if closed or of another process."""
-        held = super()._need_open()
-        if self._owner != os.getpid():
+        held = self._held
+        if held is None or self._owner != os.getpid():
+            super()._need_open()  # which raises, if it is closed
             raise ValueError(
                 f"this {type(self).__name__} is of process {self._owner}, of which this one is "
                 "forked: make another here"
@@ -218,7 +220,8 @@ class Tracker(Closing[tuple[Process, uffd.Userfaultfd]]):
             affordable(self._count, 1)
             # Zeroed memory is not touched where no page was used; np.empty's would be.
             out = np.zeros(self._count, bool)
-        out = entry.output(out, (self._count,), np.dtype(bool))
+        else:
+            out = entry.output(out, (self._count,), _BOOL)
         with self._lock:
             process, _ = self._need_open()  # what it returns keeps the descriptors open
             try:
