@@ -101,7 +101,7 @@ valgrind: $(VENV)/.test ## run every call of the core under valgrind
 		--suppressions=tests/torture/_valgrind.supp $(BIN)/python tests/torture/_valgrind.py
 
 test-kernels: $(VENV)/.test $(VENV)/.build ## on other kernels, as root (KERNELS="6.1 7" SELECT=quick|whole RUN=... JOBS=1)
-	PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \
+	PATH=$(CURDIR)/$(BIN):$$PATH PYTEST_ADDOPTS="$(ARGS)" $(BIN)/python tests/kernels \
 		$(if $(SELECT),--select $(SELECT)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RUN),--run "$(RUN)") $(KERNELS)
 
 test-musl: $(VENV)/.test $(VENV)/.build ## build the wheel for musl and run its tests (x86-64, Debian; root: swap, too)

@@ -139,17 +139,20 @@ def fill(directory, kernel, system, options):
     project = top / "fastpagemap"
     without = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", *["*.so"] * bool(system))
     shutil.copytree(PROJECT, project, ignore=without)
-    # as much of an installation as tells the version
-    version = importlib.metadata.version("fastpagemap")
-    installed = project / f"src/fastpagemap-{version}.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text(f"Name: fastpagemap\nVersion: {version}\n")
     shutil.copyfile(kernel.directory / f"boot/config-{kernel.release}", top / "config")
-    python, path = sys.executable, "/var/tmp/fastpagemap/src"
     if system:
         arm64.make_root(system, directory)
-        arm64.compile_extensions(system, project)
-        python, path = f"/usr/bin/python{arm64.VERSION}", f"{path}:/site"
+        made = arm64.install_wheel(system, project, directory)
+        print(f"{made.name}: {made.stat().st_size >> 10} KiB", flush=True)
+        shutil.rmtree(project / "build")
+        python, path = f"/usr/bin/python{arm64.VERSION}", "/site"
+    else:
+        # as much of an installation as tells the version
+        version = importlib.metadata.version("fastpagemap")
+        installed = project / f"src/fastpagemap-{version}.dist-info"
+        installed.mkdir()
+        (installed / "METADATA").write_text(f"Name: fastpagemap\nVersion: {version}\n")
+        python, path = sys.executable, "/var/tmp/fastpagemap/src"
     words = {"python": python, "path": path, "options": os.environ.get("PYTEST_ADDOPTS", "")}
     words = {name: shlex.quote(word) for name, word in words.items()}
     command = f"tests/kernels/inside.py {options.select} /dev/test-result"

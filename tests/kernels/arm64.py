@@ -1,16 +1,15 @@
-"""All that is needed to run the tests on arm64: Debian's Python, wheels, and the project itself.
+"""All that is needed to run the tests on arm64: Debian's Python, wheels, and the project's own.
 
-The extension modules are cross-compiled; everything else only has to be unpacked.
+That one is cross-compiled, as an index would take it; everything else only has to be unpacked.
 """
 
-import importlib.metadata
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from debian import install, run
+import wheel
+from debian import install
 
 VERSION = "3.13"  # of Debian 13's Python
 PYTHON = f"""
@@ -19,6 +18,7 @@ PYTHON = f"""
 """.split()
 WHEELS = ["numpy", "click", "rich", "pytest", "pytest-timeout", "hypothesis"]
 COMPILER = "aarch64-linux-gnu-gcc"
+PLATFORM = "manylinux_2_28_aarch64"
 # setup.py without the flags of the Python that runs it: they may be of its own processor alone.
 SETUP = """
 import runpy, sysconfig
@@ -40,7 +40,10 @@ def fetch(archive):
     install({COMPILER: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"})
     root = archive.unpacked(f"python{VERSION}", PYTHON, finish=_make_bootable)
     headers = archive.unpacked(f"python{VERSION}-headers", [f"libpython{VERSION}-dev"])
-    return System(root, _wheels(archive.directory), headers / "usr/include")
+    packages = wheel.dependencies(
+        archive.directory, WHEELS, VERSION, PLATFORM, "manylinux2014_aarch64"
+    )
+    return System(root, packages, headers / "usr/include")
 
 
 def _make_bootable(directory):
@@ -56,33 +59,17 @@ def _make_bootable(directory):
     shutil.rmtree(directory / "usr/share/doc")
 
 
-def _wheels(cache):
-    """The packages that the tests need, of the versions that are used here."""
-    wanted = [f"{name}=={importlib.metadata.version(name)}" for name in WHEELS]
-    target = cache / "-".join(["wheels", *wanted])
-    if not target.exists():
-        unfinished = target.with_name(target.name + ".new")
-        command = f"-m pip install --quiet --no-compile --target {unfinished}".split()
-        command += f"--only-binary :all: --python-version {VERSION}".split()
-        command += ["--platform", "manylinux_2_28_aarch64", "--platform", "manylinux2014_aarch64"]
-        shutil.rmtree(unfinished, ignore_errors=True)
-        run(sys.executable, *command, *wanted)
-        unfinished.rename(target)
-    return target
-
-
 def make_root(system, root):
     """Fill the directory `root`, from which to boot: Debian's Python, and the wheels in /site."""
     shutil.copytree(system.root, root, symlinks=True, dirs_exist_ok=True)
     shutil.copytree(system.wheels, root / "site")
 
 
-def compile_extensions(system, project):
-    """Cross-compile the extension modules of a copy of the project, each to where its source is."""
+def install_wheel(system, project, root):
+    """Build the wheel of a copy of the project and unpack it into /site; return its path."""
     # Python's own headers are the same for all but for one, which is found below the second
-    include = f"{system.include}/python{VERSION}:{system.include}"
-    run(
-        *(sys.executable, "-c", SETUP, "build_ext", "--inplace", "--include-dirs", include),
-        env=os.environ | {"CC": COMPILER, "LDSHARED": f"{COMPILER} -shared"},
-        cwd=project,
-    )
+    include = f"-I{system.include}/python{VERSION} -I{system.include}"
+    compiler = {"CC": COMPILER, "LDSHARED": f"{COMPILER} -shared", "CPPFLAGS": include}
+    made = wheel.build(project, PLATFORM, [sys.executable, "-c", SETUP], compiler)
+    wheel.unpack(made, root / "site")
+    return made
