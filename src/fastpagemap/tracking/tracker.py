@@ -173,8 +173,8 @@ class Tracker(Closing[tuple[Process, uffd.Userfaultfd]]):
         if held is None or self._owner != os.getpid():
             super()._need_open()  # which raises, if it is closed
             raise ValueError(
-                f"this {type(self).__name__} is of process {self._owner}, of which this one is "
-                "forked: make another here"
+                f"this {type(self).__name__} belongs to process {self._owner}, and works in no "
+                "forked child of it: make another here"
             )
         return held
 
