@@ -137,7 +137,7 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
 
     JSON, CSV and Parquet have bytes, in the columns of PageMap.usage and Group.usage. In JSON,
     'totals' is about the rows shown. 'together' is about all rows, where it differs from their sum
-    or where -n leaves rows out; 'of' is how many that are. 'only' has the conditions.
+    or where -n leaves rows out; 'of' counts all rows. 'only' has the conditions.
 
     --openmetrics writes sums over groups of processes: present, swapped, swapped_shared, unknown,
     huge and size, or the columns that --columns names. Everybody may read this file, as far as the
