@@ -24,6 +24,7 @@ from fastpagemap.engine.table import Backing, plan
 from fastpagemap.model.questions import QUESTIONS, matching
 from fastpagemap.process.backing import Backings
 from fastpagemap.process.probes import categories, soft_dirty
+from fastpagemap.process.process import Process
 from linux import PAGE
 from needs import Absent, need
 from victim import Victim
@@ -40,7 +41,7 @@ def _scanned():
 
 def walked(pm, plans, questions, start, end, maps=True):
     """Every mask by one plan, and with it the counts, the runs and the states."""
-    process = pm._process()
+    process = Process(pm.pid)
     pages = (end - start) // PAGE
     masks = {name: np.full(pages, 0xAA, np.uint8) for name in questions}
     matches = tuple(tuple(QUESTIONS[name]) for name in questions)
@@ -85,7 +86,7 @@ def compare(pm, start, end, allowed):
                 assert (found[name] == real[name]).all(), (backing, questions, name)
     words = np.ones((end - start) // PAGE, fpm.ENTRY_DTYPE)
     plain = np.zeros(len(words), np.uint64)
-    pm._process().read_entries(start, plain)
+    Process(pm.pid).read_entries(start, plain)
     assert (pm.read(start, end, out=words).entries["value"] == plain).all()
 
 
@@ -94,7 +95,7 @@ def allowed_for(pm, start, end):
     (mapping, *others) = [m for m in pm.mappings() if m.start < end and m.end > start]
     if others or mapping.start > start or mapping.end < end:
         return {Backing.UNKNOWN}
-    found = survey(Backings(pm._process()), [(start, end)], frozenset({"swapped"}))
+    found = survey(Backings(Process(pm.pid)), [(start, end)], frozenset({"swapped"}))
     return {Backing.UNKNOWN, Backing(int(found.backings[0]))}
 
 

@@ -13,6 +13,7 @@ from fastpagemap._kernel.plan import Plan
 from fastpagemap._kernel.sinks import Sink
 from fastpagemap._kernel.walk import walk
 from fastpagemap.process.probes import categories
+from fastpagemap.process.process import Process
 from linux import PAGE
 from needs import Absent, need
 
@@ -40,12 +41,11 @@ def test_masks_of_different_lengths():
 
 
 def test_counts_for_other_questions():
-    with fpm.PageMap() as pm:
-        process = pm._process()
-        before = (process.pagemap, -1, process.path, *segments((PAGE, 2 * PAGE)))
-        rows = np.zeros(1, np.int64)
-        with pytest.raises(ValueError, match="counts of 3 rows for 1 questions"):
-            walk(*before, (Plan(scan=False),), Sink((PRESENT,)), rows, np.zeros((3, 1), np.uint64))
+    process = Process()
+    before = (process.pagemap, -1, process.path, *segments((PAGE, 2 * PAGE)))
+    rows = np.zeros(1, np.int64)
+    with pytest.raises(ValueError, match="counts of 3 rows for 1 questions"):
+        walk(*before, (Plan(scan=False),), Sink((PRESENT,)), rows, np.zeros((3, 1), np.uint64))
 
 
 def asked_without_progress(start, end):
