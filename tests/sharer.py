@@ -6,6 +6,7 @@ import signal
 import traceback
 import warnings
 
+import forks
 import linux
 import runas
 
@@ -73,7 +74,7 @@ class Sharer:
 
 
 def _serve(link, functions, uid):
-    functions = {"ready": os.getpid, "fork": _fork, **functions}
+    functions = {"ready": os.getpid, "fork": forks.waiting, **functions}
     if uid is not None:
         runas.become(uid)
         linux.die_with_parent()  # which that undid
@@ -86,15 +87,3 @@ def _serve(link, functions, uid):
             link.send((True, functions[name](*arguments)))
         except Exception:
             link.send((False, traceback.format_exc()))
-
-
-def _fork():
-    """A child of the child, which only sleeps, and dies with it; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            linux.die_with_parent()
-            signal.pause()
-        finally:
-            os._exit(0)
-    return pid

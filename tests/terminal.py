@@ -43,6 +43,14 @@ class Terminal:
             if select.select([self.leader], [], [], 0.1)[0]:
                 self.written += os.read(self.leader, 1 << 16)
 
+    def leave(self, by):
+        """Press a key, or send a signal; wait for the end, and return the exit status."""
+        if isinstance(by, bytes):
+            os.write(self.leader, by)
+        else:
+            self.process.send_signal(by)
+        return self.wait()
+
     def wait(self):
         """Wait for the end, reading on."""
         while self.process.poll() is None:

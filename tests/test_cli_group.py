@@ -5,13 +5,13 @@ import csv
 import io
 import json
 import os
-import signal
 
 import pytest
 
 import backed
 import cgroups
 import fastpagemap as fpm
+import forks
 import linux
 import memory
 import oracle
@@ -45,15 +45,12 @@ class Family(contextlib.ExitStack):
 
     def _child(self, first):
         reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                linux.die_with_parent()
-                self.memory.write(first, first + OWN)
-                os.write(writer, b"!")
-                signal.pause()
-            finally:
-                os._exit(0)
+
+        def write():
+            self.memory.write(first, first + OWN)
+            os.write(writer, b"!")
+
+        pid = forks.waiting(write)
         os.read(reader, 1)
         return pid
 

@@ -3,17 +3,16 @@
 import contextlib
 import io
 import os
-import signal
 
 import numpy as np
 import pytest
 
 import fastpagemap as fpm
-import linux
 import memory
 import pictures
 import runas
 from commandline import run
+from forks import forked
 
 pytest.importorskip("click")
 pytest.importorskip("matplotlib.image")
@@ -35,32 +34,15 @@ def drawn(made, by, path):
     return colours(path)
 
 
-@contextlib.contextmanager
-def forked(times):
-    """Children that wait, with copies of this process's memory."""
-    pids = []
-    try:
-        for _ in range(times):
-            pid = os.fork()
-            if pid == 0:
-                linux.die_with_parent()
-                while True:
-                    signal.pause()
-            pids.append(pid)
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-
-
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("children", "colour"), [(0, ONCE), (1, TWICE), (2, SOME), (7, SOME), (8, MANY)]
 )
 def test_by_mapcount(children, colour, tmp_path):
     made = memory.Memory(256).write()
-    with forked(children):
+    with contextlib.ExitStack() as stack:
+        for _ in range(children):
+            stack.enter_context(forked())
         made.write(step=2)  # these are copied: mapped once
         found = drawn(made, "mapcount", tmp_path / "a.png")
     made.close()

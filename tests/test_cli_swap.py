@@ -6,7 +6,6 @@ import json
 import mmap
 import os
 import re
-import signal
 
 import pytest
 
@@ -19,6 +18,7 @@ from commandline import run
 from fastpagemap.report import machine_swap as report
 from fastpagemap.report.report import About
 from fastpagemap.report.text import human
+from forks import forked
 from locked import Locked
 from memory import PRIVATE, Memory
 from needs import Absent, need
@@ -59,21 +59,6 @@ def places(pid):
                     )
                 )
     return found
-
-
-@contextlib.contextmanager
-def forked():
-    """A child that waits, with a copy of this process's memory."""
-    pid = os.fork()
-    if pid == 0:
-        linux.die_with_parent()
-        while True:
-            signal.pause()
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def swapped_out(memory):

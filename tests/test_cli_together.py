@@ -13,6 +13,7 @@ import pytest
 
 import backed
 import fastpagemap as fpm
+import forks
 import linux
 import runas
 import swap
@@ -65,12 +66,7 @@ def test_a_command_is_not_of_the_tree_that_it_looks_at():
 def test_the_name_of_a_whole_tree_means_its_root():
     def fork():
         linux.write_text("/proc/self/comm", "of-one-tree")
-        pid = os.fork()
-        if pid == 0:
-            linux.die_with_parent()
-            while True:
-                signal.pause()
-        return pid
+        return forks.waiting()
 
     with Sharer({"fork": fork}) as root:
         child = root.ask("fork")

@@ -3,7 +3,6 @@
 import contextlib
 import glob
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from fastpagemap.cli.naming import matching
 from fastpagemap.cli.processes import command_of
 from fastpagemap.cli.watch.census import Census
 from fastpagemap.cli.watch.chosen import Chosen
+from forks import forked
 from terminal import Terminal
 
 COMMAND = [sys.executable, "-m", "fastpagemap", "top"]
@@ -114,11 +114,5 @@ def test_if_there_is_none(arguments):
 def test_workers_are_not_meant():
     """The pattern is in their command lines as it is in that of the command."""
     pattern = "*" + glob.escape(command_of(os.getpid())[-12:])
-    child = os.fork()
-    if not child:
-        signal.pause()
-    try:
+    with forked() as child:
         assert matching(pattern, [os.getpid(), child]) == []
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)

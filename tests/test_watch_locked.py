@@ -49,11 +49,7 @@ def test_it_is_left_at_once(leave):
         process.lock()
         terminal.read_until(b"locked")
         began = time.monotonic()
-        if isinstance(leave, bytes):
-            os.write(terminal.leader, leave)
-        else:
-            terminal.process.send_signal(leave)
-        assert terminal.wait() == {b"q": 0, signal.SIGTERM: 143}.get(leave, 130)
+        assert terminal.leave(leave) == {b"q": 0, signal.SIGTERM: 143}.get(leave, 130)
         assert time.monotonic() - began < 10
         assert terminal.is_sane()
 

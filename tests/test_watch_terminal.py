@@ -23,11 +23,7 @@ from terminal import COMMAND, Terminal
 def test_leaving_a_terminal_as_it_was(victim, leave, code):
     with Terminal(victim.pid) as terminal:
         terminal.read_until(b"whole process")
-        if isinstance(leave, bytes):
-            os.write(terminal.leader, leave)
-        else:
-            terminal.process.send_signal(leave)
-        assert terminal.wait() == code
+        assert terminal.leave(leave) == code
         assert terminal.is_sane()
 
 

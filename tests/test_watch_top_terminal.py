@@ -38,11 +38,7 @@ def test_leaving_a_process_that_is_watched(victim, leave, code):
         terminal.read_until(b"and children: 1")
         os.write(terminal.leader, b"\r")
         terminal.read_until(b"whole process")
-        if isinstance(leave, bytes):
-            os.write(terminal.leader, leave)
-        else:
-            terminal.process.send_signal(leave)
-        assert terminal.wait() == code
+        assert terminal.leave(leave) == code
         assert terminal.is_sane()
 
 

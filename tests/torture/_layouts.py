@@ -5,7 +5,6 @@ import glob
 import mmap
 import os
 import re
-import signal
 
 import backed
 import kinds
@@ -15,6 +14,7 @@ import memory
 import sharing
 import steps
 import swap
+from forks import forked
 from linux import PAGE
 from needs import Missing
 
@@ -172,23 +172,6 @@ def _step(chance, kind, made):
             steps.STEPS[name](made, first, last)
 
 
-@contextlib.contextmanager
-def _forked():
-    """A child that holds what there is now: pages are shared until either writes."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            linux.die_with_parent()
-            signal.pause()
-        finally:
-            os._exit(0)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
 def random_layout(chance, stack, counts):
     """A list of (name, memory), which the stack closes; what this machine lacks is left out."""
     found = []
@@ -203,7 +186,7 @@ def random_layout(chance, stack, counts):
         for _ in range(chance.choice([0, 1, 3, 8])):
             _step(chance, name, made)
     if found and chance.random() < 0.4:
-        stack.enter_context(_forked())
+        stack.enter_context(forked())
         for name, made in found:
             for _ in range(chance.randint(0, 3)):
                 _step(chance, name, made)
