@@ -41,8 +41,10 @@ def _tasks(pid):
     """
     found = []
     for task in sorted(os.listdir(f"/proc/{pid}/task")):
-        with open(f"/proc/{pid}/task/{task}/status") as file:
-            lines = [line for line in file if re.match("State|(non)?voluntary_ctxt_switches", line)]
+        with open(f"/proc/{pid}/task/{task}/status", "rb") as file:
+            lines = [
+                line for line in file if re.match(b"State|(non)?voluntary_ctxt_switches", line)
+            ]
         found.append((task, lines))
     return found
 
