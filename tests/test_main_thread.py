@@ -8,6 +8,7 @@ import pytest
 
 import backed
 import fastpagemap as fpm
+import linux
 import oracle
 import runas
 from fastpagemap.cli import collect, processes
@@ -19,6 +20,7 @@ from linux import PAGE
 pytestmark = pytest.mark.usefixtures("_nothing_stays_open")
 
 SIZE = PAGES * PAGE
+_CLONE_FILES = 0x400
 
 
 def overlapping(pm, target):
@@ -208,3 +210,31 @@ def test_ones_own_files(tmp_path):
     here = own_files(tmp_path / "here.fpm")
     assert here[0]
     assert without_main_thread(lambda: own_files(tmp_path / "there.fpm")) == here
+
+
+def test_descriptors_of_a_threads_own(tmp_path):
+    """Under the same number the main thread may have another file."""
+    path, other = tmp_path / "path.fpm", tmp_path / "other.fpm"
+    with fpm.PageMap() as pm:
+        pm.snapshot().save(path)
+    other.write_bytes(b"no snapshot")
+
+    def child():
+        loaded, apart, taken = [], threading.Event(), threading.Event()
+
+        def load():
+            linux.call("unshare", _CLONE_FILES)
+            apart.set()
+            taken.wait()
+            loaded.append(fpm.Snapshot.load(path))
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        apart.wait()
+        for _ in range(8):
+            os.open(other, os.O_RDONLY)
+        taken.set()
+        thread.join()
+        return len(loaded[0].mappings)
+
+    assert runas.in_child(child) == len(fpm.Snapshot.load(path).mappings)
