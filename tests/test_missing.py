@@ -88,11 +88,12 @@ def test_no_proc():
     assert works
 
 
-def test_a_process_that_proc_hides():
-    """hidepid: other users' processes are there, and not in /proc."""
+@pytest.mark.parametrize("option", ["hidepid=1", "hidepid=2"])
+def test_a_process_that_proc_hides(option):
+    """hidepid: other users' processes are there, and not in /proc, or closed."""
 
     def ask():
-        linux.call("mount", b"proc", b"/proc", b"proc", 0, b"hidepid=2")
+        linux.call("mount", b"proc", b"/proc", b"proc", 0, option.encode())
         runas.become(runas.NOBODY)
         own = fpm.PageMap().usage()["present"].sum() > 0
         return said(lambda: fpm.PageMap(victim.pid)), said(lambda: fpm.PageMap(2**22)), own

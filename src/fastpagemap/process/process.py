@@ -72,7 +72,7 @@ class Process:
         self._thread = ""
         try:
             directory = open_directory(self.pid)
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # EPERM: hidepid=1
             raise hidden_process(self.pid) or self.gone() from None
         check_uncovered(directory, self.path)
         self.directory = directory.fd
