@@ -124,8 +124,10 @@ def referenced(process, target):
 
 
 def test_it_is_listed(target):
+    command = processes.command_of(target.pid)
     target.end_main_thread()
     assert processes.has_memory(target.pid)
+    assert processes.command_of(target.pid) == command != ""
     report = collect.collect_all([target.pid])
     assert report.labels["pid"] == [target.pid]
     assert report.usage["present"][0] >= SIZE

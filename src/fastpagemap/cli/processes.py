@@ -46,8 +46,17 @@ def name_of(pid: int) -> str:
 
 def command_of(pid: int) -> str:
     """Return the beginning of a command line. It is memory of the process, which may be locked."""
-    with open(f"{directory_of(pid)}/cmdline", "rb") as file:
-        return os.fsdecode(file.read(4096)).replace("\0", " ").strip()
+    where = directory_of(pid)
+    text = _command_line(where)
+    if not text:  # A main thread that has ended shows none, while the others go on.
+        threads = (f"{where}/task/{thread}" for thread in os.listdir(f"{where}/task"))
+        text = next(filter(None, map(_command_line, threads)), b"")
+    return os.fsdecode(text).replace("\0", " ").strip()
+
+
+def _command_line(where: str) -> bytes:
+    with open(f"{where}/cmdline", "rb") as file:
+        return file.read(4096)
 
 
 def parent_of(pid: int) -> int:
