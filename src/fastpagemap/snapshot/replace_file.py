@@ -1,8 +1,8 @@
 """The one way this package writes a file: all of it, or nothing.
 
 Root runs it in directories that strangers can write. What a stranger put at a path affects that
-path alone: his modes are not kept, his links are not followed, and once the directory is open
-everything is done through that descriptor.
+path alone: his modes are not kept, no link of his at its end is followed, and once the directory is
+open everything is done through that descriptor. Links in the middle of a path are followed.
 """
 
 from __future__ import annotations
