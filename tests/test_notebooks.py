@@ -1,4 +1,4 @@
-"""What a notebook shows: of a PageMap, snapshots, differences, masks and capabilities."""
+"""What a notebook shows: of a PageMap, snapshots, differences, masks, pages and capabilities."""
 
 import dataclasses
 import re
@@ -50,10 +50,13 @@ class Table(HTMLParser):
 def test_notebooks(victim):
     span = victim.make("touched", 50)
     with fpm.PageMap(victim.pid) as pagemap:
-        shown = [pagemap, pagemap.snapshot(), pagemap.masks(span.start, span.end)]
+        of_span = span.start, span.end
+        shown = [pagemap, pagemap.snapshot(), pagemap.masks(*of_span), pagemap.read(*of_span)]
         texts = [one._repr_html_() for one in shown]
         assert f"process {victim.pid}" in texts[0]
         assert "50 pages" in texts[2]
+        assert "50 pages" in texts[3]
+        assert f"<td>50</td><td>{50 * PAGE // 1024}Ki</td>" in texts[3]
         victim.kill()
         assert pagemap._repr_html_() is None
     for text in texts:

@@ -116,6 +116,11 @@ class Pages:
     def __repr__(self) -> str:
         return f"<Pages: {len(self)}, {self.start:#x}-{self.end:#x}>"
 
+    def _repr_html_(self) -> str:
+        """Return a table of how many pages are in each mask, for notebooks."""
+        html: str = hooks.load("notebook").of_masks(self)
+        return html
+
     @functools.cached_property
     def addresses(self) -> npt.NDArray[np.uint64]:
         """The address of each page, uint64."""

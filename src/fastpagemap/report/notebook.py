@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastpagemap.engine.pages import Masks
+from fastpagemap.engine.pages import Masks, Pages
 from fastpagemap.model.entry import PAGE_SIZE
 from fastpagemap.model.errors import UnsupportedError
 from fastpagemap.model.mapping import Mapping
@@ -48,12 +48,13 @@ def of_capabilities(described: dict[str, str]) -> str:
     return _table("what this kernel and this user can answer", ["", ""], described.items())
 
 
-def of_masks(masks: Masks) -> str:
+def of_masks(masks: Masks | Pages) -> str:
     """Return how many pages are in each mask, as a table."""
     counts = {}
-    for name in ("swapped", "shared", "unknown", "soft_dirty"):
+    for name in ("present", "swapped", "shared", "exclusive", "unknown", "soft_dirty"):
         with contextlib.suppress(UnsupportedError):  # many kernels have no soft-dirty bits
-            counts[name] = int(np.count_nonzero(getattr(masks, name)))
+            if hasattr(masks, name):
+                counts[name] = int(np.count_nonzero(getattr(masks, name)))
     head = f"{len(masks):,} pages, {masks.start:#x}-{masks.end:#x}"
     cells = [[f"{n:,}", human(n * PAGE_SIZE), name] for name, n in counts.items()]
     return _table(head, ["pages", "bytes", "mask"], cells)
