@@ -38,6 +38,7 @@ def complaint(*arguments, **options):
         (["forks", HERE, "-n", "3"], "No such option '-n': here it is --limit"),
         (["top", "-d", "1"], "No such option '-d': here it is --interval"),
         (["doctor", "-d"], "No such option '-d'"),
+        (["top", "--filter", "x"], "No such option '--filter'"),
         ([HERE, "--grup", "kind"], "No such option '--grup'; did you mean '--group'?"),
         ([HERE, "-n", "0"], "Invalid value for '-n': 0 is not in the range x>=1"),
         (["map"], "Missing argument 'TARGET'"),
@@ -90,7 +91,7 @@ def test_a_name_that_is_only_begun(tmp_path):
 def test_a_directory_is_no_word_of_a_command_line(word, tmp_path):
     """As 'grep -r word .' has one."""
     with namesakes(tmp_path) as start:
-        start("sleep", word)
+        start(word)
         said = run(word)
     assert (said.returncode, said.stderr) == (1, f"fastpagemap: Is a directory: {word}\n".encode())
 

@@ -19,6 +19,8 @@ HABITS = {
     **dict.fromkeys(("-j", "-f", "--format"), ("--json",)),
     **dict.fromkeys(("-g", "--group-by"), ("--group",)),
 }
+# As the dashes are the same, click's own 0.6 suggests --interval for --filter.
+_SIMILAR = 0.75
 #: A process is no option.
 PIDS = ("-p", "--pid")
 
@@ -34,6 +36,7 @@ def message(error: click.ClickException) -> str:
     known = [each for each in HABITS.get(name, ()) if each in own]
     if known:
         return f"{text}: here it is {known[0]}"
-    if error.possibilities:
-        return f"{text}; did you mean '{error.possibilities[0]}'?"
-    return text
+    import difflib  # rarely needed
+
+    similar = difflib.get_close_matches(name, own, 1, _SIMILAR)
+    return f"{text}; did you mean '{similar[0]}'?" if similar else text
