@@ -8,6 +8,7 @@ import time
 import pytest
 
 from commandline import COMMAND, run
+from namesakes import namesakes
 
 pytest.importorskip("click")
 
@@ -32,6 +33,20 @@ def test_the_environment_is_the_one_of_the_command(command, write_program):
     plain = {key: it for key, it in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
     for env, expected in ((plain, b"None"), (plain | {"OPENBLAS_NUM_THREADS": "3"}, b"3")):
         assert expected in run(command, program, env=env).stdout.splitlines()
+
+
+@pytest.mark.parametrize("command", ["forks", "writes"])
+def test_a_program_that_runs_already_is_not_the_one_that_is_shown(command, tmp_path):
+    """Who types its name at night may mean that one, and starts a second server."""
+    name = f"program{os.getpid()}.py"
+    (tmp_path / name).write_text("")
+    assert run(command, name, cwd=tmp_path).stderr.count(b"run anew") == 0
+    with namesakes(tmp_path) as start:
+        running = start(name)
+        said = run(command, name, cwd=tmp_path).stderr.decode().splitlines()[0]
+        assert run(command, tmp_path / name).stderr.count(b"run anew") == 0
+    text = f"./{name} is run anew: for a process that runs it already, say its id, {running.pid}"
+    assert said == f"fastpagemap: {text}"
 
 
 @pytest.mark.parametrize("command", ["forks", "writes"])

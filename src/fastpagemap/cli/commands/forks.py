@@ -93,6 +93,7 @@ def forks(target: str, arguments: tuple[str, ...], **options: Any) -> Iterable[s
     """
     check_limit(options["as_json"])
     if programs.is_script(target):
+        programs.note_running(target)
         return _of_program(target, arguments, options)
     if arguments:
         raise click.UsageError(f"only a program NAME.py has arguments: '{arguments[0]}'")

@@ -85,6 +85,7 @@ def writes(
     for the whole huge page; in a program that is run, only as long as the page stays huge.
     """
     if programs.is_script(target):
+        programs.note_running(target)
         return _of_program(target, arguments, interval, count, as_json)
     if arguments:
         raise click.UsageError(f"only a program NAME.py has arguments: '{arguments[0]}'")

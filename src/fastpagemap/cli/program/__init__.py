@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fastpagemap.report.text import printable
+
 if TYPE_CHECKING:
     from fastpagemap.process.family import Known
 
-__all__ = ["START", "Starting", "end", "exit_code", "is_script", "started"]
+__all__ = ["START", "Starting", "end", "exit_code", "is_script", "note_running", "started"]
 
 #: The file that is run in place of the program.
 START = str(Path(__file__).with_name("start.py"))
@@ -29,6 +31,18 @@ _PATIENCE = 5.0
 def is_script(text: str) -> bool:
     """Return whether a TARGET is a Python program to run: an existing file NAME.py."""
     return text.endswith(".py") and os.path.isfile(text)
+
+
+def note_running(program: str) -> None:
+    """Say that a program is run anew, where a process of its name might have been meant."""
+    from fastpagemap.cli.naming import named
+
+    found = [] if "/" in program else named(program)
+    if found:
+        text = (
+            f"./{program} is run anew: for a process that runs it already, say its id, {found[0]}"
+        )
+        click.echo(f"fastpagemap: {printable(text)}", err=True)
 
 
 class Starting(click.Command):
