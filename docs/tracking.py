@@ -53,6 +53,13 @@ the file, cuts a page beside them, that page is not reported. On Linux 6.12, but
 time stays the same for a tick of the clock (1 to 10 ms): a change so soon after one that was
 reported is not reported.
 
+A page of shared hugetlb that was not present before (never used through this mapping, or after
+MADV_DONTNEED) is not reported when it is emptied.
+
+Someone else may protect pages again before the answer: any userfaultfd of this process, by
+UFFDIO_WRITEPROTECT, or whoever scans its pagemap with PM_SCAN_WP_MATCHING, also another process.
+What was written to these pages before is not reported. The kernel does not say that it happened.
+
 The tracker must open a file to read its time. Root and processes with CAP_CHECKPOINT_RESTORE always
 can. Others need a descriptor in this process, or the file's path. Shared anonymous memory and SysV
 segments have neither, so others are not told of `MADV_REMOVE` there.

@@ -66,7 +66,7 @@ class WriteTracker(Tracker):
       reported as a whole.
     - Pages that were emptied, because their content has changed: by MADV_DONTNEED; in shared memory
       also by MADV_REMOVE, a hole punched into the file, or ftruncate. A hugetlb page is not
-      reported if it is read before the answer.
+      reported if it is read before the answer, or was not present (bit 63) before it was emptied.
 
     Reported, although the content is as before:
 
@@ -83,8 +83,9 @@ class WriteTracker(Tracker):
 
     Not reported:
 
-    - Changes past this mapping, if the same answer has anything else to report: written pages, or
-      emptied ones. So not a page that a hole or the new end of the file cuts, beside emptied pages.
+    - Changes past this mapping, and pages that were emptied and then read, if the same answer has
+      anything else to report: written pages, or emptied ones. So not a page that a hole or the new
+      end of the file cuts, beside emptied pages.
     - Changes past this mapping within a tick of the clock (1 to 10 ms) after the last change that
       was reported, if the kernel's times are so coarse (seen on Linux 6.12, not 6.18).
     - Stores to pages to which the other mapping had written before.
@@ -93,6 +94,8 @@ class WriteTracker(Tracker):
     - Writes through other mappings of hugetlb.
     - Writes of devices to pages that were pinned before (io_uring's registered buffers, O_DIRECT
       under way, RDMA).
+    - Writes to pages that others protect again before the answer: a userfaultfd of this process, or
+      a scan of its pagemap with PM_SCAN_WP_MATCHING, also by another process.
 
     Files: only hugetlb and shared memory are tracked (memfd, any tmpfs, SysV, MAP_SHARED |
     MAP_ANONYMOUS), and shared memory only if it is mapped MAP_SHARED. In a private mapping, the
