@@ -206,3 +206,18 @@ def test_hugetlb_dropped(ask):
             points += 1
         assert points > 5
         assert numbers(tracker.written()) == []
+
+
+@pytest.mark.root
+def test_hugetlb_emptied_is_told_later_if_regions_do_not_ask_for_it():
+    size = linux.meminfo("Hugepagesize") // PAGE
+    present = fpm.Category.WRITTEN | fpm.Category.PRESENT
+    with hugetlb.hugetlb_memfd(4 * size) as made:
+        made.write()
+        with fpm.WriteTracker(made.start, made.end) as tracker:
+            made.write(0, 1, value=2)
+            punch(made, size, 2 * size)
+            found = tracker.regions(reset=True, mask=present)
+            assert pages_of(found, made) == list(range(size))
+            assert numbers(tracker.written()) == list(range(size, 2 * size))
+            assert numbers(tracker.written()) == []

@@ -9,6 +9,7 @@ left to tell, and that a store changes as well.
 import errno
 import os
 import time
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,10 @@ from ..process.mappings import within
 from ..process.opening import look
 from ..process.process import Process
 
-__all__ = ["Emptied"]
+__all__ = ["Emptied", "add_regions", "asks_for_emptied"]
 
+# The categories of hugetlb that was emptied.
+_EMPTIED = int(Category.WPALLOWED | Category.WRITTEN)
 # Parts that are not present, with so little between them, are looked for in the file together.
 _MAX_GAP_BYTES = 1 << 24
 # Times of files are as old as the last tick: a change within this of the last one may not show.
@@ -134,22 +137,6 @@ class Emptied:
     def _is_hugetlb(self, address: int) -> bool:
         return any(p.start <= address < p.end and p.file is None for p in self._parts)
 
-    def add_regions(
-        self, regions: npt.NDArray[np.void], asked: tuple[int, int, int, int]
-    ) -> npt.NDArray[np.void]:
-        """Return regions with those of `pending`, if pages that were written are asked for."""
-        mask, anyof, inverted, returns = asked
-        found = int(Category.WPALLOWED | Category.WRITTEN)
-        matching = found ^ inverted
-        wanted = mask & matching == mask and (not anyof or anyof & matching)
-        if not (self.pending and wanted and mask & ~inverted & Category.WRITTEN):
-            return regions
-        rows = np.array([(*span, found & returns) for span in self.pending], REGION_DTYPE)
-        both = np.concatenate((regions, rows)).astype(REGION_DTYPE)
-        both = both[np.argsort(both["start"])]
-        joined = join_equal(both.view(RUN_DTYPE), np.empty(0, np.uint64))
-        return joined.view(REGION_DTYPE)
-
     def _now(self, process: Process) -> Spans:
         found = [part.empty(process) for part in self._parts]
         starts, ends = (
@@ -157,6 +144,29 @@ class Emptied:
             for side in (0, 1)
         )
         return starts, ends
+
+
+def add_regions(
+    regions: npt.NDArray[np.void], emptied: Collection[tuple[int, int]], returns: int
+) -> npt.NDArray[np.void]:
+    """Return regions with those of what was emptied, each with `returns` of its categories."""
+    if not emptied:
+        return regions
+    rows = np.array([(*span, _EMPTIED & returns) for span in emptied], REGION_DTYPE)
+    both = np.concatenate((regions, rows)).astype(REGION_DTYPE)
+    both = both[np.argsort(both["start"])]
+    joined = join_equal(both.view(RUN_DTYPE), np.empty(0, np.uint64))
+    return joined.view(REGION_DTYPE)
+
+
+def asks_for_emptied(mask: int, anyof: int, inverted: int) -> bool:
+    """Return whether regions are asked for that what was emptied belongs to, as written."""
+    matching = _EMPTIED ^ inverted
+    return (
+        mask & matching == mask
+        and (not anyof or anyof & matching != 0)
+        and mask & ~inverted & Category.WRITTEN != 0
+    )
 
 
 def _part(backings: Backings, mapping: Mapping, start: int, end: int) -> _Part | None:

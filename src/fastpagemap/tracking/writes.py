@@ -9,7 +9,7 @@ from ..model.entry import PAGE_SIZE, Category
 from ..model.mapping import KERNEL_PATHS, Mapping
 from ..model.questions import Mask
 from ..process.process import Process
-from .emptied import Emptied
+from .emptied import Emptied, add_regions, asks_for_emptied
 from .files import check_file
 from .spans import check_device, check_tables
 from .tracker import Tracker
@@ -288,8 +288,8 @@ class WriteTracker(Tracker):
             with self._lock:
                 pending = self._find_emptied()
                 told = self._regions(answer, asked, reset)
-                if self._emptied is not None:
-                    told = self._emptied.add_regions(told, asked)
+                pending = pending if asks_for_emptied(*asked[:3]) else set()
+                told = add_regions(told, pending, asked[3])
                 again = self._asks_again(pending, reset, told, plain)
         except BaseException:
             answer.give_back()
