@@ -111,6 +111,7 @@ def test_on(name, kernel, system, options):
                 print(f"{name}: it panicked before its first program, and boots again", flush=True)
                 machine.boot(kernel, work / "content", log, work, LIMIT)
         except Failed as problem:
+            print(f"{name}: {problem}", flush=True)
             return {"failed": [str(problem).splitlines()[0]]}
         if options.run:
             print(f"{log.read_text(errors='replace')}", flush=True)
