@@ -20,16 +20,17 @@ GRACE = 180
 #: Programs that get more time than the others.
 SHARES = {"differential": 3}
 
-#: Rounds in a second, on an idle machine with two processors. Of programs that are not here, the
-#: same seed does not make the same round: they depend on the order in which threads run.
+#: Rounds in a second, on a machine of which others use one of two processors. Of programs that are
+#: not here, the same seed does not make the same round: they depend on the order in which threads
+#: run.
 PACES = {
-    "differential": 7,
-    "faults": 120,
-    "fuzz_arguments": 48,
-    "fuzz_commands": 78,
+    "differential": 4,
+    "faults": 45,
+    "fuzz_arguments": 30,
+    "fuzz_commands": 30,
     "fuzz_snapshots": 42,
-    "fuzz_texts": 88,
-    "leaks": 2.1,
+    "fuzz_texts": 30,
+    "leaks": 1.2,
     "nomemory": 12,
     "tracker": 60,
 }
