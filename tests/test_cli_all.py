@@ -12,6 +12,7 @@ import pytest
 import fastpagemap as fpm
 import namesakes
 from commandline import run
+from fastpagemap.cli import collect
 from fastpagemap.report import report as reports
 from fastpagemap.report.tables import plain
 from locked import Locked
@@ -94,3 +95,17 @@ def test_one_that_is_locked_is_named_and_the_others_are_told():
     assert locked.pid in [one["pid"] for one in found["unreadable"]]
     row = next(row for row in found["rows"] if row["pid"] == os.getpid())
     assert row["command"]
+
+
+def test_one_that_ends_while_it_is_read_is_left_out(victim, monkeypatch):
+    """Its row would have neither a name nor a user, also where those of a user are asked for."""
+    real = collect.sums_of
+
+    def ended_then(process, columns):
+        sums = real(process, columns)
+        victim.kill()
+        return sums
+
+    monkeypatch.setattr(collect, "sums_of", ended_then)
+    with pytest.raises(ProcessLookupError):
+        collect._row_of(victim.pid, False, collect.summed_columns(None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
@@ -165,7 +166,10 @@ def _row_of(pid: int, owner: bool, columns: tuple[str, ...]) -> _Row:
     origin = _origin(process) if owner else Origin()
     its = stat.read(pid)
     threads = its.threads if its else 0
-    return _Row(name_of(pid), origin, user_of(pid), parent_of(pid), threads, *sums)
+    name, parent, user = name_of(pid), parent_of(pid), user_of(pid)
+    if not user:  # whose memory it was, nothing tells any more
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return _Row(name, origin, user, parent, threads, *sums)
 
 
 def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields: Fields) -> Report:
