@@ -113,7 +113,7 @@ def outcomes(
             pid = pid_of(process)
             if pid in known:
                 continue
-            outcome = sums_of(open_process(process), columns, counted=False).sizes
+            outcome = sums_of(open_process(process, briefly=True), columns, counted=False).sizes
         except (OSError, MemoryError) as error:
             if isinstance(error, OSError) and not tells_of_file(error):
                 raise

@@ -8,7 +8,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
-from posix.fcntl cimport F_DUPFD_CLOEXEC, O_CLOEXEC, fcntl
+from posix.fcntl cimport F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDONLY, fcntl
 from posix.unistd cimport close
 
 from fastpagemap._kernel cimport abi
@@ -27,6 +27,7 @@ RESOLVE_CACHED = 0x20
 
 cdef enum:
     MAX_TRIES = 4
+    SHORT_BYTES = 512
 
 
 cdef class Descriptor:
@@ -45,7 +46,8 @@ cdef class Descriptor:
 
 
 cdef bytes c_text(object path):
-    encoded = os.fsencode(path)
+    # os.fsencode is slow, and does the same with these.
+    encoded = path.encode() if type(path) is str and path.isascii() else os.fsencode(path)
     if b"\0" in encoded:
         raise ValueError("embedded null byte")
     return encoded
@@ -67,6 +69,23 @@ def open_file(object path, int flags, int directory=abi.AT_FDCWD, int mode=0):
             problem = errno
         if held.fd >= 0:
             return held
+        if problem != EINTR:
+            raise failure(problem, path)
+        PyErr_CheckSignals()
+
+
+def read_short(object path, int directory):
+    """Return what one read gives of a file that is shorter than SHORT_BYTES."""
+    cdef Descriptor held = open_file(path, O_RDONLY, directory)
+    cdef char[SHORT_BYTES] text
+    cdef ssize_t got
+    cdef int problem
+    while True:
+        with nogil:
+            got = abi.read(held.fd, text, SHORT_BYTES)
+            problem = errno
+        if got >= 0:
+            return text[:got]
         if problem != EINTR:
             raise failure(problem, path)
         PyErr_CheckSignals()

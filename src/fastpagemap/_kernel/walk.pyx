@@ -5,14 +5,15 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
+from fastpagemap._kernel cimport abi
 from fastpagemap._kernel.decoding cimport BATCH_PAGES, ZERO, decode_states
 from fastpagemap._kernel.entries cimport add_to_present, mark_zero, read_span
 from fastpagemap._kernel.filling cimport put_pages, sink_t
 from fastpagemap._kernel.plan cimport Plan, cursor_t, plan_t
 from fastpagemap._kernel.reading cimport PAGE_SHIFT, check_alive, read_entries
-from fastpagemap._kernel.scan cimport TIME_SLICE_NS, now
+from fastpagemap._kernel.scan cimport REGIONS, TIME_SLICE_NS, now, scan_once
 from fastpagemap._kernel.sinks cimport Sink
-from fastpagemap._kernel.stretch cimport advance, set_cursor
+from fastpagemap._kernel.stretch cimport advance, prepare, put_scanned, set_cursor
 
 from .failures import walk_failure
 
@@ -128,6 +129,26 @@ cdef ssize_t walk_some(int fd, int maps, segments_t *segments, cursor_t *cursor,
     return 0
 
 
+cdef ssize_t scan_across(int fd, cursor_t *cursor, const plan_t *plan,
+                         sink_t *sink) noexcept nogil:
+    """Scan all that is left at once, as there is little of it, for TIME_SLICE_NS or to its end."""
+    cdef abi.page_region[REGIONS] regions
+    cdef abi.scan_arg arg
+    cdef uint64_t began = now()
+    cdef ssize_t got
+    while cursor.at < cursor.end and now() - began < TIME_SLICE_NS:
+        prepare(&arg, cursor, plan, (cursor.end - cursor.at) >> PAGE_SHIFT)
+        got = scan_once(fd, &arg, regions, cursor.pace.regions)
+        if got == cursor.pace.regions:
+            cursor.pace.regions = REGIONS
+        if got >= 0:
+            got = put_scanned(fd, cursor, plan, sink, regions, got, arg.start)
+        if got < 0:
+            return got
+        cursor.at = arg.start
+    return 0
+
+
 # ---- for Python --------------------------------------------------------------------------------
 
 CLIPPED_FLAG = CLIPPED
@@ -186,4 +207,23 @@ def walk(int fd, int maps, object path, const uint64_t[::1] starts, const uint64
     finally:
         if segments.counts is not NULL:
             sink.count_for_itself()
+    check_alive(fd, path)
+
+
+def scan_little(int fd, object path, uint64_t end, Plan plan, Sink sink):
+    """Scan the whole address space up to `end`, and put its pages into a sink.
+
+    Only for a plan that scans, and a process that has little mapped: each call of the kernel goes
+    on until it has found many pages, or all, and holds the process's lock meanwhile.
+    """
+    cdef cursor_t cursor
+    cdef ssize_t got
+    set_cursor(&cursor, &plan.plan, -1, 0, end)
+    while cursor.at < end:
+        with nogil:
+            got = scan_across(fd, &cursor, &plan.plan, &sink.sink)
+        if got < 0:
+            raise walk_failure(-got, path)
+        PyErr_CheckSignals()
+        sink.check()
     check_alive(fd, path)

@@ -15,7 +15,7 @@ from .._kernel.failures import IgnoringFileErrors
 from .._kernel.ranges import Ranges
 from ..model.entry import PAGE_SIZE
 from ..process.mappings import ranges, within
-from ..process.probes import asks_again, categories, version
+from ..process.probes import address_end, asks_again, categories, version
 from ..process.process import Process
 from ..process.smaps import rollup
 from .cached import CACHE_COLUMNS
@@ -35,6 +35,8 @@ _ALL = frozenset(SUMMED)
 _SCANNED = frozenset({"present", "swapped", "huge", "zero"})
 # Of so many mappings it costs less to ask each file than to have the kernel sum the process up.
 _MAX_APART = 4
+# A process that has mapped no more pages is scanned in one go: a touched page costs 3 ns.
+_MAX_LITTLE_PAGES = 1 << 16
 # To sum up more pages, the kernel would hold the process's lock for longer than 1 ms.
 _MAX_ROLLUP_PAGES = 1 << 13
 
@@ -84,16 +86,20 @@ def _of_page_table(process: Process, columns: tuple[str, ...], counted: bool) ->
     """Return what the page table tells, and few files; None if many files matter."""
     questions = frozenset(columns) - {"size"}
     resolving, hugetlb = files_matter(questions)
+    asked = questions - RESOLVED
+    if resolving:
+        asked |= {"swapped"}
+    sums = dict.fromkeys((*columns, "swapped"), 0)
+    needs_list = counted or resolving or hugetlb or "size" in columns
+    if not needs_list and _scan_tells(asked) and _has_little(process):
+        _scan_all(process, tuple(asked), sums)
+        return Sums(0, [sums[name] for name in columns])
     found = ranges(process, listed=counted or "size" in columns)
     files = found.diskless if resolving or hugetlb else []
     # Before Linux 6.11 all of maps is read to look one mapping up.
     apart = 0 < len(files) <= _MAX_APART and version() >= (6, 11)
     if files and not apart and (hugetlb or not _is_small(process, files)):
         return None
-    asked = questions - RESOLVED
-    if resolving:
-        asked |= {"swapped"}
-    sums = dict.fromkeys((*columns, "swapped"), 0)
     if "size" in columns:
         sums["size"] = found.size
     _count(process, found, tuple(asked), sums, diskless=not apart)
@@ -122,7 +128,7 @@ def _add_files(
 def _is_small(process: Process, spans: list[tuple[int, int]]) -> bool:
     """Return whether the kernel sums a process up in little time, with what its files have."""
     with IgnoringFileErrors():
-        resident = int(process.read("statm").split()[1])
+        resident = int(process.read_short("statm").split()[1])
         return resident + sum(end - start for start, end in spans) // PAGE_SIZE < _MAX_ROLLUP_PAGES
     return False
 
@@ -143,7 +149,10 @@ def _count(
     diskless: bool,
 ) -> None:
     """Add up what the page table tells of ranges, in bytes; of `Ranges.diskless` if wanted."""
-    together = bool(categories()) and _SCANNED.issuperset(asked)
+    together = _scan_tells(asked)
+    if together and diskless and found.size <= _MAX_LITTLE_PAGES * PAGE_SIZE:
+        _scan_all(process, asked, sums)
+        return
     # Where all is read, or the answer is to depend on no mapping, their kind does not matter.
     kind = Backing.ANONYMOUS if together else Backing.UNKNOWN
     starts, ends, kinds = found.segments(int(kind), together, diskless)
@@ -161,5 +170,29 @@ def _count(
         plans(frozenset(asked)),
         sink,
     )
+    for name, pages in zip(asked, sink.counts(), strict=True):
+        sums[name] += pages * PAGE_SIZE
+
+
+def _scan_tells(asked: Iterable[str]) -> bool:
+    """Return whether a scan answers some questions, whatever is mapped."""
+    return bool(categories()) and _SCANNED.issuperset(asked)
+
+
+def _has_little(process: Process) -> bool:
+    """Return whether a process is known to have little mapped."""
+    with IgnoringFileErrors():
+        return 0 < int(process.read_short("statm").split()[0]) <= _MAX_LITTLE_PAGES
+    return False
+
+
+def _scan_all(process: Process, asked: tuple[str, ...], sums: dict[str, int]) -> None:
+    """Add up what a scan tells of a process that has little mapped, in bytes."""
+    if not asked:
+        process.check_alive()
+        return
+    sink = new_sink(asked)
+    plan = plans(frozenset(asked))[Backing.UNKNOWN]
+    kernel.scan_little(process.pagemap, process.path, address_end(), plan, sink)
     for name, pages in zip(asked, sink.counts(), strict=True):
         sums[name] += pages * PAGE_SIZE

@@ -24,6 +24,7 @@ from ..model.errors import UnsupportedError
 from ..model.span import span
 
 __all__ = [
+    "address_end",
     "asks_again",
     "categories",
     "need_scan",
@@ -40,6 +41,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _OWN = own_file("pagemap")
+# What a scan is asked: mask, anyof, inverted, returns.
+_ANY_PRESENT = Category.PRESENT, 0, 0, Category.PRESENT
 
 
 def soft_dirty() -> bool:
@@ -116,6 +119,24 @@ def probed_anew() -> Category:
     """Return the categories that PAGEMAP_SCAN accepts now."""
     _categories.cache_clear()
     return categories()
+
+
+@functools.cache
+def address_end() -> int:
+    """Return the highest address that a scan may end at, whichever process it is of."""
+    pagemap = open_file(_OWN, os.O_RDONLY)
+    for bits in reversed(range(32, 64)):
+        # x86 leaves the last page of the lower half out.
+        for end in (1 << bits, (1 << bits) - PAGE_SIZE):
+            starts, ends = np.array([end - PAGE_SIZE, end], np.uint64).reshape(2, 1)
+            try:
+                scan.regions(pagemap.fd, "pagemap", starts, ends, *_ANY_PRESENT)
+            except OSError as error:
+                if error.errno != errno.EFAULT:
+                    raise
+            else:
+                return end
+    return 1 << 32
 
 
 def need_scan(what: str) -> None:

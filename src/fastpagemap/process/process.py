@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._kernel import reading
-from .._kernel.descriptor import Descriptor, open_file
+from .._kernel.descriptor import Descriptor, open_file, read_short
 from .._kernel.failures import tells_of_file
 from .._kernel.lines import Lines, read_all
 from ..model.span import Start, is_memory, spanned
@@ -34,11 +34,11 @@ _NO_MEMORY = b"0 0 0 0 0 0 0\n"
 _MAX_THREADS = 16
 
 
-def open_process(process: Any = None) -> "Process":
-    """Open the process that an int or an object means; this process for None."""
+def open_process(process: Any = None, *, briefly: bool = False) -> "Process":
+    """Open the process that an int or an object means; this process for None; see `Process`."""
     if process is None:
-        return Process()
-    held = Process(pid_of(process))
+        return Process(briefly=briefly)
+    held = Process(pid_of(process), briefly=briefly)
     check_running(process)
     return held
 
@@ -53,6 +53,9 @@ class Process:
     from a number that another thread has closed and a third one has got for another file.
 
     Once its main thread has ended, a process is read through one of its other threads.
+
+    `briefly`: maps is only opened when it is needed. So it must be needed at once, if at all: the
+    process may become one that this user may not read.
     """
 
     owner: int
@@ -60,11 +63,10 @@ class Process:
     path: str
     directory: int
     pagemap: int
-    maps: int
 
-    __slots__ = ("_held", "_thread", "directory", "maps", "owner", "pagemap", "path", "pid")
+    __slots__ = ("_held", "_maps", "_thread", "directory", "owner", "pagemap", "path", "pid")
 
-    def __init__(self, pid: int | None = None) -> None:
+    def __init__(self, pid: int | None = None, *, briefly: bool = False) -> None:
         # The process that opened them: a forked child inherits them, and they show the parent.
         self.owner = os.getpid()
         self.pid = self.owner if pid is None else pid
@@ -77,7 +79,7 @@ class Process:
         check_uncovered(directory, self.path)
         self.directory = directory.fd
         try:
-            pagemap, maps = self._through_threads(self._open_memory)
+            pagemap, maps = self._through_threads(lambda: self._open_memory(briefly))
         except PermissionError as error:
             raise PermissionError(
                 error.errno,
@@ -86,9 +88,20 @@ class Process:
                 "CAP_DAC_READ_SEARCH)",
                 error.filename,
             ) from None
-        self.pagemap, self.maps = pagemap.fd, maps.fd
+        self.pagemap = pagemap.fd
         # What owns the descriptors, which are kept as plain ints for speed.
-        self._held = (directory, pagemap, maps)
+        self._held = (directory, pagemap)
+        self._maps = maps
+
+    @property
+    def maps(self) -> int:
+        """The descriptor of maps."""
+        if self._maps is None:  # opened briefly, and so by this thread alone
+            opened = self._through_threads(lambda: self.open("maps"))
+            # After an exec it shows the new program.
+            self.check_alive()
+            self._maps = opened
+        return self._maps.fd
 
     @property
     def is_this(self) -> bool:
@@ -104,9 +117,9 @@ class Process:
             )
         return spanned(start, end, last)
 
-    def _open_memory(self) -> tuple[Descriptor, Descriptor] | None:
-        """Open pagemap and maps; return None if there is no memory, or no more."""
-        pagemap, maps = self.open("pagemap"), self.open("maps")
+    def _open_memory(self, briefly: bool) -> tuple[Descriptor, Descriptor | None] | None:
+        """Open pagemap, and maps if not `briefly`; return None if there is no memory any more."""
+        pagemap, maps = self.open("pagemap"), None if briefly else self.open("maps")
         return (pagemap, maps) if self._first_entry(pagemap.fd) else None
 
     def _first_entry(self, pagemap: int) -> bytes:
@@ -210,6 +223,10 @@ class Process:
     def _read(self, name: str, most: int | None = None) -> bytes:
         file = self.open(name)
         return read_all(file.fd, f"{self.path}/{name}", most)
+
+    def read_short(self, name: str) -> bytes:
+        """Return the content of a file of a line or two: a third of what `read` costs."""
+        return read_short(self.where(name), self.directory)
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Return an iterator over a file below /proc/PID: many whole lines at a time.
