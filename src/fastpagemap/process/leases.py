@@ -25,6 +25,11 @@ _LEASE = re.compile(
 # Any user may take many locks. While the kernel lists them nobody else can take one, and it walks
 # those before again for each read: some 80,000 fit.
 _MAX_BYTES = 1 << 22
+# One read gives 4096 bytes of whole lines, however much room it has. For the next one the kernel
+# counts lines from the first: if one of those has gone meanwhile, one that stays is not listed.
+_ONE_READ_BYTES = 3 << 10
+# So a longer list is read several times: the same line is hardly left out each time.
+_READINGS = 3
 
 
 class Leases:
@@ -78,18 +83,28 @@ class Leases:
     def _files(self) -> frozenset[tuple[int, int]] | None:
         """Device and inode of each file with such a lease; None if there are too many locks."""
         files: set[tuple[int, int]] = set()
-        size = 0
         try:
-            for text in Lines(open_file(_LOCKS, os.O_RDONLY), _LOCKS):
-                for major, minor, inode in _LEASE.findall(text):
-                    files.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
-                size += len(text)
+            for _ in range(_READINGS):
+                size = self._add_to(files)
                 if size > self._most:
                     return None
+                if size <= _ONE_READ_BYTES:
+                    break
         except OSError as error:
             pass_over(error)
             self._failed = True
         return frozenset(files)
+
+    def _add_to(self, files: set[tuple[int, int]]) -> int:
+        """Add the files that the list has; return its bytes, or more than may be looked at."""
+        size = 0
+        for text in Lines(open_file(_LOCKS, os.O_RDONLY), _LOCKS):
+            for major, minor, inode in _LEASE.findall(text):
+                files.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
+            size += len(text)
+            if size > self._most:
+                break
+        return size
 
     @functools.cached_property
     def _devices(self) -> frozenset[int]:
