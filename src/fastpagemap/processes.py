@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,11 @@ import numpy.typing as npt
 from ._kernel.failures import tells_of_file
 from .engine.process_sums import summed_columns, sums_of
 from .process.identity import each, pid_of
-from .process.process import open_process
+from .process.process import Process, open_process
 
-__all__ = ["Outcome", "outcomes", "usage_of"]
+__all__ = ["outcomes", "usage_of"]
 
-Outcome: TypeAlias = list[int] | Exception
-"""The sums of a process, by column; or why it has none."""
+Answer = TypeVar("Answer")
 
 
 def usage_of(
@@ -83,7 +82,11 @@ def usage_of(
     columns = summed_columns(fields)
     failed = {} if left_out is None else left_out
     rows: dict[int, list[int]] = {}
-    for pid, outcome in outcomes(processes, columns, rows):
+
+    def ask(process: Process) -> list[int]:
+        return sums_of(process, columns, counted=False).sizes
+
+    for pid, outcome in outcomes(processes, ask, rows):
         if not isinstance(outcome, Exception):
             rows[pid] = outcome
             failed.pop(pid, None)  # an object of another process that had the pid before
@@ -100,20 +103,20 @@ def usage_of(
 
 
 def outcomes(
-    processes: Any, columns: tuple[str, ...], known: Container[int] = ()
-) -> Iterator[tuple[int, Outcome]]:
-    """Yield the pid of each process, read one after the other, and its outcome.
+    processes: Any, ask: Callable[[Process], Answer], known: Container[int] = ()
+) -> Iterator[tuple[int, Answer | Exception]]:
+    """Yield the pid of each process, asked one after the other, and its answer, or why it has none.
 
-    Those that are in `known` when it is their turn are not read.
+    Those that are in `known` when it is their turn are not asked.
     """
     for process in each(processes):
         pid = getattr(process, "pid", process)
-        outcome: Outcome
+        outcome: Answer | Exception
         try:
             pid = pid_of(process)
             if pid in known:
                 continue
-            outcome = sums_of(open_process(process, briefly=True), columns, counted=False).sizes
+            outcome = ask(open_process(process, briefly=True))
         except (OSError, MemoryError) as error:
             if isinstance(error, OSError) and not tells_of_file(error):
                 raise

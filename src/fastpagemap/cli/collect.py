@@ -16,7 +16,7 @@ from fastpagemap.engine.process_sums import summed_columns, sums_of
 from fastpagemap.engine.usage import rows_and_usage
 from fastpagemap.process import stat
 from fastpagemap.process.backing import Backings
-from fastpagemap.process.cgroups import cgroup_of
+from fastpagemap.process.cgroups import cgroup_of, unit_of
 from fastpagemap.process.family import known
 from fastpagemap.process.host import boot_id, host_name
 from fastpagemap.process.process import Process, open_process
@@ -76,7 +76,7 @@ def read_mappings(pid: int, owner: bool, fields: Fields) -> Report:
     process = open_process(pid)
     mappings, usage = rows_and_usage(process, None, fields)
     its = _origin(process) if owner else Origin()
-    about = about_now(pid, name_of(pid), *its)
+    about = about_now(pid, _name(process), its.uid, its.start_time, its.cgroup)
     return of_mappings(about, mappings, usage, Backings(process).is_shmem)
 
 
@@ -122,19 +122,28 @@ def collect_all(
 
 
 class Origin(NamedTuple):
-    """Whose process it is, when it began, and the cgroup of its memory; None if not asked."""
+    """Whose process it is, when it began, its memory's cgroup, its unit; None if not asked."""
 
     uid: int | None = None
     start_time: int | None = None
     cgroup: str | None = None
+    unit: str | None = None
 
 
 def _origin(process: Process) -> Origin:
     try:
-        cgroup = cgroup_of(process.read("cgroup"))
+        text = process.read("cgroup")
     except FileNotFoundError:  # a kernel without cgroups
-        cgroup = None
-    return Origin(process.uid(), known(process).began, cgroup)
+        text = b""
+    return Origin(process.uid(), known(process).began, cgroup_of(text), unit_of(text))
+
+
+def _name(process: Process) -> str:
+    """Return the name of the process that was read: its pid may be another's by now."""
+    try:
+        return process.name()
+    except OSError:  # it has ended
+        return ""
 
 
 def about_now(
@@ -166,7 +175,7 @@ def _row_of(pid: int, owner: bool, columns: tuple[str, ...]) -> _Row:
     origin = _origin(process) if owner else Origin()
     its = stat.read(pid)
     threads = its.threads if its else 0
-    name, parent, user = name_of(pid), parent_of(pid), user_of(pid)
+    name, parent, user = _name(process), parent_of(pid), user_of(pid)
     if not user:  # whose memory it was, nothing tells any more
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     return _Row(name, origin, user, parent, threads, *sums)
@@ -175,7 +184,8 @@ def _row_of(pid: int, owner: bool, columns: tuple[str, ...]) -> _Row:
 def _by_process(pids: Iterable[int], owner: bool, timeout: float | None, fields: Fields) -> Report:
     """Return a report with a row for each process."""
     unreadable: list[Unreadable] = []
-    labels: Labels = {label: [] for label in (*LABELS["process"], "start_time", "cgroup")}
+    more = ("start_time", "cgroup", "unit")
+    labels: Labels = {label: [] for label in (*LABELS["process"], *more)}
     columns = summed_columns(fields)
     answers = asking.each(pids, lambda pid: _row_of(pid, owner, columns), timeout)
     found = dict(readable(answers, unreadable))

@@ -58,13 +58,9 @@ def wanted_for(wanted: Selection) -> Selection:
 
 def lines(report: Report, options: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of metrics, or write them to the file that is named."""
-    from fastpagemap.metrics.reading import GROUPINGS
     from fastpagemap.report.openmetrics import DEFAULT_TOP, of_report, text
 
-    if options["by"] in (None, "name"):
-        names = report.labels["name"]
-    else:
-        names = [GROUPINGS[options["by"]](pid) for pid in report.labels["pid"]]
+    names = [name or "" for name in report.labels[options["by"] or "name"]]
     found = text(of_report(report, names, options["limit"] or DEFAULT_TOP))
     if options["openmetrics"] == "-":
         yield from found.decode().splitlines()

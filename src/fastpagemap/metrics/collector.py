@@ -103,7 +103,7 @@ class Collector(_Collector):
 
     def _begin(self) -> None:
         self._one_scrape = threading.Lock()
-        self._counter, self._reader = Counter(self._budget), Reader()
+        self._counter, self._reader = Counter(self._budget), Reader(self._name)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics without values; a registry asks for them, and nothing is read."""
@@ -121,8 +121,7 @@ class Collector(_Collector):
             raise TimeoutError("another scrape still goes on")
         try:
             found, unreadable = self._reader.rows(self._listed(), cheap_fields())
-            named = ((self._name(pid), pid, sizes) for pid, sizes in found)
-            groups = bounded(grouped(named), self._top)
+            groups = bounded(grouped(found), self._top)
             self._counter.tell(groups)
             self._counter.go_on({label: amounts.pids for label, amounts in groups.items()})
         finally:

@@ -118,7 +118,7 @@ def _dear(known: Iterable[Known]) -> dict[str, int]:
     try:
         processes, _ = rows((each.pid for each in members), _SHARES)
         if processes:
-            found = {name: sum(sizes[name] for _, sizes in processes) for name in _SHARES}
+            found = {name: sum(each.sizes[name] for each in processes) for name in _SHARES}
         if processes and _may_open(len(members)):
             # Only `swapped_unique` needs to know what processes outside have in swap.
             total = Members(*open_again(members), ALL_PIDS).total()

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from .._kernel.descriptor import open_file
-from .._kernel.lines import read_all
-from ..process import stat
+from ..engine.process_sums import sums_of
 from ..process.cgroups import cgroup_of, unit_of
-from ..process.namespaces import directory_of
 from ..process.probes import categories
-from ..processes import Outcome, outcomes
+from ..process.process import Process
+from ..processes import outcomes
 from .errand import MAX_LEFT_BEHIND, Errand
 
 __all__ = ["GROUPINGS", "PATIENCE_S", "Reader", "cheap_fields", "rows"]
 
-Rows: TypeAlias = tuple[list[tuple[int, dict[str, int]]], int]
-"""Pids with their bytes by column, and how many processes with memory could not be read."""
+
+class Row(NamedTuple):
+    """A process that was read: what its group is called, its pid, and its bytes by column."""
+
+    name: str
+    pid: int
+    sizes: dict[str, int]
+
+
+Rows: TypeAlias = tuple[list[Row], int]
+"""Processes, and how many of those with memory could not be read."""
+
+Name: TypeAlias = Callable[[Process], str]
 
 #: Seconds that a process may keep its reader waiting. Once one has done that, the others have less
 #: in the same scrape, and all together no more than these: Prometheus gives up after 10 s.
@@ -27,26 +35,26 @@ _SHORT_S, _MAX_WAITED_S = 0.2, 4.0
 _CHEAP = ("size", "present", "swapped", "swapped_shared", "unknown")
 
 
-def _name_of(pid: int) -> str:
-    its = stat.read(pid)
-    return its.name if its else ""
+def _name_of(process: Process) -> str:
+    with process.outlived():
+        return process.name()
 
 
-def _by_cgroup(tell: Callable[[bytes], str | None]) -> Callable[[int], str]:
+def _by_cgroup(tell: Callable[[bytes], str | None]) -> Name:
     """Return what names the group of a process by what its /proc/PID/cgroup tells."""
 
-    def name(pid: int) -> str:
+    def name(process: Process) -> str:
         try:
-            file = open_file(f"{directory_of(pid)}/cgroup", os.O_RDONLY)
-            return tell(read_all(file.fd, "cgroup")) or ""
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            with process.outlived():
+                return tell(process.read("cgroup")) or ""
+        except (FileNotFoundError, PermissionError):  # a kernel without cgroups, a sandbox
             return ""
 
     return name
 
 
-#: What the group of a process is called, by what they are grouped by; empty if it has ended.
-GROUPINGS: dict[str, Callable[[int], str]] = {
+#: What the group of a process is called, by what they are grouped by; empty if that is not known.
+GROUPINGS: dict[str, Name] = {
     "name": _name_of,
     "cgroup": _by_cgroup(cgroup_of),
     "unit": _by_cgroup(unit_of),
@@ -58,27 +66,37 @@ def cheap_fields() -> tuple[str, ...]:
     return (*_CHEAP, *(("huge",) if categories() else ()))
 
 
-def rows(processes: Iterable[Any], fields: tuple[str, ...]) -> Rows:
+def rows(
+    processes: Iterable[Any], fields: tuple[str, ...], name: Name = lambda process: ""
+) -> Rows:
     """Read processes, one after the other."""
-    reading = _Reading(list(processes), fields)
+    reading = _Reading(list(processes), fields, name)
     reading()
-    return _rows_of(reading.found, fields)
+    return _rows_of(reading.found)
 
 
-def _rows_of(found: dict[int, Outcome], fields: tuple[str, ...]) -> Rows:
+def _rows_of(found: dict[int, Row | Exception]) -> Rows:
     processes, unreadable = [], 0
-    for pid, outcome in found.items():
+    for outcome in found.values():
         if not isinstance(outcome, Exception):
-            processes.append((pid, dict(zip(fields, outcome, strict=True))))
+            processes.append(outcome)
         elif not isinstance(outcome, ProcessLookupError):
             unreadable += 1
     return processes, unreadable
 
 
 class Reader:
-    """Reads processes; those that keep their memory locked are left out until they let go."""
+    """Reads processes; those that keep their memory locked are left out until they let go.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    name : callable
+        What the group of a process is called. It is asked of the process that was read, as another
+        one may have its pid right after.
+    """
+
+    def __init__(self, name: Name) -> None:
+        self._name = name
         self._locked: dict[Any, Errand[None]] = {}
         self._answered: set[Any] = set()
 
@@ -96,24 +114,24 @@ class Reader:
         left = [each for each in listed if _pid(each) not in self._locked]
         known = [each for each in left if _pid(each) in self._answered]
         new = [each for each in left if _pid(each) not in self._answered]
-        found: dict[int, Outcome] = {}
+        found: dict[int, Row | Exception] = {}
         waited = self._read(known, fields, found, 2 * MAX_LEFT_BEHIND, 0.0)
         self._read(new, fields, found, MAX_LEFT_BEHIND, waited)
         self._answered |= found.keys()
-        rows, unreadable = _rows_of(found, fields)
+        rows, unreadable = _rows_of(found)
         return rows, unreadable + len(pids - found.keys())
 
     def _read(
         self,
         left: list[Any],
         fields: tuple[str, ...],
-        found: dict[int, Outcome],
+        found: dict[int, Row | Exception],
         most: int,
         waited: float,
     ) -> float:
         """Read processes while fewer than `most` threads wait; return the seconds waited so far."""
         while left and len(self._locked) < most and waited < _MAX_WAITED_S:
-            reading = _Reading(left, fields)
+            reading = _Reading(left, fields, self._name)
             errand, patience = Errand(reading), _SHORT_S if waited else PATIENCE_S
             if errand.ends(patience):
                 errand.answer()
@@ -129,13 +147,17 @@ class Reader:
 class _Reading:
     """Reads processes one after the other; it is known whose turn it is, and what was found."""
 
-    def __init__(self, processes: list[Any], fields: tuple[str, ...]) -> None:
-        self._processes, self._fields = processes, fields
+    def __init__(self, processes: list[Any], fields: tuple[str, ...], name: Name) -> None:
+        self._processes, self._fields, self._name = processes, fields, name
         self._turns, self._given_up = 0, False
-        self.found: dict[int, Outcome] = {}
+        self.found: dict[int, Row | Exception] = {}
 
     def __call__(self) -> None:
-        _add(outcomes(self._each(), self._fields), self.found)
+        _add(outcomes(self._each(), self._ask), self.found)
+
+    def _ask(self, process: Process) -> Row:
+        sizes = sums_of(process, self._fields, counted=False).sizes
+        return Row(self._name(process), process.pid, dict(zip(self._fields, sizes, strict=True)))
 
     def give_up(self) -> tuple[Any, list[Any]]:
         """Read no more; return the process whose turn it is, and those that come after it."""
@@ -151,7 +173,7 @@ class _Reading:
             yield each
 
 
-def _add(more: Iterable[tuple[int, Outcome]], found: dict[int, Outcome]) -> None:
+def _add(more: Iterable[tuple[int, Row | Exception]], found: dict[int, Row | Exception]) -> None:
     """Add outcomes, but none that only tells why a process that has one could not be read."""
     for pid, outcome in more:
         if not isinstance(outcome, Exception) or pid not in found:

@@ -234,7 +234,8 @@ def _hidden(options: dict[str, Any]) -> Iterator[str]:
 def _collected(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) -> Report:
     from fastpagemap.cli.progress import counted, waiting
 
-    owner = bool(options["parquet"])  # it decides who may read the file
+    # It decides who may read the file; and a cgroup or unit is read along with it.
+    owner = bool(options["parquet"] or options["by"])
     timeout: float = options["timeout"]
     if _by(texts, options):
         return _together(texts, options, owner=owner, timeout=timeout)
