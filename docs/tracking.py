@@ -62,7 +62,8 @@ What was written to these pages before is not reported. The kernel does not say 
 
 The tracker must open a file to read its time. Root and processes with CAP_CHECKPOINT_RESTORE always
 can. Others need a descriptor in this process, or the file's path. Shared anonymous memory and SysV
-segments have neither, so others are not told of `MADV_REMOVE` there.
+segments have neither, so others are not told of `MADV_REMOVE` there. Nor is anybody where a filter
+of system calls refuses `statx`.
 
 Two kinds of memory are refused on every kernel. Files on disks, mapped shared or private: once a
 protected page has left the page cache, the kernel would loop for ever in `mlock(2)`. And private
