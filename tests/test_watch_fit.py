@@ -16,6 +16,7 @@ from fastpagemap.cli.watch.processes import Processes
 from fastpagemap.cli.watch.sampling import Live
 from fastpagemap.cli.watch.top import Top
 from fastpagemap.process import stat
+from fastpagemap.report.text import printable
 from screens import on_screen, shown, watching
 from terminal import Terminal
 
@@ -42,7 +43,8 @@ def test_what_is_cut_says_so(name):
             text = listing.last(member, width)
             assert cell_len(text) <= width
             whole = listing.last(member, 1000)
-            assert text.endswith("…") or whole.startswith(text.rstrip())
+            # where there is no room for the command, a long name has more than its column
+            assert text.endswith("…") or whole.startswith(text.rstrip()) or text == printable(name)
             assert text == whole or text.endswith("…") or width < 25
 
 
