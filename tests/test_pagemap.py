@@ -143,6 +143,7 @@ def test_swap_types_above_the_number_of_areas_are_still_swap():
     with contextlib.ExitStack() as first:
         first.enter_context(swap.file_swap(8 << 20, priority=32001))
         with swap.file_swap(8 << 20, priority=32767), memory.touched(PAGES) as made:
+            swap.leave_other_areas()
             swap.pageout(made.start, made.end)
             first.close()
             with fpm.PageMap() as pm:

@@ -31,6 +31,7 @@ def test_the_twenty_fourth_area():
                 # others may take their areas away: then the new one gets the number of that
                 if min(types, default=0) < 23:
                     stack.enter_context(swap.zram_swap(16 << 20, priority=priority))
+                    swap.leave_other_areas()
                     made.write()
                     swap.pageout(made.start, made.end)
                     words = oracle.words(made.start, made.end)
