@@ -122,6 +122,18 @@ def form_options(function: Function) -> Function:
     return cast(Function, as_json(as_csv(with_form)))
 
 
+def limit_option(text: str, default: int) -> Callable[[Function], Function]:
+    """Return the option that says how many rows a table has at most; see `check_limit`."""
+    return click.option(
+        "--limit",
+        metavar="COUNT",
+        default=default,
+        show_default=True,
+        type=click.IntRange(1),
+        help=text,
+    )
+
+
 def check_limit(as_json: bool) -> None:
     """Raise an error for --limit, if it was given: in JSON there are all rows."""
     source = click.get_current_context().get_parameter_source("limit")

@@ -15,7 +15,7 @@ import click
 from fastpagemap.cli import program as programs
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
-from fastpagemap.cli.options import check_limit, interval_option, timeout_option
+from fastpagemap.cli.options import check_limit, interval_option, limit_option, timeout_option
 
 if TYPE_CHECKING:
     from fastpagemap.report.forked import Family
@@ -45,14 +45,7 @@ Examples:
     "--count", type=click.IntRange(1), metavar="N",
     help="Stop after N looks, and end a program that was run.",
 )  # fmt: skip
-@click.option(
-    "--limit",
-    metavar="COUNT",
-    default=10,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Rows shown.",
-)
+@limit_option("Rows shown.", 10)
 @click.option(
     "--json",
     "as_json",

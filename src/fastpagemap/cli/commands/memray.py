@@ -10,7 +10,7 @@ import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_file, complete_target
-from fastpagemap.cli.options import check_limit, output_path, timeout_option
+from fastpagemap.cli.options import check_limit, limit_option, output_path, timeout_option
 
 STDOUT = "/dev/stdout"
 
@@ -27,14 +27,7 @@ Examples:
 )
 @click.argument("file", shell_complete=complete_file)
 @click.argument("target", shell_complete=complete_target)
-@click.option(
-    "--limit",
-    metavar="COUNT",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Lines shown.",
-)
+@limit_option("Lines shown.", 20)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, in bytes, with all lines.")
 @click.option(
     "--pprof", metavar="FILE", callback=output_path, shell_complete=complete_file,

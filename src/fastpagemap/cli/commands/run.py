@@ -14,7 +14,7 @@ import click
 
 from fastpagemap.cli import program as programs
 from fastpagemap.cli.completion import complete_file
-from fastpagemap.cli.options import check_limit, parsed
+from fastpagemap.cli.options import check_limit, limit_option, parsed
 
 AT_EXIT, AT_SIGNAL = "exit", "SIGUSR1"
 
@@ -57,14 +57,7 @@ Examples:
     help="When to look: at the program's end, this many seconds after its start, or each time "
     "this command gets SIGUSR1.",
 )
-@click.option(
-    "--limit",
-    metavar="COUNT",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Lines shown.",
-)
+@limit_option("Lines shown.", 20)
 @click.option("--python-allocators", is_flag=True, help="Record each small Python object.")
 @click.option(
     "--json",
