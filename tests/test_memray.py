@@ -20,7 +20,7 @@ pytest.importorskip("memray")
 
 from fastpagemap.cli import program as programs
 from fastpagemap.cli.allocated import look
-from fastpagemap.engine.memray_capture import alive, call_site, read
+from fastpagemap.engine.memray_capture import alive, call_site, open_capture, read
 
 LARGE, SMALL = {"python_allocators": False}, {"python_allocators": True}
 
@@ -107,8 +107,9 @@ def test_each_object_of_python(tmp_path, write_program):
 def test_arenas_without(tmp_path, write_program):
     """Without --python-allocators there are arenas, at the line that needed them."""
     program = write_program(PREAMBLE + OBJECTS)
-    with standing_still(tmp_path, LARGE, program, 20_000) as (_, capture):
-        events, stacks = read(capture, programs.START)
+    still = standing_still(tmp_path, LARGE, program, 20_000)
+    with still as (_, capture), open_capture(capture) as reader:
+        events, stacks = read(reader, programs.START)
     live = alive(events)
     at = [call_site(stacks[each]).function == "objects" for each in live["stack"].tolist()]
     arenas = np.isin(live["size"][at], [256 << 10, 1 << 20])  # before and since Python 3.10

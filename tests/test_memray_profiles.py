@@ -60,6 +60,20 @@ def memray(*arguments, **options):
     return done
 
 
+def test_cut_in_its_last_record(tmp_path, write_program):
+    """A program is caught while a record is written: the rest counts, and nothing is said of it."""
+    capture = tmp_path / "capture"
+    with recorded(capture, write_program(PROGRAM)) as process:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        size = len(capture.read_bytes().rstrip(b"\0"))
+        for cut in range(1, 9):
+            os.truncate(capture, size - cut)
+            done = memray(capture, process.pid)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert row_of(done, "return np.ones")[0] == "64Mi"
+
+
 def whole(program):
     return json.loads(memray(*program, "--json").stdout)
 

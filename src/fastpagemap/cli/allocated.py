@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastpagemap.cli import asking
 from fastpagemap.cli.progress import waiting
-from fastpagemap.engine.memray_capture import Stack, alive, process_of, read
+from fastpagemap.engine.memray_capture import Stack, alive, open_capture, process_of, read
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.namespaces import own_number
 from fastpagemap.report import allocations
@@ -57,9 +57,10 @@ def look(
 def _read(pid: int, capture: str, starter: str | None) -> tuple[Any, dict[int, Stack]]:
     own = own_number(pid)
     try:
-        recorded = process_of(capture)
-        if recorded == own:
-            return read(capture, starter)
+        with open_capture(capture) as reader:
+            recorded = process_of(reader)
+            if recorded == own:
+                return read(reader, starter)
     except OSError as error:
         raise OSError(f"{capture}: {error}") from error
     except (ValueError, LookupError) as error:  # names that are no text, numbers of no stack

@@ -30,6 +30,7 @@ __all__ = [
     "Stack",
     "alive",
     "call_site",
+    "open_capture",
     "process_of",
     "read",
 ]
@@ -62,30 +63,35 @@ NATIVE = Site("(a thread without Python frames)", "", 0)
 MEMRAY_RUN = "/memray/commands/run.py"
 
 
-def process_of(capture: str) -> int:
+def open_capture(path: str) -> memray.FileReader:
+    """Open a capture file, which memray reads whole to do so; to be closed, by ``with``.
+
+    A program that was stopped may have been in the midst of its last record. That one is left out,
+    and memray, which would call it an error on standard error, says nothing.
+    """
+    memray.set_log_level(logging.CRITICAL)  # type: ignore[attr-defined]
+    return memray.FileReader(path)
+
+
+def process_of(capture: memray.FileReader) -> int:
     """Return the pid that is recorded, as it is in the process's own namespace."""
-    with memray.FileReader(capture) as reader:
-        metadata = reader.metadata
-    return int(metadata.pid)
+    return int(capture.metadata.pid)
 
 
-def read(capture: str, starter: str | None = None) -> tuple[Array, dict[int, Stack]]:
+def read(capture: memray.FileReader, starter: str | None = None) -> tuple[Array, dict[int, Stack]]:
     """Return all events of a capture file in order (EVENT), and the frames of each stack.
 
     Of memray's answers this is the only one with addresses: the others are sums already.
     `starter` is the file that ran the program, if it was not memray: its frames are left out.
     """
     first: dict[int, Any] = {}
-    # a program that was stopped may have been in the midst of its last record: that one is left out
-    memray.set_log_level(logging.CRITICAL)  # type: ignore[attr-defined]
 
     def events() -> Iterator[tuple[int, int, int, int]]:
-        with memray.FileReader(capture) as reader:
-            for record in reader.get_allocation_records():
-                allocator, stack = record.allocator, record.stack_id
-                if stack not in first and allocator not in NO_STACK:
-                    first[stack] = record
-                yield record.address, record.size, allocator, stack
+        for record in capture.get_allocation_records():
+            allocator, stack = record.allocator, record.stack_id
+            if stack not in first and allocator not in NO_STACK:
+                first[stack] = record
+            yield record.address, record.size, allocator, stack
 
     answer = np.fromiter(events(), EVENT)
     return answer, {
