@@ -10,8 +10,10 @@ import itertools
 import mmap
 import os
 import tempfile
+import time
 
 import linux
+import oracle_files
 from linux import PAGE
 from memory import READ, SHARED, Memory
 from needs import Absent, need, refusal
@@ -42,6 +44,23 @@ def _disk_file(pages):
         file.flush()
         os.fsync(file.fileno())  # dirty pages do not leave memory at once
         return os.dup(file.fileno())
+
+
+def uncache(fd, first=0, last=None, patience=60.0):
+    """Drop pages of a file that are on the disk, and that nobody uses, from the page cache.
+
+    The kernel leaves those that somebody else holds just then, such as compaction to move them.
+    """
+    pages = range(first, os.fstat(fd).st_size // PAGE if last is None else last)
+    deadline = time.monotonic() + patience
+    while True:
+        os.posix_fadvise(fd, first * PAGE, len(pages) * PAGE, os.POSIX_FADV_DONTNEED)
+        stayed = sum(oracle_files.is_incore(fd, page) for page in pages)
+        if not stayed:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{stayed} of {len(pages)} pages stayed in the page cache")
+        time.sleep(0.01)
 
 
 def file_shared(pages, offset=0):

@@ -54,7 +54,7 @@ def disk_file(pages, kept=lambda page: True):
         file.flush()
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no readahead
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        backed.uncache(file.fileno())
         for page in filter(kept, range(pages)):
             os.pread(file.fileno(), 1, page * PAGE)
         return os.dup(file.fileno())

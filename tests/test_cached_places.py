@@ -60,7 +60,7 @@ def test_files_of_two_subvolumes():
         fds = list(map(opened, paths))
         first, second = (stack.enter_context(backed.mapped(fd, PAGES)) for fd in fds)
         os.posix_fadvise(first.fd, 0, 0, os.POSIX_FADV_RANDOM)
-        os.posix_fadvise(first.fd, 0, 8 * PAGE, os.POSIX_FADV_DONTNEED)
+        backed.uncache(first.fd, 0, 8)
         other = stack.enter_context(Sharer({}))
         rows = [row_of(Process(), made) for made in (first, second)]
         assert rows[0][4:6] == rows[1][4:6]
@@ -85,7 +85,7 @@ def test_a_subvolume_mounted_over_another():
             fd = opened(file_in(place))
             made.append(stack.enter_context(backed.mapped(fd, PAGES)))
         os.posix_fadvise(made[0].fd, 0, 0, os.POSIX_FADV_RANDOM)
-        os.posix_fadvise(made[0].fd, 0, 8 * PAGE, os.POSIX_FADV_DONTNEED)
+        backed.uncache(made[0].fd, 0, 8)
         rows = [row_of(Process(), each) for each in made]
         assert rows[0][4:] == rows[1][4:]
         cached = [sum(in_core(each)) * PAGE for each in made]
