@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ import oracle
 import runas
 import seccomp
 import sharing
-from compare import ask, honest
+from compare import ask, honest, while_still
 from fastpagemap._kernel import lookup
 from fastpagemap.process.backing import Backings
 from fastpagemap.process.mounts import parse_mounts, unescape
@@ -156,12 +157,14 @@ def test_the_table_of_mounts_has_a_limit():
 
 
 def test_every_mount_of_this_process_is_found():
-    found = Backings(Process()).files.mounts
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            fields, kind = line.split(" - ")
-            major, minor = map(int, fields.split()[2].split(":"))
-            assert found[os.makedev(major, minor)][0].kind == kind.split()[0].encode()
+    lines, found = while_still(
+        lambda: Backings(Process()).files.mounts,
+        lambda: Path("/proc/self/mountinfo").read_text().splitlines(),
+    )
+    for line in lines:
+        fields, kind = line.split(" - ")
+        major, minor = map(int, fields.split()[2].split(":"))
+        assert found[os.makedev(major, minor)][0].kind == kind.split()[0].encode()
 
 
 # Calls that a sandbox refuses.
