@@ -69,7 +69,7 @@ class Locked:
         """Have it lock its memory; return when that has happened."""
         print("lock", file=self._process.stdin, flush=True)
         assert self._process.stdout.readline() == "now\n"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self._state() != "D":  # it waits to change its memory
             assert time.monotonic() < deadline
             os.sched_yield()

@@ -34,7 +34,7 @@ def run(*arguments, **options):
         [*COMMAND, "run", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=ENVIRONMENT | {"PYTHONIOENCODING": "utf-8"},
         **options,
     )

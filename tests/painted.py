@@ -19,7 +19,7 @@ def ask_as(made, *, uid=runas.NOBODY, capabilities=(), keep_fd=False, before=Non
     """
 
     def answer():
-        signal.alarm(10)  # opening a pipe would wait forever
+        signal.alarm(120)  # opening a pipe would wait forever
         if not keep_fd:
             hide(made)
         if before:

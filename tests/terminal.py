@@ -37,7 +37,7 @@ class Terminal:
 
     def read_until(self, text):
         """Read what is drawn until a text has come."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while text not in self.written:
             assert time.monotonic() < end, self.written[-2000:]
             if select.select([self.leader], [], [], 0.1)[0]:

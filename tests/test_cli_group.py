@@ -234,13 +234,13 @@ def test_a_cgroup(version):
 def test_one_that_is_locked_is_given_up(family):
     with Locked(name="it-is-locked") as locked:
         locked.lock()
-        said = run("report", locked.pid, *family.pids, "--timeout", 0.5, "--json", timeout=60)
+        said = run("report", locked.pid, *family.pids, "--timeout", 0.5, "--json", timeout=240)
         assert said.returncode == 0
         found = json.loads(said.stdout)
         assert [row["pid"] for row in found["rows"]] == family.pids
         assert [one["pid"] for one in found["unreadable"]] == [locked.pid]
         assert "its memory is locked" in said.stderr.decode()
-        said = run("report", "--who", locked.pid, "--timeout", 0.5, timeout=60)
+        said = run("report", "--who", locked.pid, "--timeout", 0.5, timeout=240)
         assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (1, b"", 1)
 
 
