@@ -8,7 +8,10 @@ import linux
 
 
 def waiting(first=None):
-    """Fork a child that calls `first`, and waits until it or its parent is killed; its pid."""
+    """Fork a child that calls `first`, and waits until it or its parent is killed; its pid.
+
+    It waits by now: until then it touches memory.
+    """
     pid = os.fork()
     if pid == 0:
         try:
@@ -19,6 +22,7 @@ def waiting(first=None):
                 signal.pause()
         finally:
             os._exit(1)
+    linux.wait_until_asleep(pid)
     return pid
 
 
