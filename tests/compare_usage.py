@@ -1,5 +1,6 @@
 """The comparison of usage() with smaps, and of usage_of() with the sums of usage()."""
 
+import functools
 import os
 import re
 from typing import NamedTuple
@@ -133,3 +134,30 @@ def check_sums(pids, fields=None):
 
     expected, table = while_still(lambda: fpm.usage_of(pids, fields=fields), wanted)
     assert [as_dict(row) for row in table] == expected
+
+
+# Frames.
+
+
+def frames(pids):
+    """Where each page of some processes is: entries, without what changes as others come and go."""
+    kept = ~np.uint64(1 << 56 | 1 << 55)  # exclusive, soft-dirty
+    return [
+        (np.frombuffer(oracle.many_words(line.start, line.end, pid), np.uint64) & kept).tobytes()
+        for pid in pids
+        for line in oracle.maps(pid)
+        if line.start < 1 << 63
+    ]
+
+
+def while_frames_stay(test):
+    """Have a test of a family that waits look again where the kernel has moved pages meanwhile.
+
+    Who reads one process after the other, as all do, meets a page that is moved twice, or never.
+    """
+
+    @functools.wraps(test)
+    def look(family, **others):
+        while_still(lambda: test(family, **others), lambda: frames(family.pids))
+
+    return look

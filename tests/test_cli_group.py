@@ -18,6 +18,7 @@ import oracle
 import runas
 import swap
 from commandline import run
+from compare_usage import while_frames_stay
 from fastpagemap.report.text import human
 from linux import PAGE
 from locked import Locked
@@ -88,6 +89,7 @@ def test_an_empty_name_is_no_cgroup(arguments):
 
 @pytest.mark.root
 @pytest.mark.parametrize("how", ["pids", "tree"])
+@while_frames_stay
 def test_a_group_is_what_group_says(family, how):
     found = as_json(*(family.pids if how == "pids" else ["--tree", family.root.pid]))
     with fpm.Group(family.pids) as group:
@@ -110,6 +112,7 @@ def test_a_group_is_what_group_says(family, how):
 
 
 @pytest.mark.root
+@while_frames_stay
 def test_last_line_of_a_table(family):
     lines = run("report", *family.pids).stdout.decode().splitlines()
     head = lines[1].split()
@@ -128,6 +131,7 @@ def test_last_line_of_a_table(family):
 
 
 @pytest.mark.root
+@while_frames_stay
 def test_the_line_of_a_group_is_about_all_whichever_rows_are_shown(family):
     whole = as_json(*family.pids)
     found = as_json(*family.pids, "--sort", "uss", "--columns", "uss,rss", "--filter", "uss>=2M")
@@ -142,6 +146,7 @@ def test_the_line_of_a_group_is_about_all_whichever_rows_are_shown(family):
 
 
 @pytest.mark.root
+@while_frames_stay
 def test_named_columns_are_those_of_a_table(family):
     _, head, *_, last = run("report", *family.pids, "--columns", "union,uss").stdout.splitlines()
     assert head.split() == [b"pid", b"union", b"uss", b"command"]
@@ -283,13 +288,12 @@ def test_who_needs_frames(family):
 @pytest.mark.root
 def test_what_is_swapped_counts_once():
     """Memory of a file that both have mapped is in swap once, and in the rows of both."""
-    size = 256 * PAGE
     with backed.memfd(256) as made:
         made.write()
         with Sharer({}) as sharer, Sharer({}) as other:
             swap.pageout(made.start, made.end)
             found = as_json(sharer.pid, other.pid)
-    assert [row["swapped"] >= size for row in found["rows"]] == [True, True]
+    assert [row["swapped"] >= 256 * PAGE for row in found["rows"]] == [True, True]
     together = found["together"]
     assert together["swapped"] == sum(row["swapped"] for row in found["rows"])
-    assert together["swapped_union"] <= together["swapped"] - size
+    assert together["swapped_union"] <= together["swapped"] - 256 * PAGE
