@@ -187,7 +187,7 @@ def send_to_swap(fd, first, layout):
             _wait_for_copies(fd, first + page, first + last)
 
 
-def _wait_for_copies(fd, page, last, patience=5.0):
+def _wait_for_copies(fd, page, last, patience=60.0):
     deadline = time.monotonic() + patience
     while not all(oracle_files.is_incore(fd, at) for at in range(page, last)):
         assert time.monotonic() < deadline, "no copies in the swap cache"

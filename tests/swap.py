@@ -171,7 +171,7 @@ def _swapoff_quietly(path):
         linux.call("swapoff", os.fsencode(path))
 
 
-def pageout(start, end, pid="self", patience=5.0):
+def pageout(start, end, pid="self", patience=60.0):
     """Send the pages of a span out of their page table, and see that they went.
 
     The kernel takes no page that still waits in some processor's list of new ones, and looks at
