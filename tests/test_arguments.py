@@ -7,6 +7,7 @@ import fastpagemap as fpm
 import linux
 import memory
 import oracle
+from compare import while_still
 from features import keeps_soft_dirty
 from linux import PAGE
 from needs import Absent, need
@@ -162,8 +163,13 @@ def test_read_wants_entries_as_its_out(wrong):
 def test_out_is_filled_and_returned():
     with memory.touched(PAGES, step=2) as made, fpm.PageMap() as pm:
         out = np.zeros(PAGES, fpm.ENTRY_DTYPE)
-        assert pm.read(made.start, made.end, out=out).entries is out
-        assert out["value"].tolist() == oracle.words(made.start, made.end)
+
+        def filled():
+            assert pm.read(made.start, made.end, out=out).entries is out
+            return out["value"].tolist()
+
+        words, found = while_still(filled, lambda: oracle.words(made.start, made.end))
+        assert found == words
         # a part of a larger array is an array like any other; what is beside it stays
         large = np.full(PAGES + 2, True)
         large[-1] = False
