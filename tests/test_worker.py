@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -116,6 +117,20 @@ def test_a_late_answer_can_still_be_had(working):
         late.receive(0.1)
     os.kill(late.pid, signal.SIGCONT)
     assert late.receive(20) == "answer"
+
+
+def test_an_answer_that_comes_just_when_the_time_is_up(working, monkeypatch):
+    """Who has answered waits as well: for a question."""
+    late = working(lambda question: question)
+
+    def answered(self):
+        os.kill(self.pid, signal.SIGCONT)
+        select.select([self._answers], [], [])
+        return False
+
+    os.kill(late.pid, signal.SIGSTOP)
+    monkeypatch.setattr(Worker, "_is_runnable", answered)
+    assert ask(late, "answer", 0.1) == "answer"
 
 
 def test_a_worker_that_is_killed_is_told(working):

@@ -151,7 +151,10 @@ class Worker:
         began, used = time.monotonic(), self.processor_time()
         while not self._poll.poll(seconds * 1000):
             before, used = used, self.processor_time()
-            if used - before < seconds * IDLE_SHARE and not self._is_runnable():
+            waits = used - before < seconds * IDLE_SHARE and not self._is_runnable()
+            if waits and self._poll.poll(0):  # it waits for a question: it has just answered
+                return
+            if waits:
                 text = f"no answer within {seconds:g} s: {self._waits_for()}"
                 raise NoAnswer(errno.ETIMEDOUT, text)
             if time.monotonic() - began > seconds * MAX_BUSY_FACTOR:
