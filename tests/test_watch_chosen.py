@@ -82,12 +82,20 @@ def test_of_a_family():
             parent.communicate(b"\n")
 
 
+def owner_of(pid):
+    """The user that a process runs as; None if it has ended since it was listed."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
 @pytest.mark.root
 def test_of_a_user():
     with running() as process, census(user="nobody") as made:
         pids = listed(made, lambda pids: True)
         assert process.pid not in pids
-        assert {os.stat(f"/proc/{pid}").st_uid for pid in pids} <= {65534}
+        assert {owner for pid in pids if (owner := owner_of(pid)) is not None} <= {65534}
     with running() as process, census(user="0") as made:
         listed(made, lambda pids: process.pid in pids)
 
