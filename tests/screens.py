@@ -22,6 +22,8 @@ class Screen:
         self.app, self.pilot, self.press = app, pilot, pilot.press
         self.view = app.screen_stack[0]
         self.rates = set()  # all that was said of them
+        if isinstance(self.view, Watch):
+            self._note_rates(self.view._rates)
 
     def line(self, name):
         return self.view.query_one(f"#{name}", Line)._text.plain
@@ -40,16 +42,21 @@ class Screen:
 
     async def until(self, condition):
         """Wait for something to be seen."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not condition():
-            self._note_rates()
             assert time.monotonic() < end, "it never came"
             await self.pilot.pause(0.02)
-        self._note_rates()
 
-    def _note_rates(self):
-        if isinstance(self.view, Watch):
-            self.rates.add(self.line("rates"))
+    def _note_rates(self, line):
+        """Note each text of the line: on a busy machine, several come between two looks at it."""
+        show = line.show
+        self.rates.add(line._text.plain)
+
+        def noted(text):
+            self.rates.add(text.plain)
+            show(text)
+
+        line.show = noted
 
     def told(self, pattern):
         """Whether the rates said so at any time."""
