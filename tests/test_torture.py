@@ -48,7 +48,7 @@ def torture(monkeypatch):
 
 def test_a_find_can_be_had_again(write_program):
     program = write_program(PROGRAM)
-    status, said = run(program, "--seconds", "1.5", "--seed", "7")
+    status, said = run(program, "--rounds", "20", "--seed", "7")
     assert status == 1
     rounds = [int(number) for number in re.findall(r"FIND program --seed 7 --round (\d+)", said)]
     assert rounds[0] == 3  # it hung
