@@ -32,10 +32,10 @@ class Moment(NamedTuple):
         sums = oracle.smaps(pid)
         lines = [line for line in lines if line.end - line.start <= LARGEST]
         words = {line.start: oracle.many_words(line.start, line.end, pid) for line in lines}
-        return cls(lines, sums, words, _tasks(pid))
+        return cls(lines, sums, words, tasks_of(pid))
 
 
-def _tasks(pid):
+def tasks_of(pid):
     """Each thread, whether it runs, and how often it has stopped to run.
 
     Who ran between two looks may have changed its memory and changed it back.
