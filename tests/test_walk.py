@@ -14,8 +14,9 @@ import fastpagemap as fpm
 import kinds
 import linux
 import memory
+import oracle
 import steps
-from compare import check
+from compare import check, while_still
 from fastpagemap._kernel.plan import Plan
 from fastpagemap._kernel.sinks import Sink
 from fastpagemap._kernel.walk import walk
@@ -73,6 +74,13 @@ def from_entries(pm, start, end):
 
 
 def compare(pm, start, end, allowed):
+    """Compare all answers while the kernel moves no page: one that it moves is not present then."""
+    while_still(
+        lambda: compare_all(pm, start, end, allowed), lambda: oracle.many_words(start, end, pm.pid)
+    )
+
+
+def compare_all(pm, start, end, allowed):
     """Every question alone, and some together, by the plans of every backing that is allowed."""
     real = from_entries(pm, start, end)
     together = [("present", "swapped"), ("swapped", "shared"), ("empty", "swapped", "shared")]
