@@ -13,17 +13,22 @@ import linux
 import memory
 import oracle_frames
 import runas
+from compare import while_still
 from linux import PAGE
 from victim import Victim
 
 
 def counts(made):
     """What PageMap says, after it was compared with the slow twin."""
+
+    def twin():
+        pfns = oracle_frames.pfns(made.start, made.end)
+        slow = oracle_frames.values("kpagecount", pfns)
+        return pfns, [count if pfn else 0 for pfn, count in zip(pfns, slow, strict=True)]
+
+    # the kernel moves pages to other frames when it makes room for huge ones
     with fpm.PageMap() as pm:
-        found = pm.mapcounts(made.start, made.end)
-    pfns = oracle_frames.pfns(made.start, made.end)
-    slow = oracle_frames.values("kpagecount", pfns)
-    wanted = [count if pfn else 0 for pfn, count in zip(pfns, slow, strict=True)]
+        (_, wanted), found = while_still(lambda: pm.mapcounts(made.start, made.end), twin)
     assert found.dtype == np.uint32
     assert found.tolist() == wanted
     return found
