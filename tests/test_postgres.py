@@ -15,6 +15,8 @@ from oracle_group import Twin, slots
 pytestmark = pytest.mark.root
 
 SUM = "SELECT sum(abalance) FROM pgbench_accounts"
+#: A session that answers each query with one line: who has read it knows that the query is over.
+SESSION = ("psql", "--username=postgres", "--tuples-only", "--no-align")
 
 
 @pytest.fixture
@@ -42,19 +44,13 @@ def swapped_shared(pid):
 
 def test_postgres(server, any_swap):
     fill(server)
-    with server.session("psql", "--username=postgres") as session:
-        session.stdin.write(f"{SUM};\n")
-        session.stdin.flush()
-        session.stdout.readline()  # it has its answer, and will hold still
+    with server.session(*SESSION) as session:
+        server.ask(session, f"{SUM};")  # it has its answer, and will hold still
         pids = server.processes()
         assert page_out(pids) > 100 << 20
         assert all(swapped_shared(pid) > 100 << 20 for pid in pids)
         # what is read comes back, page by page
-        session.stdin.write(f"{SUM} WHERE aid < 300000;\n")
-        session.stdin.flush()
-        for line in session.stdout:
-            if line.startswith("(1 row)"):
-                break
+        server.ask(session, f"{SUM} WHERE aid < 300000;")
         assert all(swapped_shared(pid) for pid in pids)
 
 
@@ -79,8 +75,7 @@ def by_twins(pids):
 def test_a_server_and_its_sessions_counted_once(server, any_swap):
     """The group line of the table in docs/howto/group.md."""
     fill(server)
-    how = ("psql", "--username=postgres", "--tuples-only", "--no-align")
-    with server.session(*how) as one, server.session(*how) as two:
+    with server.session(*SESSION) as one, server.session(*SESSION) as two:
         server.ask(one, f"{SUM};")
         page_out(server.processes())
         for session in (one, two):
