@@ -16,6 +16,7 @@ import runas
 from needs import need
 
 PORT = "5432"  # the name of a socket in the server's own directory
+PATIENCE_S = 240  # on a busy machine a program takes ten times as long as on an idle one
 CONFIGURATION = """
 listen_addresses = ''
 shared_buffers = 256MB
@@ -43,7 +44,7 @@ class Server:
 
     def run(self, program, *arguments):
         """Run one of PostgreSQL's programs as its user; return what it says."""
-        done = subprocess.run(**self._how(program, *arguments), timeout=60, check=False)
+        done = subprocess.run(**self._how(program, *arguments), timeout=PATIENCE_S, check=False)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -59,6 +60,7 @@ class Server:
                 "PGHOST": self.directory,
                 "PGPORT": PORT,
                 "PGDATABASE": "postgres",
+                "PGCTLTIMEOUT": str(PATIENCE_S),
                 "LC_ALL": "C",
             },
             "stdin": subprocess.DEVNULL,
@@ -88,7 +90,7 @@ class Server:
             process = subprocess.Popen(**how | {"stdout": file})
         assert process.pid == pid
         # The state is the last line of this file, once it is there.
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while not self._says_ready():
             assert process.poll() is None
             assert time.monotonic() < end
