@@ -10,6 +10,7 @@ import memory
 import oracle
 import oracle_frames
 import runas
+from compare import while_still
 from fastpagemap.cli.collect import collect
 from features import need_page_counts
 from linux import PAGE
@@ -21,10 +22,15 @@ KINDS = [
 ]
 
 
-def twin(pid, start, end, times=1):
-    """pss, and uss, of a span that is mapped `times` times by this process, frame by frame."""
+def counted(pid, start, end):
+    """The frames of a span, and how often each is mapped."""
     pfns = [pfn for pfn in oracle_frames.pfns(start, end, pid) if pfn]
-    counts = [count for count in oracle_frames.values("kpagecount", pfns) if count]
+    return pfns, oracle_frames.values("kpagecount", pfns)
+
+
+def twin(known, times=1):
+    """pss, and uss, of a span that is mapped `times` times by this process, frame by frame."""
+    counts = [count for count in known[1] if count]
     alone = sum(count <= times for count in counts)
     return sum(PAGE / count for count in counts), alone * PAGE / times
 
@@ -34,6 +40,11 @@ def shares(pid, start, end):
         rows = [m for m in pm.mappings() if m.start < end and start < m.end]
         table = pm.usage(rows, fields=["pss", "uss"])
     return int(table["pss"].sum()), int(table["uss"].sum())
+
+
+def while_unmoved(pid, start, end):
+    """What counted() says of a span, and shares(), while the kernel moves none of its pages."""
+    return while_still(lambda: shares(pid, start, end), lambda: counted(pid, start, end))
 
 
 def agree(found, wanted, pages):
@@ -52,8 +63,8 @@ def test_forked(victim, kind):
         made.do("drop", 100, 120)
     pages = (made.end - made.start) // PAGE
     for pid in pids:
-        span = pid, made.start, made.end
-        agree(shares(*span), twin(*span), pages)
+        known, found = while_unmoved(pid, made.start, made.end)
+        agree(found, twin(known), pages)
 
 
 @pytest.mark.root
@@ -66,10 +77,9 @@ def test_huge_pages_shared_in_part(victim):
     written = range(3, 2 * each, 5)
     made.do("write", written.start, written.stop, written.step)
     for pid in victim.pid, child:
-        _, uss = shares(pid, made.start, made.end)
-        assert uss >= len(written) * PAGE
-        span = pid, made.start, made.end
-        agree(shares(*span), twin(*span), 2 * each)
+        known, found = while_unmoved(pid, made.start, made.end)
+        assert found[1] >= len(written) * PAGE
+        agree(found, twin(known), 2 * each)
 
 
 @pytest.mark.root
@@ -77,9 +87,9 @@ def test_mapped_three_times(victim):
     """Each mapping has a third of the pages, together they are the process's own."""
     made = victim.make("memfd", 300)
     victim.ask("again", made.number, 2)
-    span = victim.pid, made.start, made.end
-    agree(shares(*span), (100 * PAGE, 100 * PAGE), 300)
-    agree(shares(*span), twin(*span, 3), 300)
+    known, found = while_unmoved(victim.pid, made.start, made.end)
+    agree(found, (100 * PAGE, 100 * PAGE), 300)
+    agree(found, twin(known, 3), 300)
 
 
 @pytest.mark.root
@@ -92,7 +102,7 @@ def test_smaps(victim, kind):
     made.do("write", 0, 90)
     for pid in victim.pid, child:
         fields = oracle.smaps(pid)[made.start, made.end]
-        pss, uss = shares(pid, made.start, made.end)
+        _, (pss, uss) = while_unmoved(pid, made.start, made.end)
         assert abs(pss - fields["Pss"]) <= 1024 + 1
         assert uss == fields["Private_Clean"] + fields["Private_Dirty"]
 
@@ -166,10 +176,14 @@ def test_shared_hugetlb_pages_of_an_ordinary_user():
         assert runas.as_nobody(ask)
 
 
-def agree_by_row(pid, rows, table):
-    for row, start, end in zip(table, *zip(*rows, strict=True), strict=True):
+def counted_by_row(pid, rows):
+    return [counted(pid, start, end) for start, end in rows]
+
+
+def agree_by_row(counts, rows, table):
+    for row, known, (start, end) in zip(table, counts, rows, strict=True):
         found = int(row["pss"]), int(row["uss"])
-        agree(found, twin(pid, start, end), (end - start) // PAGE)
+        agree(found, twin(known), (end - start) // PAGE)
 
 
 @pytest.mark.root
@@ -180,9 +194,12 @@ def test_each_mapping_has_its_own(victim):
     with fpm.PageMap(victim.pid) as pm:
         # Others map the same files, and come and go.
         rows = [m[:2] for m in pm.mappings() if m.anonymous and m.path in ("", "[heap]")]
-        table = pm.usage(fields=["start", "end", "pss", "uss"])
+        counts, table = while_still(
+            lambda: pm.usage(fields=["start", "end", "pss", "uss"]),
+            lambda: counted_by_row(victim.pid, rows),
+        )
     found = {(int(row["start"]), int(row["end"])): row for row in table}
-    agree_by_row(victim.pid, rows, [found[row] for row in rows])
+    agree_by_row(counts, rows, [found[row] for row in rows])
 
 
 @pytest.mark.root
@@ -197,6 +214,10 @@ def test_mappings_that_have_changed_since(victim, change):
             made[1].do("unmap", 0, 200)
         else:
             made[1].do("protect", 1, 50, 100)
-        table = pm.usage(rows, fields=["pss", "uss"])
-    agree_by_row(victim.pid, [row[:2] for row in rows], table)
+        spans = [row[:2] for row in rows]
+        counts, table = while_still(
+            lambda: pm.usage(rows, fields=["pss", "uss"]),
+            lambda: counted_by_row(victim.pid, spans),
+        )
+    agree_by_row(counts, spans, table)
     assert table["pss"].sum() > 0
