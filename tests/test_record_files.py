@@ -10,6 +10,7 @@ import time
 import pytest
 
 import backed
+import linux
 import runas
 from commandline import COMMAND, run
 from fastpagemap.cli.collect import about_now, read_mappings
@@ -45,7 +46,15 @@ def test_every_file_begins_with_everything(victim, tmp_path):
 
 def test_what_ended_between_two_files_is_not_in_the_second(victim, tmp_path):
     child = victim.fork()
-    record(tmp_path, [victim.pid, child], lambda: os.kill(child, signal.SIGKILL), max_bytes=1)
+
+    def end():
+        os.kill(child, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while linux.is_running(child):  # it ends when it gets a processor
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    record(tmp_path, [victim.pid, child], end, max_bytes=1)
     first, second = (rows_in(path) for path in files_in(tmp_path))
     assert {row["pid"] for row in first} == {victim.pid, child}
     assert {row["pid"] for row in second} == {victim.pid}
