@@ -85,7 +85,9 @@ class Victim:
 
     def fork(self):
         """The pid of a new child of the victim, which only sleeps and dies with it."""
-        return self.ask("fork")
+        pid = self.ask("fork")
+        linux.wait_until_asleep(pid)  # it writes to some pages, and so gets copies, until then
+        return pid
 
     def exec(self):
         """Make the victim a new program under the old pid: its memory is gone, it still obeys."""
