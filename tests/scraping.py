@@ -9,6 +9,8 @@ import threading
 import prometheus_client
 from prometheus_client.parser import text_string_to_metric_families
 
+import linux
+
 MEMORY = "namedprocess_namegroup_memory_bytes"
 AGE = "fastpagemap_memory_age_seconds"
 PROCESSES = "namedprocess_namegroup_num_procs"
@@ -53,7 +55,7 @@ def values(found, metric, group):
 
 @contextlib.contextmanager
 def sleepers(directory, *names):
-    """A process of each name, which may be any bytes; their pids."""
+    """A process of each name, which may be any bytes; their pids, once all of them sleep."""
     with contextlib.ExitStack() as stack:
         pids = []
         for number, name in enumerate(names):
@@ -64,4 +66,6 @@ def sleepers(directory, *names):
             process = stack.enter_context(subprocess.Popen(["sleep", "600"], executable=program))
             stack.callback(process.kill)
             pids.append(process.pid)
+        for pid in pids:  # until then its libraries are still to be mapped
+            linux.wait_until_asleep(pid)
         yield pids
