@@ -18,10 +18,6 @@ SHIFT = PAGE.bit_length() - 1
 PRESENT, SWAP, FILE = 1 << 63, 1 << 62, 1 << 61
 
 
-# Opening a named pipe, and a file with a lease, waits.
-pytestmark = pytest.mark.timeout(60)
-
-
 def entries_before_4_2(shift):
     """8 pages present, 4 of a file, 512 that are not mapped, 4 in swap, as Linux 2.6.25 wrote."""
     words = [PRESENT | 0x1000 + i for i in range(8)] + [
