@@ -17,7 +17,7 @@ from compare import by_page, check_runs
 from fastpagemap import State
 from linux import PAGE
 from snapshots import check_same, content_of, load, small
-from victim import Victim
+from victim import Victim, parted
 
 PAGES = 37
 
@@ -26,7 +26,7 @@ PAGES = 37
 
 
 def test_of_a_process():
-    with Victim() as victim, fpm.PageMap(victim.pid) as pm:
+    with parted() as victim, fpm.PageMap(victim.pid) as pm:
         span = victim.make("sparse", PAGES)
         taken = pm.snapshot()
         assert (taken.pid, taken.page_size) == (victim.pid, PAGE)

@@ -17,7 +17,7 @@ from needs import need
 from oracle import many_words
 from reused import process_with
 from snapshots import check_same, content_of, load
-from victim import Victim
+from victim import Victim, parted
 
 PRESENT = 1 << 63
 
@@ -162,7 +162,7 @@ def test_texts_that_are_maps():
 
 
 def test_the_pagemap_of_a_process_is_that_process(tmp_path):
-    with Victim() as victim:
+    with parted() as victim:
         path = f"/proc/{victim.pid}/pagemap"
         (tmp_path / "link").symlink_to(path)
         with fpm.PageMap(victim.pid) as pm, open(path, "rb") as file:
