@@ -155,7 +155,8 @@ def test_the_notebook_of_the_docs(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    patience = {"timeout": 120, "startup_timeout": 120}
+    nbclient.NotebookClient(notebook, kernel_name="python3", **patience).execute()
     shown = [output["data"] for cell in cells for output in cell.outputs if "data" in output]
     assert any(re.fullmatch(r"'\d+ of 64 MiB are in RAM'", data["text/plain"]) for data in shown)
     captions = [Table(data["text/html"]).caption for data in shown if "text/html" in data]
