@@ -215,7 +215,11 @@ def huge(pages):
     memory = _aligned(pages)
     with memory.undone_on_error():
         memory.write()
-        if not _is_huge(memory):  # memory was fragmented: ask for it more firmly (Linux 6.1)
+        for _ in range(20):
+            if _is_huge(memory):
+                break
+            # Memory was fragmented: ask for it more firmly (Linux 6.1). The kernel says EAGAIN,
+            # EBUSY or ENOMEM where a page is just in use, or no room could be made at once.
             with contextlib.suppress(OSError):
                 memory.advise(linux.MADV_COLLAPSE)
         need(_is_huge(memory), "transparent huge pages")
