@@ -2,10 +2,13 @@
 
 import resource
 
+import numpy as np
 import pytest
 
 import fastpagemap as fpm
 import memory
+from fastpagemap.model.entry import REGION_DTYPE
+from fastpagemap.tracking.emptied import add_regions
 from linux import PAGE
 from tracked import LARGE, array, pages_of, reservation, tracked
 
@@ -50,3 +53,30 @@ def test_a_reservation_costs_page_tables_only():
         found = tracker.regions(reset=True)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096
         assert ((found["start"] - tracker.start) // PAGE).tolist() == [5, LARGE // 2 // PAGE]
+
+
+@pytest.mark.parametrize(
+    ("written", "emptied", "told"),
+    [
+        ([], [(2, 4)], [(2, 4)]),
+        ([(2, 4)], [(2, 4)], [(2, 4)]),
+        ([(3, 4)], [(2, 6)], [(2, 6)]),
+        ([(0, 3), (5, 9)], [(2, 6)], [(0, 9)]),
+        ([], [(2, 4), (0, 3), (3, 6)], [(0, 6)]),
+        ([(0, 1)], [(2, 6), (4, 5)], [(0, 1), (2, 6)]),
+    ],
+)
+def test_what_was_emptied_and_then_written_is_one_region(written, emptied, told):
+    category = int(fpm.Category.WRITTEN)
+    rows = np.array([(*span, category) for span in written], REGION_DTYPE)
+    found = add_regions(rows, set(emptied), category)
+    assert found.dtype == REGION_DTYPE
+    assert found.tolist() == [(*span, category) for span in told]
+
+
+def test_what_was_written_since_it_was_emptied_keeps_its_categories():
+    """Those that the kernel tells are of now."""
+    now = int(fpm.Category.WRITTEN | fpm.Category.PRESENT | fpm.Category.WPALLOWED)
+    empty = int(fpm.Category.WRITTEN | fpm.Category.WPALLOWED)
+    found = add_regions(np.array([(3, 4, now)], REGION_DTYPE), {(2, 6)}, ~0 & (1 << 63) - 1)
+    assert found.tolist() == [(2, 3, empty), (3, 4, now), (4, 6, empty)]

@@ -21,7 +21,16 @@ from .._kernel.failures import is_refusal
 from ..model.entry import PAGE_SIZE, REGION_DTYPE, Category
 from ..model.errors import UnsupportedError
 from ..model.mapping import Mapping
-from ..model.runs import RUN_DTYPE, Spans, close_gaps, edges_of, in_spans, join_equal
+from ..model.runs import (
+    RUN_DTYPE,
+    Spans,
+    close_gaps,
+    edges_of,
+    in_spans,
+    join_equal,
+    runs_of,
+    union,
+)
 from ..process.backing import Backings
 from ..process.mappings import within
 from ..process.opening import look
@@ -149,10 +158,17 @@ class Emptied:
 def add_regions(
     regions: npt.NDArray[np.void], emptied: Collection[tuple[int, int]], returns: int
 ) -> npt.NDArray[np.void]:
-    """Return regions with those of what was emptied, each with `returns` of its categories."""
+    """Return regions with those of what was emptied, each with `returns` of its categories.
+
+    Spans may overlap: what was emptied again. Pages that were written since are in `regions`.
+    """
     if not emptied:
         return regions
-    rows = np.array([(*span, _EMPTIED & returns) for span in emptied], REGION_DTYPE)
+    starts, ends = np.array(list(emptied), np.uint64).T
+    spans, told = union(starts, ends), (regions["start"], regions["end"])
+    edges = edges_of(*spans, *told)
+    rest = np.flatnonzero(in_spans(edges, *spans) & ~in_spans(edges, *told))
+    rows = runs_of(edges[rest], edges[rest + 1], _EMPTIED & returns).view(REGION_DTYPE)
     both = np.concatenate((regions, rows)).astype(REGION_DTYPE)
     both = both[np.argsort(both["start"])]
     joined = join_equal(both.view(RUN_DTYPE), np.empty(0, np.uint64))
