@@ -51,7 +51,7 @@ changes the file's time of modification. So after a store, the time no longer sh
 they are not reported. Emptied pages explain a change of the time, too. If a hole, or the new end of
 the file, cuts a page beside them, that page is not reported. On Linux 6.12, but not on 6.18, the
 time stays the same for a tick of the clock (1 to 10 ms): a change so soon after one that was
-reported is not reported.
+reported is not reported. Nor is one after which the time is set back, as `cp -p` does.
 
 A page of shared hugetlb that was not present before (never used through this mapping, or after
 MADV_DONTNEED) is not reported when it is emptied.

@@ -33,7 +33,7 @@ from ..model.runs import (
 )
 from ..process.backing import Backings
 from ..process.mappings import within
-from ..process.opening import look
+from ..process.opening import Stat, look
 from ..process.process import Process
 
 __all__ = ["Emptied", "add_regions", "asks_for_emptied"]
@@ -86,18 +86,20 @@ class Emptied:
         ]
         #: What of hugetlb was emptied, and is not told yet: without pages it is never WRITTEN.
         self.pending: set[tuple[int, int]] = set()
-        # The times when the files were looked through, if each change since then shows in them.
+        # When the files had changed last, as they were looked through, if each change since shows.
+        # These are no times of modification: those can be set back.
         self._looked: list[int] | None = None
         # The times that are explained by what was told, and those before the last answer.
-        self._explained = self._before = self._times()
+        self._explained = self._before = [each.modified for each in self._looks()]
         self._empty = self._now(process)
 
     def find(self, process: Process, watch: uffd.Userfaultfd) -> None:
         """Find what was emptied since the last time: of shared memory it counts as written."""
         if not self._parts:
             return
-        times, clock = self._times(), time.time_ns()
-        self._before = times
+        files, clock = self._looks(), time.time_ns()
+        self._before = [each.modified for each in files]
+        times = [each.changed for each in files]
         certain = len(times) == len(self._parts)  # hugetlb's files have no such times
         if certain and times == self._looked:
             return
@@ -137,9 +139,9 @@ class Emptied:
         """
         self._explained = self._before
 
-    def _times(self) -> list[int]:
+    def _looks(self) -> list[Stat]:
         try:
-            return [look(part.file).modified for part in self._parts if part.file is not None]
+            return [look(part.file) for part in self._parts if part.file is not None]
         except OSError as error:
             raise _in_words(error, "statx") from None
 

@@ -88,6 +88,7 @@ class WriteTracker(Tracker):
       end of the file cuts, beside emptied pages.
     - Changes past this mapping within a tick of the clock (1 to 10 ms) after the last change that
       was reported, if the kernel's times are so coarse (seen on Linux 6.12, not 6.18).
+    - Changes past this mapping, if the file's time is set back after them (utimensat, ``cp -p``).
     - Stores to pages to which the other mapping had written before.
     - Changes past this mapping of shared memory without a descriptor or a path (SysV, MAP_SHARED |
       MAP_ANONYMOUS), unless this process is root or has CAP_CHECKPOINT_RESTORE.
