@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from needs import Missing, need
+from needs import Absent, Missing, need
 
 ROOT = Path(__file__).parent.parent
 OLD_PYTHON = (
@@ -100,6 +100,18 @@ def test_an_sdist_has_the_same_bytes_again(project):
     names = {member.name.partition("/")[2] for member in members}
     assert {"src/fastpagemap/core.pyx", "src/_fastpagemap_main.py", "pyproject.toml"} <= names
     assert not [name for name in names if name.endswith((".so", ".c", ".pyc"))]
+
+
+def test_what_is_released_is_built_at_the_time_of_its_commit():
+    """The sdist, too: else nobody could build the same bytes again."""
+    workflow = ROOT / ".github/workflows/release.yml"
+    need(workflow.exists(), "the workflow of a release, which is in no sdist", Absent)
+    jobs = re.split(r"\n  (?=\w+:\n)", workflow.read_text().partition("\njobs:")[2])
+    building = [job for job in jobs if "actions/checkout" in job]
+    assert [job.partition(":")[0] for job in building] == ["sdist", "wheels"]
+    for job in building:
+        said, builds = job.find("SOURCE_DATE_EPOCH="), re.search("run build|cibuildwheel@", job)
+        assert 0 < said < builds.start()
 
 
 def test_what_an_index_shows_has_full_addresses(project):
