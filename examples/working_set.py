@@ -72,11 +72,18 @@ def own_arrays() -> None:
             line(told, *used(tracker, told, arrays, work))
 
 
+def seconds(text: str) -> float:
+    """Return a number of seconds from the command line."""
+    if not 0 < float(text) <= 86_400:
+        raise ValueError
+    return float(text)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pid", type=int, nargs="?")
-    parser.add_argument("--interval", type=float, default=1, help="seconds: 1")
+    parser.add_argument("--interval", type=seconds, default=1, help="seconds: 1")
     parser.add_argument("--count", type=int, default=5, help="of intervals: 5")
     parser.add_argument("--yes", action="store_true", help="clear soft-dirty bits")
     options = parser.parse_args()
@@ -91,5 +98,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"working_set: {error}")

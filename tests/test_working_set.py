@@ -52,6 +52,21 @@ def everything():
     return found
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["0"], "working_set: pid 0: a pid is a positive number"),
+        (["1", "--interval", "-1"], "argument --interval: invalid seconds value: '-1'"),
+        (["1", "--interval", "nan"], "argument --interval: invalid seconds value: 'nan'"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_a_line(arguments, said):
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].endswith(said)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def busy():
     command = [sys.executable, "-S", "-E", BUSY, *map(str, (PAGES, READ, WRITTEN))]
