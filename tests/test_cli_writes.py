@@ -183,6 +183,50 @@ def test_a_program_that_forks_and_fails(write_program):
     assert said.stdout.startswith(b"time      written  per second  where\n")
 
 
+FEW_FILES = """
+import mmap, resource, time
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+def limit(files): resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+"""
+
+
+@pytest.mark.usefixtures("_tracked")
+def test_a_program_keeps_half_of_the_descriptors_that_it_may_have(write_program):
+    """However many mappings it has, each of which takes some to be tracked."""
+    program = f"""
+limit(256)
+rights = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
+parts = [mmap.mmap(-1, 9 * {PAGE}, mmap.MAP_PRIVATE, prot=rights[at % 2]) for at in range(240)]
+time.sleep(1)
+files = [open('/dev/null') for _ in range(80)]
+"""
+    said = run("writes", "--interval", 0.1, "--json", write_program(FEW_FILES + program))
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert lines_of(said)
+
+
+@pytest.mark.usefixtures("_tracked")
+def test_what_cannot_be_looked_at_now_is_told_later(write_program):
+    program = """
+memory = mmap.mmap(-1, 9 << 20)
+limit(3)
+time.sleep(1)
+memory.write(bytes(9 << 20))
+limit(hard)
+"""
+    said = run("writes", "--interval", 0.05, "--json", write_program(FEW_FILES + program))
+    assert (said.returncode, said.stderr) == (0, b"")
+    told = sum(one["paths"].get("/dev/zero (deleted)", 0) for one in lines_of(said))
+    assert told == 9 << 20
+
+
+@pytest.mark.usefixtures("_tracked")
+def test_what_cannot_be_looked_at_any_more_is_one_line(write_program):
+    said = run("writes", "--json", write_program(FEW_FILES + "limit(3)"))
+    assert (said.returncode, said.stderr.count(b"\n")) == (1, 1)
+    assert b"raise RLIMIT_NOFILE (ulimit -n), which is 3" in said.stderr
+
+
 def test_arguments_are_a_programs():
     said = run("writes", 1, "more")
     assert (said.returncode, said.stdout) == (2, b"")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import threading
 import time
 from collections import Counter
@@ -18,8 +20,10 @@ from fastpagemap.tracking import WriteTracker
 
 __all__ = ["OwnWrites", "telling"]
 
-#: Stretches of memory tracked at a time, the largest: each tracker holds four descriptors.
+#: Stretches of memory tracked at a time, the largest.
 MAX_STRETCHES = 128
+# Each tracker holds four descriptors: of those that there may be, the program keeps half.
+_DESCRIPTORS_EACH = 8
 _THERE = Category.PRESENT | Category.SWAPPED
 _SHARED_MEMORY = ("/dev/zero", "/memfd:", "/dev/shm/", "/SYSV")
 
@@ -59,18 +63,28 @@ def telling(fd: int, interval: float) -> Callable[[], None]:
 
 
 def _tell(fd: int, interval: float, writes: OwnWrites, ended: threading.Event) -> None:
-    began = time.monotonic()
+    began = looked = time.monotonic()
+    last = False
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more
-        while not ended.wait(max(0.0, began + interval - time.monotonic())):
-            began = _sample(fd, writes, began)
-        _sample(fd, writes, began)
+        while not last:
+            last = ended.wait(max(0.0, looked + interval - time.monotonic()))
+            reason: OSError | MemoryError | None = None
+            try:
+                sums = writes.since()
+            except (OSError, MemoryError) as error:  # the program may have used up what there is
+                reason = error
+            looked = time.monotonic()
+            if reason is None:
+                _put(fd, [time.time(), looked - began, sums])
+                began = looked
+            elif last:
+                _put(fd, _in_words(reason))
 
 
-def _sample(fd: int, writes: OwnWrites, began: float) -> float:
-    sums = writes.since()
-    now = time.monotonic()
-    _put(fd, [time.time(), now - began, sums])
-    return now
+def _in_words(reason: OSError | MemoryError) -> list[object]:
+    if isinstance(reason, OSError):
+        return [reason.errno, reason.strerror]
+    return [errno.ENOMEM, f"no memory to look at what was written: {reason}"]
 
 
 def _put(fd: int, words: list[object]) -> None:
@@ -89,18 +103,24 @@ class OwnWrites:
     def __init__(self) -> None:
         self._trackers: dict[Stretch, WriteTracker] = {}
         self._refused: set[Stretch] = set()
+        # What a call has found that then failed: the next one tells it.
+        self._sums: Counter[str] = Counter()
         self._pagemap = PageMap()
         WriteTracker(0, 0).close()  # raises where this kernel or user cannot track
         self._follow()
 
     def since(self) -> dict[str, int]:
-        """Return the bytes written since the last call, by path, the largest first."""
-        sums: Counter[str] = Counter()
+        """Return the bytes written since the last call that did not fail, by path, largest first.
+
+        OSError, MemoryError: it cannot be told now.
+        """
+        sums = self._sums
         for stretch, tracker in self._trackers.items():
             with contextlib.suppress(OSError):  # part of it has been unmapped
                 sums[stretch.path] += _size(tracker.regions(reset=True))
         for path, size in self._follow():
             sums[path] += size
+        self._sums = Counter()
         return {path: size for path, size in sums.most_common() if size}
 
     def _follow(self) -> list[tuple[str, int]]:
@@ -162,4 +182,10 @@ def _stretches(mappings: list[Mapping]) -> list[Stretch]:
         if found and found[-1][1:] == (new.start, *new[2:]):
             new = new._replace(start=found.pop().start)
         found.append(new)
-    return sorted(found, key=lambda each: each.start - each.end)[:MAX_STRETCHES]
+    return sorted(found, key=lambda each: each.start - each.end)[: _affordable()]
+
+
+def _affordable() -> int:
+    """Return how many stretches can be tracked, so that the program can still open files."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_STRETCHES if limit < 0 else min(MAX_STRETCHES, limit // _DESCRIPTORS_EACH)
