@@ -227,6 +227,19 @@ def test_what_cannot_be_looked_at_any_more_is_one_line(write_program):
     assert b"raise RLIMIT_NOFILE (ulimit -n), which is 3" in said.stderr
 
 
+@pytest.mark.usefixtures("_tracked")
+def test_a_program_that_closes_all_descriptors_finds_nothing_in_its_files(write_program, tmp_path):
+    """It may get the number of the pipe by which it tells its writes."""
+    program = """
+import os, sys
+os.closerange(3, 1000)
+for at in range(30): os.open(f"{sys.argv[1]}/{at}", os.O_CREAT | os.O_WRONLY)
+"""
+    said = run("writes", "--interval", 60, write_program(program), tmp_path)
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert [(tmp_path / str(at)).read_bytes() for at in range(30)] == [b""] * 30
+
+
 def test_arguments_are_a_programs():
     said = run("writes", 1, "more")
     assert (said.returncode, said.stdout) == (2, b"")

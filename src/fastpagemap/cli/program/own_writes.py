@@ -37,6 +37,25 @@ class Stretch(NamedTuple):
     shared: bool
 
 
+class _Pipe(NamedTuple):
+    """What the command reads; the program may close it, and get its number for another file."""
+
+    fd: int
+    made: os.stat_result
+
+    def put(self, words: list[object]) -> None:
+        """Write a line; BrokenPipeError where the pipe is gone."""
+        data = json.dumps(words).encode() + b"\n"
+        while data:
+            try:
+                there = os.path.samestat(os.fstat(self.fd), self.made)
+            except OSError:
+                there = False
+            if not there:
+                raise BrokenPipeError
+            data = data[os.write(self.fd, data) :]
+
+
 def telling(fd: int, interval: float) -> Callable[[], None]:
     """Write a line of JSON to `fd` each interval; return what writes the last one.
 
@@ -44,14 +63,14 @@ def telling(fd: int, interval: float) -> Callable[[], None]:
     can be tracked, the first line is the reason.
     """
     os.set_inheritable(fd, False)
-    ended = threading.Event()
+    pipe, ended = _Pipe(fd, os.fstat(fd)), threading.Event()
     try:
         writes = OwnWrites()
     except OSError as error:
-        _put(fd, [error.errno, error.strerror])
+        pipe.put([error.errno, error.strerror])
         return lambda: None
     thread = threading.Thread(
-        target=_tell, args=(fd, interval, writes, ended), name="fastpagemap", daemon=True
+        target=_tell, args=(pipe, interval, writes, ended), name="fastpagemap", daemon=True
     )
     thread.start()
 
@@ -62,7 +81,7 @@ def telling(fd: int, interval: float) -> Callable[[], None]:
     return end
 
 
-def _tell(fd: int, interval: float, writes: OwnWrites, ended: threading.Event) -> None:
+def _tell(pipe: _Pipe, interval: float, writes: OwnWrites, ended: threading.Event) -> None:
     began = looked = time.monotonic()
     last = False
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more
@@ -75,22 +94,16 @@ def _tell(fd: int, interval: float, writes: OwnWrites, ended: threading.Event) -
                 reason = error
             looked = time.monotonic()
             if reason is None:
-                _put(fd, [time.time(), looked - began, sums])
+                pipe.put([time.time(), looked - began, sums])
                 began = looked
             elif last:
-                _put(fd, _in_words(reason))
+                pipe.put(_in_words(reason))
 
 
 def _in_words(reason: OSError | MemoryError) -> list[object]:
     if isinstance(reason, OSError):
         return [reason.errno, reason.strerror]
     return [errno.ENOMEM, f"no memory to look at what was written: {reason}"]
-
-
-def _put(fd: int, words: list[object]) -> None:
-    data = json.dumps(words).encode() + b"\n"
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 class OwnWrites:
