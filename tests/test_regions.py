@@ -99,6 +99,14 @@ def test_bad_addresses():
         assert len(pm.regions(2**64 - PAGE, 2**64)) == 0
 
 
+@pytest.mark.parametrize("wrong", [1.5, np.float64(PRESENT), "8", b"8", [8]])
+@pytest.mark.parametrize("name", ["mask", "anyof", "inverted", "returns"])
+def test_categories_are_integers(name, wrong):
+    """A number with a fraction was rounded, and asked something else."""
+    with memory.touched(4) as made, fpm.PageMap() as pm, pytest.raises(TypeError, match="integer"):
+        pm.regions(made.start, made.end, **{name: wrong})
+
+
 def test_flags_go_with_uint64():
     categories = np.array([PRESENT | FILE, SWAPPED], np.uint64)
     assert ((categories & PRESENT) != 0).tolist() == [True, False]

@@ -4,6 +4,7 @@ Before Linux 6.7, which has no such call, the entries answer it.
 """
 
 import errno
+import operator
 from collections.abc import Iterator
 
 import numpy as np
@@ -61,10 +62,13 @@ def regions(
 
 
 def known(mask: int, anyof: int, inverted: int, returns: int | None) -> int:
-    """Return the categories to return, all for None; raise if this kernel lacks one asked for."""
+    """Return the categories to return, all for None; raise if this kernel lacks one asked for.
+
+    TypeError: what is asked for is no integer.
+    """
     told = categories() or _told_by_entries()
-    wanted = int(told) if returns is None else int(returns)
-    asked = int(mask) | int(anyof) | int(inverted) | wanted
+    wanted = operator.index(told if returns is None else returns)
+    asked = operator.index(mask) | operator.index(anyof) | operator.index(inverted) | wanted
     if asked & Category.SOFT_DIRTY:
         need_soft_dirty()
     missing = Category(asked & ~int(told))
