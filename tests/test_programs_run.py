@@ -36,6 +36,18 @@ def test_the_environment_is_the_one_of_the_command(command, write_program):
 
 
 @pytest.mark.parametrize("command", ["forks", "writes"])
+def test_a_program_may_have_modules_with_names_of_pythons(command, write_program):
+    """It gets its own, as without the command, which does not stumble over them."""
+    program = write_program("import inspect, platform, sysconfig\nprint(inspect.x, sysconfig.x)\n")
+    for name in ("inspect", "platform", "sysconfig"):
+        program.with_name(f"{name}.py").write_text(f"x = 'my {name}'\nprint(x)\n")
+    said = run(command, program)
+    lines = [b"my inspect", b"my platform", b"my sysconfig", b"my inspect my sysconfig"]
+    assert [line for line in said.stdout.splitlines() if line.startswith(b"my ")] == lines
+    assert b"Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("command", ["forks", "writes"])
 def test_a_program_that_runs_already_is_not_the_one_that_is_shown(command, tmp_path):
     """Who types its name at night may mean that one, and starts a second server."""
     name = f"program{os.getpid()}.py"

@@ -18,6 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+# What Python imports before any program, or needs to run one. Names in the program's
+# directory do not matter there.
+_FIRST = frozenset(sys.builtin_module_names) | {name.partition(".")[0] for name in sys.modules}
 _kept: list[Any] = []
 
 
@@ -27,22 +30,48 @@ def main(options: dict[str, Any], program: str, arguments: list[str]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != options["parent"]:
         sys.exit(1)
+    begin = _looking(options, program)
     if options.get("module"):
         sys.argv = ["", *arguments]
         sys.path[0] = os.getcwd()
     else:
         sys.argv = [program, *arguments]
         sys.path[0] = os.path.dirname(os.path.realpath(program))
+    _forget_shadowed(sys.path[0])
+    begin()
+    sys.exit(run(program, options))
+
+
+def _looking(options: dict[str, Any], program: str) -> Callable[[], None]:
+    """Import what looks at the program; return what begins that.
+
+    This comes before the program's directory is searched: it may have a file inspect.py, say.
+    """
     if "capture" in options:
-        _under_memray(options, program)
+        import memray  # noqa: F401
+
+        return lambda: _under_memray(options, program)
     if "objects" in options:
-        _beside("objects").note_at_fork(options["objects"], __file__)
-        sys.exit(run(program, options))
+        objects = _beside("objects")
+        return lambda: objects.note_at_fork(options["objects"], __file__)
     from fastpagemap.cli.program.own_writes import telling
 
-    # once its threads have ended as well
-    atexit.register(telling(options["writes"], options["interval"]))
-    sys.exit(run(program, options))
+    def begin() -> None:
+        # once its threads have ended as well
+        atexit.register(telling(options["writes"], options["interval"]))
+
+    return begin
+
+
+def _forget_shadowed(directory: str) -> None:
+    """Have the program import its own modules, where they have names of Python's."""
+    for name in list(sys.modules):
+        first = name.partition(".")[0]
+        if first in _FIRST or first not in sys.stdlib_module_names:
+            continue
+        places = f"{first}.py", f"{first}/__init__.py"
+        if any(os.path.isfile(os.path.join(directory, place)) for place in places):
+            del sys.modules[name]
 
 
 def _beside(name: str) -> Any:
