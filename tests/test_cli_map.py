@@ -30,6 +30,24 @@ def test_a_home_of_another_user_is_no_matter(tmp_path):
     assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
 
 
+def test_a_matplotlibrc_is_no_matter(tmp_path):
+    """People set TeX, a resolution and margins there for figures of their own."""
+    (tmp_path / "matplotlibrc").write_text(
+        "text.usetex: True\nsavefig.dpi: 300\nsavefig.bbox: tight\nfont.size: 30\n"
+    )
+    program = (
+        "import sys, fastpagemap as fpm; file = sys.argv[1]; fpm.PageMap().snapshot().save(file)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "a.fpm"], check=True)
+    made = []
+    for path in ("/dev/null", tmp_path / "matplotlibrc"):
+        environment = {**os.environ, "MATPLOTLIBRC": str(path)}
+        said = run("map", tmp_path / "a.fpm", "-o", tmp_path / "a.png", env=environment)
+        assert (said.returncode, said.stderr) == (0, b"")
+        made.append((tmp_path / "a.png").read_bytes())
+    assert made[0] == made[1]
+
+
 # ---- layout ------------------------------------------------------------------------------------
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import matplotlib
@@ -97,6 +98,21 @@ def add_axes(
     axes.set_ylim(rows, 0)
     axes.set_axis_off()
     return axes
+
+
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Draw and write as matplotlib does by default, whatever the user's matplotlibrc says.
+
+    It may ask for TeX, another resolution or other margins: a picture would not be made, or not be
+    as wide as it is to be.
+    """
+    defaults = matplotlib.rcParamsDefault.items()
+    style = {name: value for name, value in defaults if not name.startswith("backend")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some settings are deprecated
+        with matplotlib.rc_context(style):
+            yield
 
 
 def write(figure: Figure, file: IO[bytes], kind: str) -> None:

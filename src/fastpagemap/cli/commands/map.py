@@ -146,9 +146,12 @@ def _map(target: str, options: dict[str, Any]) -> Iterator[str]:
     if soft_dirty and not snapshot.soft_dirty:
         raise UnsupportedError("--soft-dirty: that kernel keeps no soft-dirty bits")
     width = options["width"]
-    figure = picture.draw(snapshot, mappings, width=width, soft_dirty=soft_dirty, coloured=coloured)
-    with replace_file(options["output"], snapshot.uid) as file:
-        picture.write(figure, file, options["kind"])
+    with picture.own_style():
+        figure = picture.draw(
+            snapshot, mappings, width=width, soft_dirty=soft_dirty, coloured=coloured
+        )
+        with replace_file(options["output"], snapshot.uid) as file:
+            picture.write(figure, file, options["kind"])
     yield from ()
 
 
@@ -164,9 +167,11 @@ def _map_over_time(directory: str, options: dict[str, Any]) -> Iterator[str]:
         history, before = read_history(directory, options["pid"])
     except NotOneProcess as error:
         raise click.UsageError(str(error)) from None
-    figure = over_time.draw(history, _chosen(history.mappings, options), width=options["width"])
-    with replace_file(options["output"], None) as file:  # whose memory it was is not recorded
-        picture.write(figure, file, options["kind"])
+    mappings = _chosen(history.mappings, options)
+    with picture.own_style():
+        figure = over_time.draw(history, mappings, width=options["width"])
+        with replace_file(options["output"], None) as file:  # whose memory it was is not recorded
+            picture.write(figure, file, options["kind"])
     if before:
         pid = history.whose.pid
         text = f"{before} more had the process id {pid} before; the last one is drawn"
