@@ -98,6 +98,18 @@ def test_what_is_spelled_almost_so_is_suggested(start):
     assert b"--all" in said.stderr
 
 
+@pytest.mark.parametrize("command", ["report", "dump", "doctor"])
+def test_a_directory_is_no_file(command, tmp_path):
+    name = f"recorded-{os.getpid()}"  # no process has it in its command line
+    (tmp_path / name).mkdir()
+    output = ["-o", "a.fpm"] if command == "dump" else []
+    said = run(command, name, *output, cwd=tmp_path)
+    assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1)
+    told = said.stderr.decode()
+    assert f"'{name}' is a directory, and no process; " in told
+    assert f"'fastpagemap map {name} --over-time' draws what was recorded" in told
+
+
 def test_a_process_without_memory_is_said_to_be_one(start):
     """Ps lists it, so there is a process of that name."""
     process = start("sleep", "--version")

@@ -65,6 +65,9 @@ def process(text: str, *, tree: bool = False) -> int:
     pids = found = named(text)
     if tree:
         pids = topmost(found)
+    if not pids and os.path.isdir(text):
+        recorded = f"'fastpagemap map {text} --over-time' draws what was recorded"
+        raise click.BadParameter(f"'{text}' is a directory, and no process; {recorded}")
     if not pids and os.path.exists(text):
         raise click.BadParameter(f"'{text}' is a file: only a process can be asked for that")
     if not pids:
