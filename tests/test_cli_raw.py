@@ -89,6 +89,14 @@ def test_maps_that_are_none(saved, tmp_path):
     assert b"is not one" in refused(run(*dump, "--maps", entries, input=b""))
 
 
+def test_maps_of_other_addresses(saved):
+    """Without --start, entries of the heap would be at address 0, where maps has nothing."""
+    entries, maps, *_ = saved
+    for start, beginning in ([], b"0"), (["--start", "10000000"], b"10000000"):
+        said = refused(run("report", entries, "--raw", *start, "--maps", maps))
+        assert b"of the entries, from " + beginning + b" on: say with --start" in said
+
+
 def test_entries_that_are_none(saved):
     """They are not taken for a process without memory."""
     _, maps, raw, _ = saved

@@ -18,6 +18,7 @@ from fastpagemap.cli.naming import called, named, near, table
 from fastpagemap.cli.options import NOT_RAW, Raw
 from fastpagemap.cli.processes import has_memory, name_of, processes
 from fastpagemap.model.errors import SnapshotError, UnsupportedError
+from fastpagemap.model.mapping import UNKNOWN_PATH
 from fastpagemap.pagemap import PageMap
 from fastpagemap.process.family import topmost
 from fastpagemap.process.namespaces import hides_others
@@ -194,11 +195,17 @@ def _entries(text: str, raw: Raw, timeout: float | None) -> Snapshot:
                 spans = saved_mappings(source)
             at = text
         with _opened(text) as source:
-            return Snapshot.from_entries(source, raw.start, maps=spans)
+            found = Snapshot.from_entries(source, raw.start, maps=spans)
     except SnapshotError:
         raise
     except ValueError as error:
         raise click.UsageError(f"{at}: {error}") from None
+    if spans and found.mappings and all(one.path == UNKNOWN_PATH for one in found.mappings):
+        raise click.UsageError(
+            f"{raw.maps}: nothing is mapped there at the addresses of the entries, from "
+            f"{raw.start:x} on: say with --start where they begin, or give the right maps"
+        )
+    return found
 
 
 def _live_snapshot(text: str, raw: Raw, timeout: float | None) -> Snapshot | None:
