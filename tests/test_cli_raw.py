@@ -73,7 +73,23 @@ def test_diff_with_entries_names_no_stranger(saved, victim):
     """Of entries it is not known whose they are."""
     entries, maps, raw, _ = saved
     kept = run("dump", entries, *raw, "--maps", maps, "-o", "-").stdout
-    assert run("diff", "-", victim.pid, input=kept).stderr == b""
+    said = run("diff", "-", victim.pid, input=kept)
+    assert said.stderr.count(b"\n") == 1
+    assert b"the same process" not in said.stderr
+
+
+def test_diff_of_entries_and_a_whole_process_says_so(saved, victim, tmp_path):
+    """The rest of the process is not among them: it looks dropped, or faulted in."""
+    entries, _, raw, _ = saved
+    (tmp_path / "part.fpm").write_bytes(run("dump", entries, *raw, "-o", "-").stdout)
+    assert run("dump", victim.pid, "-o", tmp_path / "whole.fpm").returncode == 0
+    for pair, change in (("part", "whole"), "faulted in"), (("whole", "part"), "dropped"):
+        said = run("diff", *(f"{name}.fpm" for name in pair), cwd=tmp_path)
+        assert said.returncode == 0
+        wanted = "part.fpm is of saved entries: pages that are not among them count as"
+        assert f"fastpagemap: {wanted} {change}\n" in said.stderr.decode()
+    for name in "part", "whole":
+        assert run("diff", f"{name}.fpm", f"{name}.fpm", cwd=tmp_path).stderr == b""
 
 
 def test_maps_that_are_none(saved, tmp_path):

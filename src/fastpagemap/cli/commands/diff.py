@@ -95,4 +95,8 @@ def _diff(
     if old.pid and new.pid and not found.more["same_process"]:
         whose = " and ".join(printable(f"{one.pid} {one.name}".rstrip()) for one in (old, new))
         click.echo(f"fastpagemap: these are not of the same process: {whose}", err=True)
+    if bool(old.pid) != bool(new.pid):
+        of_entries, change = (pair[1], "dropped") if old.pid else (pair[0], "faulted in")
+        text = f"{of_entries} is of saved entries: pages that are not among them count as {change}"
+        click.echo(f"fastpagemap: {printable(text)}", err=True)
     yield from drawing.lines(selection.select(found, selection.Selection(group, path)), form)
