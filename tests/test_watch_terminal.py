@@ -110,3 +110,19 @@ def test_dirty_bits_are_cleared_only_where_there_are_any(victim):
         assert terminal.wait() == 1
         assert b"soft-dirty" in terminal.written
         assert b"\x1b" not in terminal.written
+
+
+def test_what_is_unexpected_is_a_line_and_no_traceback(victim):
+    program = (
+        "import sys; from fastpagemap.cli import main\n"
+        "from fastpagemap.cli.watch.view import Watch\n"
+        "Watch.action_help = lambda self: 1 / 0\n"
+        "sys.exit(main(['watch', sys.argv[1]]))"
+    )
+    with Terminal(victim.pid, command=[sys.executable, "-c", program]) as terminal:
+        terminal.read_until(b"whole process")
+        assert terminal.leave(b"?") == 1
+        assert terminal.is_sane()
+        said = terminal.written.rpartition(b"fastpagemap: ")[2]
+        assert said.startswith(b"unexpected ZeroDivisionError: division by zero (please report it")
+        assert b"Traceback" not in terminal.written

@@ -55,6 +55,12 @@ class Viewer(App[int]):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit, 128 + number)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """Have the command say in a line what went wrong, in place of textual's traceback."""
+        super()._handle_exception(error)
+        self.failure = self.failure or error
+        getattr(self, "_exit_renderables", []).clear()
+
     def on_list_screen_failed(self, message: ListScreen.Failed) -> None:
         """End with an error."""
         self.failure = message.error
