@@ -12,6 +12,7 @@ pytest.importorskip("textual")
 from rich.cells import cell_len
 
 from fastpagemap.cli.watch.census import Census, Look, Member
+from fastpagemap.cli.watch.dialogs import Help
 from fastpagemap.cli.watch.processes import Processes
 from fastpagemap.cli.watch.sampling import Live
 from fastpagemap.cli.watch.top import Top
@@ -128,3 +129,13 @@ def test_a_terminal_that_is_not_of_utf_8(victim):
         assert b" vpresent " in terminal.written
         assert terminal.written.isascii()
         assert b"\\" not in terminal.written.replace(b"\x1b\\", b"")
+
+
+def test_pages_of_the_columns_on_a_screen_of_one_line(victim):
+    """A list that could not be drawn yet has no lines."""
+
+    async def scenario(screen):
+        await screen.press("f", "pagedown", "pageup", "escape", "question_mark")
+        await screen.until(lambda: isinstance(screen.app.screen, Help))
+
+    watching(Live(victim.pid), scenario, size=(80, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -88,6 +89,20 @@ class Question(ModalScreen[Any]):
             self.query_one("#wrong", Static).update(str(error))
 
 
+class Options(OptionList):
+    """A list that has no pages until textual has drawn it: not on a screen of one line."""
+
+    def action_page_up(self) -> None:
+        """Move up by a page."""
+        with contextlib.suppress(KeyError):
+            super().action_page_up()  # type: ignore[no-untyped-call]
+
+    def action_page_down(self) -> None:
+        """Move down by a page."""
+        with contextlib.suppress(KeyError):
+            super().action_page_down()  # type: ignore[no-untyped-call]
+
+
 class Columns(ModalScreen[None]):
     """Lets one choose columns; they stay in their own order, whichever was chosen first.
 
@@ -128,7 +143,7 @@ class Columns(ModalScreen[None]):
         with Vertical():
             yield Static("Columns (space; Escape when done):")
             # Not a SelectionList: what is chosen is told by colours alone there.
-            yield OptionList(*map(self._line, self._names), markup=False)
+            yield Options(*map(self._line, self._names), markup=False)
 
     def _line(self, name: str) -> str:
         return f"[{'x' if name in self._shown else ' '}] {name}"
