@@ -107,3 +107,12 @@ def test_two_recorders_in_one_directory(victim, tmp_path):
     found = [rows_in(path) for path in files_in(tmp_path)]
     assert len(found) == 2
     assert mapped(found[0]).keys() == mapped(found[1]).keys()
+
+
+@pytest.mark.parametrize("option", ["-o", "--host"])
+def test_an_empty_text_is_no_name(victim, tmp_path, option):
+    """As of a variable of the shell that is not set: the files would have no host."""
+    said = run("record", victim.pid, "-o", "r", "--count", 1, option, "", cwd=tmp_path)
+    assert (said.returncode, said.stdout, said.stderr.count(b"\n")) == (2, b"", 1)
+    assert f"{option}: an empty text".encode() in said.stderr
+    assert os.listdir(tmp_path) == []

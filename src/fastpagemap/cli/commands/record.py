@@ -82,6 +82,10 @@ def record(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
         raise click.UsageError("say which processes: process ids or names, or --all")
     if options["directory"] == "-":
         raise click.UsageError("-o -: it writes several files, into a directory ('./-' is one)")
+    if not options["directory"]:
+        raise click.UsageError("-o: an empty text names no directory; '.' is the current one")
+    if options["host"] == "":
+        raise click.UsageError("--host: an empty text is no name; without --host it is this host's")
     if options["everyone"] and options["tree"]:
         raise click.UsageError("--all or --tree: one of them")
     return _record(targets, options)
