@@ -6,15 +6,19 @@ looks from outside can tell of each object what a child shares of it, and the ch
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import gc
+import importlib
 import json
+import operator
 import os
 import sys
 import sysconfig
 import types
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["MAX_OBJECTS", "note_at_fork"]
@@ -31,18 +35,75 @@ _BUFFERS: dict[type, int] = {
 }  # fmt: skip
 # All that their __sizeof__ counts is in one piece. Others may count memory that lies elsewhere.
 _IN_ONE_PIECE = (str, int)
+# All with which Python code forks, and the modules that have them.
+_FORKING = ("fork", "forkpty", "fork_exec", "_fork_exec")
+_FORKING_MODULES = ("posix", "os", "_posixsubprocess", "subprocess")
 _FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def note_at_fork(path: str, starter: str) -> None:
-    """Have the first fork of this process write the places of its objects to a file."""
+    """Have the first fork of this process write the places of its objects to a file.
+
+    Python ignores what is raised in a hook of `os.register_at_fork`: Ctrl-C would be lost there,
+    and the SystemExit of a handler, too. So the functions that fork are replaced by ones that note
+    the objects first. The hook is for libraries in C, which fork by themselves.
+    """
     pid = os.getpid()
 
-    def before() -> None:
-        if os.getpid() == pid and not os.path.exists(path):
-            _write(path, _Places(_named(starter)))
+    def note() -> None:
+        if os.getpid() == pid:
+            _try_to_write(path, starter)
+        noting.clear()
 
-    os.register_at_fork(before=before)
+    noting = [note]
+    # once the list is empty this runs no code in Python, and so no signal's handler either
+    os.register_at_fork(before=functools.partial(next, map(operator.call, noting), None))
+    importlib.import_module("_posixsubprocess")  # before subprocess takes its function from there
+    replaced: dict[Any, Any] = {}
+    for module in filter(sys.modules.__contains__, _FORKING_MODULES):
+        names = vars(sys.modules[module])
+        for name in _FORKING:
+            if forks := names.get(name):
+                names[name] = replaced.setdefault(forks, _noting_first(forks, noting))
+
+
+def _noting_first(
+    forks: Callable[..., Any], noting: list[Callable[[], None]]
+) -> Callable[..., Any]:
+    @functools.wraps(forks)
+    def noted(*arguments: Any) -> Any:
+        # subprocess has hooks called only where it gives a preexec_fn: all else is not callable
+        if not arguments or any(map(callable, arguments)):
+            for note in noting:
+                note()
+        return forks(*arguments)
+
+    return noted
+
+
+def _try_to_write(path: str, starter: str) -> None:
+    try:
+        _write(path, _Places(_named(starter)))
+    except Exception as error:
+        if _of_handler(error):
+            raise
+        with contextlib.suppress(OSError):
+            text = f"fastpagemap: the program's objects cannot be noted: {error!r}\n"
+            os.write(2, text.encode(errors="backslashreplace"))
+
+
+def _of_handler(error: Exception) -> bool:
+    """Whether a signal's handler raised it: one is called with the frame that it interrupts."""
+    trace = error.__traceback__
+    while trace:
+        frame, trace = trace.tb_frame, trace.tb_next
+        if frame.f_code.co_filename == __file__:
+            continue
+        for value in [*frame.f_locals.values()]:
+            given = value if type(value) is tuple else (value,)
+            if any(each is frame.f_back for each in given):
+                return True
+    return False
 
 
 def _named(starter: str) -> Iterator[tuple[str, Any]]:
