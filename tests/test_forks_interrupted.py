@@ -63,6 +63,8 @@ def test_it_ends_the_program(way, write_program):
 @pytest.mark.parametrize(
     ("handler", "expected"),
     [
+        ("stop", ["stopped", "not forked"]),
+        ("lambda *_: stop(0, None)", ["stopped", "not forked"]),
         ("signal.default_int_handler", ["not forked"]),
     ],
 )

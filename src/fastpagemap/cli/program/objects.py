@@ -158,7 +158,9 @@ class _Places:
             # asked of the type first: __getattr__ may be a function of the program's, too
             array_like = hasattr(kind, "__array_interface__")
             memory = each.__array_interface__ if array_like else None
-        except Exception:  # an object of a class that does it otherwise
+        except Exception as error:  # an object of a class that does it otherwise
+            if _of_handler(error):
+                raise
             return
         self._add(id(each) - head, head + own)
         if memory and isinstance(memory.get("data"), tuple):
