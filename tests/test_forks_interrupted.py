@@ -7,6 +7,7 @@ import pytest
 from commandline import run
 
 pytest.importorskip("click")
+pytestmark = pytest.mark.usefixtures("_ctrl_c")
 
 #: Ctrl-C is pressed once, where the objects are noted: an object is asked for its size then.
 PROGRAM = """
