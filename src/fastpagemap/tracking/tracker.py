@@ -26,7 +26,8 @@ __all__ = ["Tracker"]
 
 
 _BOOL = np.dtype(bool)
-# What a filter of system calls refuses with.
+# What a filter of system calls refuses with. EINVAL, which `is_refusal` has too, is left out here:
+# it is the kernel's own word for memory that cannot be tracked.
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY)
 
 
