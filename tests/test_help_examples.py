@@ -116,7 +116,8 @@ def prepare(directory, server):
         subprocess.run(["fastpagemap", "dump", str(PID), "-o", name], check=True)
     command = ["fastpagemap", "record", str(PID), "-o", "recorded", "--count", "1"]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    shutil.copyfile(f"/proc/{PID}/maps", "maps")
+    with open("maps", "w") as file:  # where the example says that its entries begin
+        file.write(f"7f0000000000-7f{4096 * linux.PAGE:010x} rw-p 00000000 00:00 0 \n")
     with open(f"/proc/{PID}/pagemap", "rb") as pagemap, open("entries", "wb") as file:
         pagemap.seek(0x7FFFF0000 * 8)
         file.write(pagemap.read(4096 * 8))
