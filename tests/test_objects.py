@@ -37,9 +37,12 @@ def striped():
 
 
 def content(answer):
-    """What was answered, as an array or arrays."""
+    """What was answered, as an array or arrays, without what the kernel changes by itself."""
     if isinstance(answer, fpm.Masks):
         return [answer.start, answer.end, answer.swapped, answer.shared, answer.unknown]
+    if isinstance(answer, np.ndarray) and answer.dtype == fpm.FOLIO_DTYPE:
+        # of the flags, LRU alone is set late: a new page waits in a list of its processor's
+        return answer[["start", "end", "pfn", "order"]]
     return answer.entries if isinstance(answer, fpm.Pages) else answer
 
 

@@ -12,9 +12,10 @@ class KPF(UInt64Flag):
 
     Up to PGTABLE they are part of the kernel's promised interface; Documentation/admin-guide/mm/
     pagemap.rst says what each means. Those from RESERVED on are for the kernel's own developers,
-    and bit 34 was MAPPEDTODISK before it became OWNER_2.
+    and bit 34 was MAPPEDTODISK before it became OWNER_2. The kernel changes flags by itself: a page
+    that was just touched waits in a list of its processor's, and gets LRU when that list is full.
 
-    Source: include/uapi/linux/kernel-page-flags.h, include/linux/kernel-page-flags.h.
+    Source: include/uapi/linux/kernel-page-flags.h, include/linux/kernel-page-flags.h, mm/swap.c.
 
     Examples
     --------
