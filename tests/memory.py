@@ -211,7 +211,10 @@ def _aligned(pages):
 
 
 def huge(pages):
-    """Transparent huge pages, mapped whole; `pages` is rounded up to them."""
+    """Transparent huge pages, mapped whole; `pages` is rounded up to them.
+
+    What is dropped of them stays so: khugepaged, which would fill it, lets this memory be.
+    """
     memory = _aligned(pages)
     with memory.undone_on_error():
         memory.write()
@@ -223,7 +226,7 @@ def huge(pages):
             with contextlib.suppress(OSError):
                 memory.advise(linux.MADV_COLLAPSE)
         need(_is_huge(memory), "transparent huge pages")
-    return memory
+        return memory.advise(mmap.MADV_NOHUGEPAGE)
 
 
 def _is_huge(memory):

@@ -62,7 +62,6 @@ def test_huge_pages_and_parts_of_them():
             sum(rows["end"] - rows["start"])
             == oracle.smaps()[made.start, made.end]["AnonHugePages"]
         )
-        made.advise(mmap.MADV_NOHUGEPAGE)  # khugepaged would fill what is dropped
         made.drop(3, 200)
         made.drop(each + 300, 2 * each)
         rows = found(made)
@@ -153,6 +152,7 @@ def test_more_than_one_buffer():
 def test_split_while_it_is_read():
     """What is said may be old, but is never two folios at once."""
     with memory.huge(2048) as made, fpm.PageMap() as pm:
+        made.advise(linux.MADV_HUGEPAGE)  # also when it is written again
         each, done = memory.huge_page_pages(), threading.Event()
 
         def split():

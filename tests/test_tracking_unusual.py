@@ -72,6 +72,7 @@ def test_another_process_writes():
 def test_huge_pages_collapsed_again_are_exact():
     each = memory.huge_page_pages()
     with memory.huge(2 * each) as made, fpm.WriteTracker(made.start, made.end) as tracker:
+        made.advise(linux.MADV_HUGEPAGE)
         made.write(5, 6, value=2)
         made.write(each, 2 * each, value=2)
         for part in (0, each):  # refused for one, part of which is protected
