@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -241,15 +241,20 @@ def only(owners: set[int | None]) -> int | None:
 
 
 def readable(
-    outcomes: Iterator[tuple[int, Answer | Exception]], unreadable: list[Unreadable]
+    outcomes: Iterator[tuple[int, Answer | Exception]],
+    unreadable: list[Unreadable],
+    typed: Collection[int] = (),
 ) -> Iterator[tuple[int, Answer]]:
-    """Do what `answered` does; raise OSError if some cannot be read, and none can."""
+    """Do what `answered` does; raise OSError if some cannot be read, and none can.
+
+    The error lists the pids that someone typed.
+    """
     any_read = False
     for pid, answer in answered(outcomes, unreadable):
         any_read = True
         yield pid, answer
     if unreadable and not any_read:
-        raise OSError(summary(unreadable))
+        raise OSError(summary(unreadable, typed))
 
 
 def answered(

@@ -38,6 +38,8 @@ class Targets:
         found = {word: processes_of(word) for word in words}
         self._names = [word for word in found if not word.isdecimal()]
         self._given = [known_at(*pids) for word, pids in found.items() if word.isdecimal()]
+        #: The pids that are words.
+        self.typed = {each.pid for each in self._given}
         self._tree = tree
         self._relatives: set[Known] = set()
 

@@ -80,6 +80,8 @@ class Recorder:
         The columns of ``PageMap.usage``.
     timeout : float
         The seconds that a process may keep its reader waiting.
+    typed : collection of int, optional
+        The pids that someone typed: if they cannot be read, they are listed.
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class Recorder:
         files: Recording,
         fields: Fields,
         timeout: float,
+        typed: Collection[int] = (),
     ) -> None:
         self._choose, self.files = choose, files
         self._read = partial(_read, fields=fields)
         self._timeout = timeout
+        self._typed = typed
         self._changes = Changes()
         self._asking: Asking[int, Report] | None = None
         self._spent = 0.0
@@ -138,7 +142,7 @@ class Recorder:
                 self._refuse(pid, reason(outcome))
         self.seen |= read
         if self.refused and not self.seen:
-            raise OSError(summary(self.unreadable()))
+            raise OSError(self.unreadable())
         rows += self._changes.ended(read, refused | self._silent.keys())
         if sum(map(len, rows)):
             self.files.add(joined(rows, about))
@@ -181,9 +185,10 @@ class Recorder:
             if len(self.refused) <= MAX_NAMED and self.seen:
                 _say(f"process {pid} ({name_of(pid)}): {why}")
 
-    def unreadable(self) -> list[Unreadable]:
-        """Return the processes that could not be read, each with the first reason."""
-        return [Unreadable(pid, name_of(pid), why) for pid, why in self.refused.items()]
+    def unreadable(self) -> str:
+        """Return how many processes could not be read, and why at first."""
+        found = [Unreadable(pid, name_of(pid), why) for pid, why in self.refused.items()]
+        return summary(found, self._typed)
 
 
 def _read(pid: int, fields: Fields) -> Report:

@@ -78,13 +78,21 @@ def _but_this(found: list[Known], asker: int) -> Chosen:
     return {each.pid: each.began for each in found if each.pid not in (asker, os.getpid())}
 
 
-def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None) -> Report:
+def collect_group(
+    chosen: Chosen,
+    *,
+    typed: Collection[int] = (),
+    owner: bool = False,
+    timeout: float | None,
+) -> Report:
     """Count processes together.
 
     Parameters
     ----------
     chosen : Chosen
         The processes.
+    typed : collection of int, optional
+        Those of them that someone asked for one by one: an error lists them.
     owner, timeout
         As for ``collect.collect``.
 
@@ -96,7 +104,7 @@ def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None)
         All of them have ended.
     """
     unreadable: list[Unreadable] = []
-    members = _readable(chosen, unreadable, timeout)
+    members = _readable(chosen, unreadable, timeout, typed)
     found = _counted(members, unreadable, timeout)
     answered = {*members, *(one.pid for one in unreadable)} - set(found.ended)
     ended = [pid for pid in chosen if pid not in answered]
@@ -110,14 +118,17 @@ def collect_group(chosen: Chosen, *, owner: bool = False, timeout: float | None)
 
 
 def _readable(
-    began: Chosen, unreadable: list[Unreadable], timeout: float | None
+    began: Chosen,
+    unreadable: list[Unreadable],
+    timeout: float | None,
+    typed: Collection[int] = (),
 ) -> dict[int, _Member]:
     """Return the processes that answer; note the others."""
 
     def probe(pid: int) -> _Member:
         return _probe(pid, began[pid])
 
-    return dict(readable(asking.each(began, probe, timeout), unreadable))
+    return dict(readable(asking.each(began, probe, timeout), unreadable, typed))
 
 
 def _probe(pid: int, began: int | None = None) -> _Member:

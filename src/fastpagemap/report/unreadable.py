@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from errno import EACCES, EPERM
 
 from fastpagemap.report.report import Unreadable
@@ -13,29 +13,42 @@ __all__ = ["lines", "summary"]
 
 #: Processes that are named; the others are only counted.
 MAX_NAMED = 20
+#: Process ids that someone typed, and that are listed for one reason.
+MAX_TYPED = 12
 #: Such processes are most of them for a user without privileges: they are not named.
 _FORBIDDEN = os.strerror(EACCES), os.strerror(EPERM)
 
 
-def summary(unreadable: Sequence[Unreadable]) -> str:
-    """Return how many processes could not be read, and why."""
-    reasons: dict[str, int] = {}
+def summary(unreadable: Sequence[Unreadable], typed: Collection[int] = ()) -> str:
+    """Return how many processes could not be read, and why; list the pids that someone typed."""
+    reasons: dict[str, list[int]] = {}
     for one in unreadable:
-        reasons[one.reason] = reasons.get(one.reason, 0) + 1
-    count = len(unreadable)
-    why = "; ".join(
-        f"{number} of them: {reason}" if len(reasons) > 1 else reason
-        for reason, number in reasons.items()
-    )
-    return f"{count} {plural(count, 'process')} could not be read: {why}"
+        reasons.setdefault(one.reason, []).append(one.pid)
+    whole = f"{len(unreadable)} {plural(len(unreadable), 'process')} could not be read"
+    if len(reasons) == 1:
+        [(why, pids)] = reasons.items()
+        return f"{whole}{_listed(pids, typed)}: {why}"
+    parts = (f"{len(pids)} of them{_listed(pids, typed)}: {why}" for why, pids in reasons.items())
+    return f"{whole}: {'; '.join(parts)}"
 
 
-def lines(unreadable: Sequence[Unreadable]) -> Iterator[str]:
-    """Yield the summary, and a line for each process but those that this user may not read."""
+def _listed(pids: Iterable[int], typed: Collection[int]) -> str:
+    listed = sorted(pid for pid in pids if pid in typed)
+    some = ", ".join(map(str, listed[:MAX_TYPED]))
+    more = f" and {len(listed) - MAX_TYPED} more" if len(listed) > MAX_TYPED else ""
+    return f" ({some}{more})" if listed else ""
+
+
+def lines(unreadable: Sequence[Unreadable], typed: Collection[int] = ()) -> Iterator[str]:
+    """Yield the summary, and a line for each process but those that this user may not read.
+
+    The pids that someone typed are in the summary, whatever the reason.
+    """
     if not unreadable:
         return
-    yield printable(summary(unreadable))
-    named = [one for one in unreadable if not one.reason.startswith(_FORBIDDEN)]
+    yield printable(summary(unreadable, typed))
+    others = [one for one in unreadable if one.pid not in typed]
+    named = [one for one in others if not one.reason.startswith(_FORBIDDEN)]
     for one in named[:MAX_NAMED]:
         yield printable(f"process {one.pid} ({one.name}): {one.reason}")
     if len(named) > MAX_NAMED:

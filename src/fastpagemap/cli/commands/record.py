@@ -9,7 +9,7 @@ import click
 
 from fastpagemap.cli.completion import complete_file, complete_list_of, complete_target
 from fastpagemap.cli.options import interval_option, number, parsed, timeout_option
-from fastpagemap.report import conditions, unreadable
+from fastpagemap.report import conditions
 from fastpagemap.report.report import MORE_SIZES, SIZES
 from fastpagemap.report.text import plural, printable
 
@@ -106,16 +106,17 @@ def _record(targets: tuple[str, ...], options: dict[str, Any]) -> Iterator[str]:
     from fastpagemap.snapshot.dataframes import imported
 
     imported("pyarrow.parquet")  # before anything is written
-    choose = everyone if options["everyone"] else Targets(targets, options["tree"])
+    chosen = None if options["everyone"] else Targets(targets, options["tree"])
     host = host_name() if options["host"] is None else options["host"]
     files = Recording(options["directory"], host, options["rotate"], options["rotate_size"])
-    recorder = Recorder(choose, files, options["columns"], options["timeout"])
+    typed = chosen.typed if chosen else ()
+    recorder = Recorder(chosen or everyone, files, options["columns"], options["timeout"], typed)
     with Signals() as signals:
         click.echo(printable(f"recording into {files.directory}, until Ctrl-C"))
         recorder.run(Budget(options["interval"], options["budget"]), signals, options["count"])
     yield printable(_summary(recorder))
     if recorder.refused:
-        click.echo(f"fastpagemap: {unreadable.summary(recorder.unreadable())}", err=True)
+        click.echo(f"fastpagemap: {recorder.unreadable()}", err=True)
 
 
 def _summary(recorder: Recorder) -> str:

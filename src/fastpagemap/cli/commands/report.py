@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -133,7 +133,7 @@ def report(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     last line of a group is about all of its processes, also if only some rows are shown. union,
     unique and swapped_union need CAP_SYS_ADMIN. This command itself is in no tree or cgroup.
     Processes that could not be read are counted on stderr, and named unless this user may not read
-    them. The exit code is 1 if no process could be read.
+    them. Those that are a TARGET are always listed. The exit code is 1 if no process could be read.
 
     JSON, CSV and Parquet have bytes, in the columns of PageMap.usage and Group.usage. In JSON,
     'totals' is about the rows shown. 'together' is about all rows, where it differs from their sum
@@ -207,7 +207,10 @@ def _swap(texts: tuple[str, ...], options: dict[str, Any]) -> Iterable[str]:
 
 def _report(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) -> Iterator[str]:
     """Read and draw, once `fastpagemap.cli.main` asks for the first line."""
-    whole = _collected(texts, wanted, options)
+    typed: list[int] = []
+    if _by(texts, options):
+        typed = [targets.process(text, tree=options["tree"]) for text in texts]
+    whole = _collected(texts, typed, wanted, options)
     found = select(whole, wanted)
     if options["parquet"]:
         from fastpagemap.report.parquet import write_parquet
@@ -217,7 +220,7 @@ def _report(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) 
         yield from openmetrics.lines(found, options)
     else:
         yield from drawing.lines(found, options["form"])
-    said = [*members.notes(whole), *unreadable.lines(found.unreadable)]
+    said = [*members.notes(whole), *unreadable.lines(found.unreadable, typed)]
     for line in [*said, *_hidden(options)]:
         click.echo(f"fastpagemap: {line}", err=True)
 
@@ -231,14 +234,16 @@ def _hidden(options: dict[str, Any]) -> Iterator[str]:
         yield HIDDEN
 
 
-def _collected(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any]) -> Report:
+def _collected(
+    texts: tuple[str, ...], typed: Sequence[int], wanted: Selection, options: dict[str, Any]
+) -> Report:
     from fastpagemap.cli.progress import counted, waiting
 
     # It decides who may read the file; and a cgroup or unit is read along with it.
     owner = bool(options["parquet"] or options["by"])
     timeout: float = options["timeout"]
     if _by(texts, options):
-        return _together(texts, options, owner=owner, timeout=timeout)
+        return _together(typed, options, owner=owner, timeout=timeout)
     if options["everyone"]:
         choose = partial(of_path, pattern=wanted.path) if wanted.group else None
         found = chosen_processes(options["name"], options["user"])
@@ -254,13 +259,12 @@ def _collected(texts: tuple[str, ...], wanted: Selection, options: dict[str, Any
 
 
 def _together(
-    texts: tuple[str, ...], options: dict[str, Any], *, owner: bool, timeout: float
+    named: Sequence[int], options: dict[str, Any], *, owner: bool, timeout: float
 ) -> Report:
     """Read several processes, counted together, or who shares memory with one."""
     from fastpagemap.cli import together
     from fastpagemap.cli.progress import waiting
 
-    named = [targets.process(text, tree=options["tree"]) for text in texts]
     chosen: together.Chosen = dict.fromkeys(named)
     with waiting("looking for processes"):
         if options["tree"]:
@@ -275,4 +279,4 @@ def _together(
             chosen = {pid: began for pid, began in chosen.items() if pid in fit}
         return together.collect_sharers(named[0], chosen, owner=owner, timeout=timeout)
     with waiting("counting processes together"):
-        return together.collect_group(chosen, owner=owner, timeout=timeout)
+        return together.collect_group(chosen, typed=named, owner=owner, timeout=timeout)
