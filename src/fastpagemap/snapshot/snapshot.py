@@ -155,6 +155,9 @@ class Snapshot(SnapshotData):
     def diff(self, other: "Snapshot") -> "Diff[Snapshot]":
         """Return what changed from this snapshot to a later one.
 
+        Pages of which only one of them has entries (`from_entries`) count as dropped, or as faulted
+        in.
+
         Parameters
         ----------
         other : Snapshot

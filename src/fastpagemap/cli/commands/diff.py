@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from fastpagemap.cli import targets
 from fastpagemap.cli.completion import complete_target
 from fastpagemap.cli.options import Raw, form_options, raw_options, timeout_option
+
+if TYPE_CHECKING:
+    from fastpagemap.snapshot.snapshot import Snapshot
 
 
 @click.command(
@@ -95,8 +99,25 @@ def _diff(
     if old.pid and new.pid and not found.more["same_process"]:
         whose = " and ".join(printable(f"{one.pid} {one.name}".rstrip()) for one in (old, new))
         click.echo(f"fastpagemap: these are not of the same process: {whose}", err=True)
-    if bool(old.pid) != bool(new.pid):
-        of_entries, change = (pair[1], "dropped") if old.pid else (pair[0], "faulted in")
-        text = f"{of_entries} is of saved entries: pages that are not among them count as {change}"
+    for text in _of_entries(pair, old, new):
         click.echo(f"fastpagemap: {printable(text)}", err=True)
     yield from drawing.lines(selection.select(found, selection.Selection(group, path)), form)
+
+
+def _of_entries(pair: tuple[str, str], old: Snapshot, new: Snapshot) -> Iterator[str]:
+    """Yield what is to be said where saved entries are compared with other memory than theirs."""
+    if bool(old.pid) != bool(new.pid):
+        of_entries, change = (pair[1], "dropped") if old.pid else (pair[0], "faulted in")
+        yield f"{of_entries} is of saved entries: pages that are not among them count as {change}"
+    elif not old.pid and old.mappings and new.mappings:
+        # From which address to which entries were saved is not kept, only what is mapped there.
+        shown = [(one.mappings[0].start, one.mappings[-1].end) for one in (old, new)]
+        if shown[0] != shown[1]:
+            whose = "; ".join(
+                f"{name} shows {start:x}-{end:x}"
+                for name, (start, end) in zip(pair, shown, strict=True)
+            )
+            yield (
+                f"{whose}: pages that were saved for one of them alone count as dropped, or as "
+                "faulted in"
+            )
