@@ -48,6 +48,15 @@ def test_a_matplotlibrc_is_no_matter(tmp_path):
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("backend", ["no-such-backend", "tkagg"])
+def test_a_backend_is_no_matter(backend, tmp_path):
+    """A file needs none."""
+    environment = {**os.environ, "MPLBACKEND": backend}
+    said = run("map", os.getpid(), "-o", tmp_path / "a.png", env=environment)
+    assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
 # ---- layout ------------------------------------------------------------------------------------
 
 

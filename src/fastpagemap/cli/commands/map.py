@@ -135,7 +135,7 @@ def map(target: str, **options: Any) -> Iterable[str]:
 
 def _map(target: str, options: dict[str, Any]) -> Iterator[str]:
     """Draw the picture; yield no lines."""
-    with _another_directory():
+    with _undisturbed():
         from fastpagemap.report import picture
 
     if options["by"]:
@@ -157,7 +157,7 @@ def _map(target: str, options: dict[str, Any]) -> Iterator[str]:
 
 def _map_over_time(directory: str, options: dict[str, Any]) -> Iterator[str]:
     """Draw what was recorded; yield no lines."""
-    with _another_directory():
+    with _undisturbed():
         from fastpagemap.report import over_time, picture
     from fastpagemap.report.replay import NotOneProcess, read_history
     from fastpagemap.snapshot.dataframes import imported
@@ -191,11 +191,16 @@ def _coloured(target: str, by: str, timeout: float) -> tuple[Snapshot, Coloured]
 
 
 @contextlib.contextmanager
-def _another_directory() -> Iterator[None]:
-    """Change to / for a while: matplotlib reads a matplotlibrc in the current directory."""
+def _undisturbed() -> Iterator[None]:
+    """Have matplotlib imported as it is by default.
+
+    It reads a matplotlibrc in the current directory, and refuses a backend that it does not know,
+    although a file needs none.
+    """
     # What it says of its own directories and parts is nothing that went wrong here.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
         os.chdir("/")
         with warnings.catch_warnings():
@@ -204,6 +209,8 @@ def _another_directory() -> Iterator[None]:
     finally:
         os.fchdir(here)
         os.close(here)
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
 
 def _chosen(mappings: list[Mapping], options: dict[str, Any]) -> list[Mapping]:
