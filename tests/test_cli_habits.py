@@ -112,3 +112,11 @@ def test_snapshots_in_the_wrong_order_are_named(tmp_path):
     said = run("diff", "b.fpm", "a.fpm", cwd=tmp_path)
     text = b"BEFORE is later than AFTER; 'fastpagemap diff a.fpm b.fpm' shows what changed"
     assert (said.returncode, said.stderr) == (0, b"fastpagemap: " + text + b"\n")
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["top"]])
+def test_help_is_whole_where_python_drops_docstrings(command):
+    """PYTHONOPTIMIZE=2 is the same as python -OO."""
+    whole = run(*command, "--help").stdout
+    said = run(*command, "--help", env=os.environ | {"PYTHONOPTIMIZE": "2"})
+    assert (said.returncode, said.stdout) == (0, whole)

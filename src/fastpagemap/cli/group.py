@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f"fastpagemap.cli.commands.{name}")
         command: click.Command = getattr(module, name)
+        _describe(command)
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -86,6 +88,19 @@ class Commands(click.Group):
 
         found = super().shell_complete(ctx, incomplete)
         return found or complete_target(ctx, self.params[0], incomplete)
+
+
+def _describe(command: click.Command) -> None:
+    """Give a command its docstring as the description, where Python drops docstrings (-OO)."""
+    if command.help is not None or command.callback is None:
+        return
+    import ast  # only here: else click finds the docstring
+    import inspect
+
+    with contextlib.suppress(OSError):  # there may be no source
+        for node in ast.parse(inspect.getsource(command.callback)).body:
+            if isinstance(node, ast.FunctionDef):
+                command.help = ast.get_docstring(node)
 
 
 def _refuse_misspelt(word: str) -> None:
@@ -119,6 +134,9 @@ def cli() -> None:
     such a file on standard input. The name of a process is that of its program, or a word of its
     command line, such as 'ml.py' in 'python3 ml.py'.
     """
+
+
+_describe(cli)
 
 
 @cli.result_callback()
