@@ -1,5 +1,6 @@
 """Programs that a command runs: their environment is theirs, and nothing of them is left behind."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from commandline import COMMAND, run
 from namesakes import namesakes
+from needs import need
 
 pytest.importorskip("click")
 
@@ -35,9 +37,10 @@ def test_the_environment_is_the_one_of_the_command(command, write_program):
         assert expected in run(command, program, env=env).stdout.splitlines()
 
 
-@pytest.mark.parametrize("command", ["forks", "writes"])
+@pytest.mark.parametrize("command", ["forks", "writes", "run"])
 def test_a_program_may_have_modules_with_names_of_pythons(command, write_program):
     """It gets its own, as without the command, which does not stumble over them."""
+    need(command != "run" or importlib.util.find_spec("memray"), "memray")
     program = write_program("import inspect, platform, sysconfig\nprint(inspect.x, sysconfig.x)\n")
     for name in ("inspect", "platform", "sysconfig"):
         program.with_name(f"{name}.py").write_text(f"x = 'my {name}'\nprint(x)\n")

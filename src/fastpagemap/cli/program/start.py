@@ -14,7 +14,7 @@ import runpy
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -48,9 +48,8 @@ def _looking(options: dict[str, Any], program: str) -> Callable[[], None]:
     This comes before the program's directory is searched: it may have a file inspect.py, say.
     """
     if "capture" in options:
-        import memray  # noqa: F401
-
-        return lambda: _under_memray(options, program)
+        tracker = _tracker(options)
+        return lambda: _under_memray(tracker, options, program)
     if "objects" in options:
         objects = _beside("objects")
         return lambda: objects.note_at_fork(options["objects"], __file__)
@@ -85,21 +84,31 @@ def _beside(name: str) -> Any:
     return module
 
 
-def _under_memray(options: dict[str, Any], program: str) -> None:
+def _tracker(options: dict[str, Any]) -> Any:
+    """Return what records the program, with all that memray imports, also where it is made."""
     import memray
 
     destination = memray.FileDestination(options["capture"], compress_on_exit=False)
     small = options["python_allocators"]
-    # memray notes the words in its file, where they have to be UTF-8
-    words, sys.argv = sys.argv, []
+    sys.argv = []  # memray notes the words in its file, where they have to be UTF-8
+    with _said():
+        return memray.Tracker(destination=destination, trace_python_allocators=small)
+
+
+def _under_memray(tracker: Any, options: dict[str, Any], program: str) -> None:
     with contextlib.ExitStack() as recorded:
-        try:
-            tracker = memray.Tracker(destination=destination, trace_python_allocators=small)
+        with _said():
             recorded.enter_context(tracker)
-        except (OSError, RuntimeError) as error:
-            sys.exit(f"fastpagemap: memray cannot record the program: {error}")
-        sys.argv = words
         sys.exit(run(program, options, _stand_still if options["stop_at_exit"] else None))
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """Say in one line why memray cannot record, and end."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"fastpagemap: memray cannot record the program: {error}")
 
 
 def _stand_still() -> None:
