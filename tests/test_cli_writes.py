@@ -14,6 +14,7 @@ import pytest
 import fastpagemap as fpm
 import linux
 from commandline import COMMAND, run
+from fastpagemap.cli.program import own_writes
 from linux import PAGE
 from needs import Absent, need
 
@@ -31,6 +32,14 @@ def test_writes_without_soft_dirty_is_one_line(victim):
         assert b"CONFIG_MEM_SOFT_DIRTY" in said.stderr
     assert said.stdout == b""
     assert said.stderr.count(b"\n") == 1
+
+
+def test_how_much_is_tracked_is_in_the_help():
+    """Whoever writes to many small mappings is to know what is left out."""
+    most, each = own_writes.MAX_STRETCHES, own_writes._DESCRIPTORS_EACH
+    said = " ".join(run("writes", "--help").stdout.decode().split())
+    wanted = f"Only the {most} largest stretches of memory are tracked, or fewer if 'ulimit -n'"
+    assert f"{wanted} is below {most * each}: one for each {each} files that it allows" in said
 
 
 def test_writes_tells_what_is_written(victim):

@@ -78,8 +78,10 @@ def writes(
     count, too. That needs Linux 6.7 and no privilege. Memory of files is left out, except shared
     memory (/dev/shm, memfd) and hugetlb. If another process changes shared memory, all of it may
     count. New mappings count with all that is present in them. Memory that is mapped, written and
-    unmapped between two lines is missed. Forked children are not tracked. The lines stand between
-    what the program prints. The exit code is the program's.
+    unmapped between two lines is missed. Only the 128 largest stretches of memory are tracked, or
+    fewer if 'ulimit -n' is below 1024: one for each 8 files that it allows. Writes to others are
+    missed. Forked children are not tracked. The lines stand between what the program prints. The
+    exit code is the program's.
 
     A page counts once for each line, however often it was written. A write to a huge page counts
     for the whole huge page; in a program that is run, only as long as the page stays huge.
