@@ -8,6 +8,7 @@ import time
 import pytest
 
 import namesakes
+from commandline import run
 from fastpagemap.cli.processes import parent_of
 from fastpagemap.cli.recorded import Targets, everyone
 from fastpagemap.cli.recorder import CREDIT, Budget
@@ -44,6 +45,16 @@ def test_an_id_is_of_one_process(victim):
 def test_who_is_no_process(tmp_path):
     with pytest.raises(ProcessLookupError, match="no process"):
         Targets([namesakes.NAME], tree=False)
+
+
+def test_a_name_is_first_of_a_process_that_runs(tmp_path):
+    """The help says so to whoever wants to record a server from its start on."""
+    pytest.importorskip("click")
+    said = run("record", namesakes.NAME, "-o", tmp_path / "files")
+    assert (said.returncode, said.stdout) == (1, b"")
+    assert b"no process is called" in said.stderr
+    text = " ".join(run("record", "--help").stdout.decode().split())
+    assert "But one of them has to run when the recording begins." in text
 
 
 def test_descendants_also_orphans():

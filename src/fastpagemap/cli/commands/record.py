@@ -62,8 +62,9 @@ def record(targets: tuple[str, ...], **options: Any) -> Iterable[str]:
     """Record what changes in the memory of processes, as Parquet files, until Ctrl-C.
 
     TARGET is a process id, or a name. With a name, all processes that have it are recorded, also
-    those that begin later. If only process ids are given, the recording ends when these processes,
-    and with --tree their descendants, have ended.
+    those that begin later. But one of them has to run when the recording begins. If only process
+    ids are given, the recording ends when these processes, and with --tree their descendants, have
+    ended.
 
     The files are DIRECTORY/host=NAME/date=YYYY-MM-DD/*.parquet. DuckDB, Spark, polars and others
     read the directory as one table, also with files of many hosts. docs/fleet.md has queries. Each
