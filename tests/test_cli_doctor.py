@@ -13,6 +13,7 @@ import linux
 import namespaces
 import runas
 from commandline import run
+from compare import while_still
 from fastpagemap.process.environment import environment
 
 pytest.importorskip("click")
@@ -50,10 +51,13 @@ def test_doctor_of_no_process():
 
 @pytest.mark.usefixtures("any_swap")
 def test_swap_is_counted():
-    with open("/proc/swaps") as file:
-        areas = file.read().splitlines()[1:]
-    types = ["zram" if area.startswith("/dev/zram") else area.split()[1] for area in areas]
-    assert said()[0]["swap"] == " ".join(types)
+    def areas():
+        with open("/proc/swaps") as file:
+            return [line.split()[:2] for line in file][1:]
+
+    found, answer = while_still(lambda: said()[0]["swap"], areas)
+    types = ["zram" if name.startswith("/dev/zram") else kind for name, kind in found]
+    assert answer == " ".join(types)
 
 
 @pytest.mark.root
