@@ -12,6 +12,7 @@ import numpy as np
 import backed
 import fastpagemap as fpm
 import hugetlb
+import linux
 import memory
 import needs
 import runas
@@ -24,7 +25,8 @@ LIMIT = 2
 
 
 def huge(pages):
-    return memory.huge(4 * memory.huge_page_pages())
+    # MADV_COLLAPSE is one of the ways
+    return memory.huge(4 * memory.huge_page_pages()).advise(linux.MADV_HUGEPAGE)
 
 
 def hugetlb_memfd(pages):
