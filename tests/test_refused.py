@@ -194,6 +194,15 @@ def check_states(said, true, name, exact):
     assert not (missing & ((own & np.uint64(State.UNKNOWN)) == 0)).any()
 
 
+def check_tracker(said, true, name, exact):
+    """Also told: pages that the kernel was just moving when they were protected."""
+    written = np.arange(600) % 7 == 2
+    written[:100] = written[500:] = False
+    for answer in (said[name], true[name]):
+        assert (answer & written).sum() == written.sum()
+        assert (answer & ~written).sum() < 60
+
+
 def check_capabilities(said, true, name, exact):
     own, whole = said[name], true[name]
     assert own.categories & ~whole.categories == 0
@@ -210,6 +219,7 @@ CHECKS = {
     "states": check_states,
     "snapshot": check_states,
     "capabilities": check_capabilities,
+    "tracker": check_tracker,
 }
 
 

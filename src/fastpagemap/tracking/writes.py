@@ -73,7 +73,9 @@ class WriteTracker(Tracker):
     - Pages that are prepared for writing, by MADV_POPULATE_WRITE, or by mlock(2) of private memory.
     - Pages that the kernel has merged with equal ones (KSM, MADV_MERGEABLE).
     - Pages of shared hugetlb after MADV_DONTNEED.
-    - On some kernels (6.18.15; not 6.12, 6.18.44, 7.3), an untouched page that is only read, once.
+    - Pages that the kernel was just moving to other frames (compaction) when they were protected.
+    - On some kernels (6.18.15; not 6.12, 6.18.44, 7.3), untouched pages, once, when one of them or
+      of those near it (of one page table, 2 MiB) is first used, also if it is only read.
 
     Shared memory can also change past this mapping: by write(2), splice(2) and the like to its
     file, or by stores through another mapping. The kernel then only updates the file's time of
