@@ -210,14 +210,15 @@ def test_without_privilege_there_is_what_smaps_tells(how):
 
 
 @pytest.mark.root
-def test_those_of_other_users_are_counted_not_read(family):
+def test_those_of_other_users_are_listed_not_read(family):
     def report():
         with Sharer({}) as mine:
             return run("report", mine.pid, *family.pids)
 
     said = runas.as_nobody(report)
     assert said.returncode == 0
-    assert "3 processes could not be read: Permission denied" in said.stderr.decode()
+    pids = ", ".join(map(str, sorted(family.pids)))
+    assert f"3 processes could not be read ({pids}): Permission denied" in said.stderr.decode()
     assert said.stdout.decode().splitlines()[-1].endswith("1 process")
 
 
